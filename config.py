@@ -1,0 +1,305 @@
+"""Every option: its group, meaning and default; reading the command line, checking and resolving it."""
+import argparse
+import difflib
+import math
+import os
+import re
+
+USAGE = """main.py [options]                            train
+       main.py --load_path RUN [options]            go on with a stopped training
+       main.py --generate_dataset True [options]    turn a folder of renderings into a data set of photos
+       main.py --fit_dataset True [options]         turn photos into renderings
+       main.py --is_train False --load_path RUN     draw the sample grid of the fixed identities"""
+
+# Options with nothing to act on here: two of networks that the release dropped, and those of FaceNet's own trainers.
+LEGACY = """
+    ren_lr reg_lr
+    logs_base_dir models_base_dir gpu_memory_fraction pretrained_model max_nrof_epochs epoch_size random_rotate
+    use_fixed_image_standardization decov_loss_factor center_loss_factor prelogits_norm_loss_factor prelogits_norm_p
+    prelogits_hist_max learning_rate learning_rate_decay_epochs learning_rate_decay_factor learning_rate_schedule_file
+    moving_average_decay seed nrof_preprocess_threads log_histograms no_store_revision_info filter_filename
+    filter_percentile filter_min_nrof_images_per_class validate_every_n_epochs validation_set_split_ratio
+    min_nrof_val_images_per_class people_per_batch images_per_person alpha lfw_pairs lfw_file_ext lfw_dir
+    lfw_batch_size lfw_nrof_folds lfw_distance_metric lfw_use_flipped_images lfw_subtract_mean
+""".split()
+
+# Options that decide which variables a checkpoint holds, or what they mean: a resumed run must keep them.
+STRUCTURAL_IDENTITY = ("embedding_size", "model_def", "facenet_scope")
+STRUCTURAL = ("input_scale_size", "conv_hidden_num", "conv_hidden_num_res", "num_res_rep", "z_num", "grayscale",
+              "optimizer", "method_c", "relax_c") + STRUCTURAL_IDENTITY
+
+# Smallest and largest input of each classifier: what its strides and its last pooling leave room for.
+IMAGE_SIZES = {"nn4": (65, 96), "inception_resnet_v1": (75, math.inf), "small": (32, math.inf)}
+
+
+class Parser(argparse.ArgumentParser):
+    """Answers any mistake with one line on stderr and exit status 2, without a usage block."""
+
+    def __init__(self):
+        super().__init__(prog="main.py", usage=USAGE, allow_abbrev=False, exit_on_error=False)
+        self._negative_number_matcher = re.compile(r"-(\.?\d|inf|nan)")    # -1e-3 is a value too, if a bad one
+        self.visible = []
+
+    def error(self, message):
+        self.exit(2, f"{self.prog}: error: {' '.join(message.split())}\n")
+
+    def parse_args(self, args=None, namespace=None):
+        """The namespace of `args`, where anything that is no known option is an error that names the closest one."""
+        try:
+            config, unknown = self.parse_known_args(args, namespace)
+        except argparse.ArgumentError as problem:
+            self.error(f"{problem.argument_name} {problem.message}")
+        if not unknown:
+            return config
+        name = next((word for word in unknown if word.startswith("-")), None)
+        if name is None:
+            self.error(f"{unknown[0]}: no option takes this value; an option is --name and one value")
+        name = name.split("=")[0]
+        close = difflib.get_close_matches(name, self.visible, n=1)
+        self.error(f"{name}: unknown option ({f'did you mean {close[0]}?' if close else '--help lists all'})")
+
+
+def checked(metavar, convert, valid, allowed):
+    """An argparse type: `convert` the text (or raise ValueError); `allowed` says what `valid` accepts."""
+    def parse(word):
+        try:
+            value = convert(word)
+            if valid(value):
+                return value
+        except ValueError:
+            pass
+        raise argparse.ArgumentTypeError(f"{word}: must be {allowed}")
+
+    parse.metavar = metavar
+    return parse
+
+
+def one_of(names, convert=str.lower):
+    """An argparse type: one of `names`, in any case."""
+    return checked("{" + ",".join(names) + "}", convert, names.__contains__, "one of " + ", ".join(names))
+
+
+BOOLS = {"true": True, "1": True, "yes": True, "false": False, "0": False, "no": False}
+boolean = checked("BOOL", lambda word: BOOLS.get(word.lower()), lambda value: value is not None,
+                  "true, false, 1, 0, yes or no")
+text = checked("NAME", str, bool, "a name that is not empty")
+path = checked("PATH", str, lambda value: True, "a path")
+count = checked("N", int, lambda n: n >= 1, "a whole number, 1 or more")
+count_or_0 = checked("N", int, lambda n: n >= 0, "a whole number, 0 or more")
+pixels = checked("N", int, lambda n: n >= 32, "a whole number of pixels, 32 or more")
+seed = checked("N", int, lambda n: 0 <= n < 2 ** 31, "a whole number from 0 to 2147483647")
+# No comparison holds for nan, and < math.inf keeps out the rest of what is no number.
+above_0 = checked("X", float, lambda x: 0 < x < math.inf, "a number above 0")
+not_below_0 = checked("X", float, lambda x: 0 <= x < math.inf, "a number, 0 or more")
+share = checked("X", float, lambda x: 0 <= x <= 1, "a number from 0 to 1")
+keep = checked("X", float, lambda x: 0 < x <= 1, "a number above 0, up to 1")
+decay = checked("X", float, lambda x: 0 <= x < 1, "a number from 0 to below 1")
+gen = checked("gen", str.lower, lambda value: value in ("", "gen"), "gen")
+model = one_of(tuple(IMAGE_SIZES), lambda word: word.lower().removeprefix("models."))
+
+
+def side(word):
+    """An argparse type: the side of a crop, which both generators halve twice."""
+    allowed = f"{word}: must be a multiple of 4, 16 or more"
+    try:
+        value = int(word)
+    except ValueError:
+        raise argparse.ArgumentTypeError(allowed) from None
+    if value < 16 or value % 4:
+        raise argparse.ArgumentTypeError(f"{allowed} (try {max(16, value + -value % 4)})")
+    return value
+
+
+side.metavar = "N"
+
+
+def build_parser():
+    """The parser of every option."""
+    parser = Parser()
+
+    def group(title):
+        add_argument = parser.add_argument_group(title).add_argument
+
+        def add(name, kind, default, help, shown=None):
+            """One option; `shown` describes a default that follows from other options."""
+            optional_value = {"nargs": "?", "const": True} if kind is boolean else {}
+            shown = shown or ("none" if default in (None, "") else default)
+            add_argument(f"--{name}", type=kind, default=default, metavar=kind.metavar,
+                         help=f"{help} (default: {shown})", **optional_value)
+            parser.visible.append(f"--{name}")
+        return add
+
+    add = group("Network")
+    add("input_scale_size", side, 64,
+        "side in pixels of every crop: photos, renderings and pairs; a multiple of 4 from 16 up (the paper's is 108)")
+    add("syn_scale_size", side, None,
+        "side of the renderings' crops; must equal input_scale_size when given", "input_scale_size")
+    add("conv_hidden_num", count, 64,
+        "width of the discriminators' first convolution; deeper ones have multiples of it")
+    add("conv_hidden_num_res", count, 32, "width of the generators' first convolution; their deepest has 4 times it")
+    add("num_res_rep", count, 3, "residual blocks in each generator")
+    add("z_num", count, 64, "length of the discriminators' code")
+    add("dropout_keep", keep, .9, "keep probability of G's dropout, in training and while synthesizing (1: none)")
+
+    add = group("Data")
+    add("data_dir", text, "data", "folder that holds the data sets")
+    add("dataset", text, "vgg-aligned-64", "photos: a folder in data_dir, of images or of one sub-folder per person")
+    add("syn_dataset", text, "syn_lsfm-64", "renderings: a folder in data_dir with one sub-folder per identity")
+    add("dataset_3dmm", text, "paired_data-64",
+        "pairs: a folder of photos in data_dir, with their renderings under the same names in its sub-folder 3dmm")
+    add("dataset_3dmm_test", text, "AFLW-test",
+        "more pairs, on which the paired loss is reported and not trained, if the folder exists")
+    add("split", path, "", "sub-folder to use inside a data set where it exists, such as train")
+    add("batch_size", count, 16, "photos, renderings and pairs in a step, on each GPU")
+    add("grayscale", boolean, False, "take the colour out of every image")
+    add("num_worker", count, 4, "threads that read and decode images")
+    add("num_gpu", count, 1, "GPUs to train on; max_step and lr_update_step are divided by it, see also warm_up")
+    add("test_data_path", path, "", "folder of renderings to draw samples of with --is_train False")
+
+    add = group("Mode")
+    add("train_generator", boolean, None, "train the networks",
+        "True, but False where generate_dataset or fit_dataset is True or is_train is False")
+    add("generate_dataset", boolean, False, "turn syn_dataset into photos of the same identities, after any training")
+    add("fit_dataset", boolean, False, "turn the photos of dataset into renderings with G_inv, after any training")
+    add("is_train", boolean, True, "False: train nothing whatever train_generator says, and draw the sample grid")
+    add("cont", gen, "",
+        "gen: go on with the training of load_path, or without one of the newest run in log_dir; for old commands")
+    add("load_path", path, "", "run to go on with, or to take the weights from: its folder, or its name in log_dir")
+    add("pretrained_gen", path, "",
+        "weights for synthesis: a checkpoint's prefix, such as RUN/model.ckpt-1000, or a run's folder",
+        "load_path, else the newest run in log_dir")
+    add("save_syn_dataset", text, "generated", "folder in data_dir that generate_dataset writes to")
+    add("save_fitting", text, "fitting", "folder in data_dir that fit_dataset writes to")
+    add("task", text, None, "first part of the run folder's name", "the git branch, master without git")
+    add("sample_per_image", count, None, "dropout samples of each rendering with --is_train False",
+        "8 with test_data_path, else 1")
+    add("scores", boolean, True, "with generate_dataset, write confidence_scores.csv too")
+    add("generation_dropout", boolean, True, "keep G's dropout on while synthesizing, as the original does")
+
+    add = group("Training")
+    add("max_step", count, 248000, "steps to train")
+    add("lr_update_step", count, 128000,
+        "steps to the first halving of the learning rates; each next wait is half as long")
+    add("lr_lower_boundary", not_below_0, 5e-6, "learning rate below which no halving goes")
+    add("warm_up", count, 5000, "with num_gpu n above 1: steps in which the learning rates rise to n times their value")
+    add("g_lr", above_0, 8e-5, "learning rate of both generators")
+    add("d_lr", above_0, 8e-5, "learning rate of both discriminators")
+    add("optimizer", one_of(("adam", "rmsprop", "sgd")), "adam", "update rule of all networks")
+    add("beta1", decay, .9, "adam: decay of the mean gradient; rmsprop and sgd: momentum. The original parses .5 but "
+        "trains with Adam's own .9")
+    add("beta2", decay, .999, "adam and rmsprop: decay of the mean squared gradient; sgd has no use for it")
+    add("use_gpu", boolean, True, "use a GPU where there is one")
+    add("random_seed", seed, 123, "seed of weights, data order, crops, flips and dropout")
+
+    add = group("Loss")
+    add("gamma", above_0, .5, "loss on generated images to aim at, as a share of the loss on real ones (BEGAN's gamma)")
+    add("lambda_k", not_below_0, .001, "step of the balances k_t, k_t2 and k_t3")
+    add("lambda_d", not_below_0, .5, "weight of the paired loss, for G_inv")
+    add("lambda_s", not_below_0, .5, "weight of the cycle loss, for G and G_inv")
+    add("lambda_p", not_below_0, .1, "weight of the pixel loss between rendering and photo, for G")
+    add("lambda_c", not_below_0, .001, "weight of the identity loss, for G")
+    add("lambda_c_upper", not_below_0, None,
+        "ceiling of lambda_c, which doubles whenever the learning rates are halved", "0.001, or lambda_c if larger")
+    add("method_c", one_of(("none", "magnet", "softmax", "center")), "magnet",
+        "identity loss; magnet is the paper's set-based one, none needs no classifier")
+    add("relax_c", boolean, False, "train the classifier's weights together with G (not its batch statistics)")
+
+    add = group("Identity")
+    add("pretrained_rec", path, "", "checkpoint of the trained classifier, needed unless method_c is none")
+    add("model_def", model, "nn4", "network of the classifier, with or without a leading models.")
+    add("embedding_size", count, 128, "length of the classifier's embedding")
+    add("keep_probability", keep, 1., "keep probability of the dropout before the classifier's bottleneck (1: none)")
+    add("weight_decay", not_below_0, 5e-5, "L2 weight decay of the softmax head Logits")
+    add("center_loss_alfa", share, .95, "share of itself that a centroid keeps in a step (1: centroids never move)")
+    add("facenet_scope", text, "InceptionResnetV1", "variable scope of the classifier in its checkpoint")
+    add("image_size", pixels, 96, "side in pixels of the classifier's input: 65 to 96 for nn4, from 75 up for "
+        "inception_resnet_v1, from 32 up for small")
+    add("random_crop", boolean, True, "in training, crop the classifier's input at random, else centrally")
+    add("random_flip", boolean, True, "in training, mirror the classifier's input at random")
+
+    add = group("Logging")
+    add("log_dir", text, "logs", "folder of the runs")
+    add("log_step", count, 50, "steps between two log lines and TensorBoard summaries")
+    add("save_step", count, 20, "draw a sample grid every log_step * save_step steps")
+    add("checkpoint_step", count_or_0, 0, "steps between two checkpoints; 0: log_step * save_step")
+    add("keep_every", count_or_0, 0,
+        "keep for good the checkpoints at multiples of this step, besides the last 2; 0: keep no others")
+    add("num_log_id", count, 16, "identities in a sample grid, one row each")
+    add("num_log_samples", count, 8, "renderings of each identity in a sample grid")
+    add("log_level", one_of(("DEBUG", "INFO", "WARNING", "ERROR"), str.upper), "INFO", "least level that is logged")
+
+    for legacy in LEGACY:
+        parser.add_argument(f"--{legacy}", nargs="?", default=argparse.SUPPRESS, help=argparse.SUPPRESS)
+    return parser
+
+
+def resolve(config, error):
+    """Fill in what follows from other options; call `error` with one line where options contradict each other."""
+    if not config.is_train:
+        config.train_generator = False
+    elif config.train_generator is None:
+        config.train_generator = not (config.generate_dataset or config.fit_dataset)
+    if config.is_train and not (config.train_generator or config.generate_dataset or config.fit_dataset):
+        error("--train_generator False: nothing to do; give --generate_dataset True, --fit_dataset True or "
+              "--is_train False")
+
+    config.syn_scale_size = config.syn_scale_size or config.input_scale_size
+    if config.syn_scale_size != config.input_scale_size:
+        error(f"--syn_scale_size {config.syn_scale_size}: must equal --input_scale_size {config.input_scale_size}")
+    if config.lambda_c_upper is None:
+        config.lambda_c_upper = max(.001, config.lambda_c)
+    if config.lambda_c_upper < config.lambda_c:
+        error(f"--lambda_c_upper {config.lambda_c_upper:g}: must not be below --lambda_c {config.lambda_c:g}")
+    if config.relax_c and config.method_c == "none":
+        error("--relax_c True: needs --method_c magnet, softmax or center, not none")
+    low, high = IMAGE_SIZES[config.model_def]
+    if not low <= config.image_size <= high:
+        allowed = f"from {low} up" if high == math.inf else f"from {low} to {high}"
+        error(f"--image_size {config.image_size}: must be {allowed} for --model_def {config.model_def}")
+    check_outputs(config, error)
+
+    config.sample_per_image = config.sample_per_image or (8 if config.test_data_path else 1)
+    config.checkpoint_step = config.checkpoint_step or config.log_step * config.save_step
+
+
+def check_outputs(config, error):
+    """Call `error` where a mode would write into a data set that it or another mode reads."""
+    def folder(option):
+        return os.path.normpath(os.path.join(config.data_dir, getattr(config, option)))
+
+    taken = {folder(option): option for option in ("dataset", "syn_dataset", "dataset_3dmm", "dataset_3dmm_test")}
+    for wanted, option in ((config.generate_dataset, "save_syn_dataset"), (config.fit_dataset, "save_fitting")):
+        if not wanted:
+            continue
+        if folder(option) in taken:
+            error(f"--{option} {getattr(config, option)}: must be another folder than --{taken[folder(option)]}")
+        taken[folder(option)] = option
+
+
+def get_config(argv=None):
+    """(config, unparsed) of the words `argv`, or of the command line: a namespace of every resolved option, each a
+    plain value that JSON can hold, and the names of the given old options that have nothing to act on here.
+    A bad or unknown option ends the program: one line on stderr, exit status 2."""
+    parser = build_parser()
+    config = parser.parse_args(argv)
+    unparsed = [option for option in LEGACY if option in config]
+    for option in unparsed:
+        delattr(config, option)
+    resolve(config, parser.error)
+    return config, unparsed
+
+
+def structural_differences(config, saved):
+    """'name (run: x, given: y)' for each option of STRUCTURAL that differs between `config` and `saved`, the
+    params.json of a run (one that lacks an option agrees). Without an identity loss the classifier does not count."""
+    differences = []
+    for option in STRUCTURAL:
+        if option in STRUCTURAL_IDENTITY and config.method_c == "none":
+            continue
+        given = getattr(config, option)
+        run = saved.get(option, given)
+        if option == "model_def":
+            run = str(run).removeprefix("models.")    # as the original saves it
+        if run != given:
+            differences.append(f"{option} (run: {run}, given: {given})")
+    return differences
