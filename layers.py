@@ -1,0 +1,75 @@
+"""Layers on `tf.get_variable`: convolutions, dense, norms, dropout, upscaling. Images are NHWC float32."""
+import tensorflow as tf
+
+tf1 = tf.compat.v1
+
+XAVIER = tf1.glorot_uniform_initializer()
+
+
+def get_variable(name, shape, initializer, trainable=True):
+    """A float32 resource variable in the current variable scope: its reads and updates have a defined order."""
+    return tf1.get_variable(name, shape, tf.float32, initializer, trainable=trainable, use_resource=True)
+
+
+def conv2d(x, filters, kernel, stride=1, padding="SAME", bias=False, initializer=XAVIER, name="weights"):
+    """Convolution of `x` [B, H, W, C] with `name` [kh, kw, C, filters], plus `biases` [filters] if asked for.
+
+    `kernel` is a side or a (height, width) pair; the variables lie directly in the current scope.
+    """
+    height, width = (kernel, kernel) if isinstance(kernel, int) else kernel
+    weights = get_variable(name, [height, width, x.shape[-1], filters], initializer)
+    x = tf.nn.conv2d(x, weights, stride, padding)
+    if bias:
+        x = tf.nn.bias_add(x, get_variable("biases", [filters], tf1.zeros_initializer()))
+    return x
+
+
+def conv2d_transpose(x, filters, kernel, stride, initializer=XAVIER, name="weights"):
+    """Transposed SAME convolution of `x` [B, H, W, C] with `name` [k, k, filters, C] -> [B, H*stride, W*stride, filters]."""
+    weights = get_variable(name, [kernel, kernel, filters, x.shape[-1]], initializer)
+    height, width = x.shape[1:3]
+    return tf.nn.conv2d_transpose(
+        x, weights, tf.stack([tf.shape(x)[0], height * stride, width * stride, filters]), stride)
+
+
+def dense(x, units, bias=True, initializer=XAVIER):
+    """`x` [B, n] times `weights` [n, units], plus `biases` [units] unless `bias` is False."""
+    x = tf.matmul(x, get_variable("weights", [x.shape[-1], units], initializer))
+    if bias:
+        x = tf.nn.bias_add(x, get_variable("biases", [units], tf1.zeros_initializer()))
+    return x
+
+
+def instance_norm(x, epsilon=1e-5):
+    """Normalise every channel of every image of `x` [B, H, W, C] (Ulyanov et al. 2016), then scale and shift."""
+    with tf1.variable_scope("instance_norm"):
+        scale = get_variable("scale", [x.shape[-1]], tf1.random_normal_initializer(1.0, 0.02))
+        offset = get_variable("offset", [x.shape[-1]], tf1.zeros_initializer())
+        mean, variance = tf.nn.moments(x, [1, 2], keepdims=True)
+        return scale * ((x - mean) * tf.math.rsqrt(variance + epsilon)) + offset
+
+
+def frozen_batch_norm(x, mean, variance, beta, gamma=None, epsilon=1e-3):
+    """Batch norm of `x` [..., C] in inference mode: with the stored `mean` and `variance` [C] (Ioffe, Szegedy 2015)."""
+    return tf.nn.batch_normalization(x, mean, variance, beta, gamma, epsilon)
+
+
+def dropout(x, keep, seeds):
+    """Keep each value of `x` [B, ...] with probability `keep`, scaled by 1 / keep (Srivastava et al. 2014).
+
+    `seeds` [B, 2] int32 holds a seed for each example, so that an example's mask does not depend on its batch.
+    """
+    def mask(seed):
+        return tf.floor(keep + tf.random.stateless_uniform(x.shape[1:], seed))
+
+    return x / keep * tf.map_fn(mask, seeds, fn_output_signature=tf.float32)
+
+
+def reflect_pad(x, width):
+    """Mirror `width` pixels around `x` [B, H, W, C], without repeating the edge."""
+    return tf.pad(x, [[0, 0], [width, width], [width, width], [0, 0]], "REFLECT")
+
+
+def upscale(x):
+    """Nearest-neighbour upscaling of `x` [B, H, W, C] by 2, whose gradient is deterministic on every device."""
+    return tf.nn.depth_to_space(tf.concat([x] * 4, axis=-1), 2)

@@ -1,0 +1,124 @@
+"""The networks that train: generators (rendering to photo and back) and BEGAN's auto-encoding discriminators.
+
+A network is a named callable: calling it again shares its variables. Their names and shapes are those of the
+checkpoints published with Gecer et al. 2018, whatever the chosen widths.
+"""
+import tensorflow as tf
+
+import layers
+
+tf1 = tf.compat.v1
+
+
+class Network:
+    """A callable whose variables live under the scope `name`."""
+
+    def __init__(self, name):
+        self.name = name
+
+    def scope(self):
+        return tf1.variable_scope(self.name, reuse=tf1.AUTO_REUSE)
+
+    @property
+    def variables(self):
+        return tf1.trainable_variables(self.name + "/")
+
+
+class Generator(Network):
+    """Image-to-image network of Gecer et al. 2018, sec. 3.1: two strided convolutions, residual blocks, and back up.
+
+    `filters` is the width at full size, `num_res_rep` the number of residual blocks, and `skips` joins the
+    features of the way down to those of the way up.
+    """
+
+    INITIALIZER = tf1.random_normal_initializer(0.0, 0.02)
+
+    def __init__(self, name, filters, num_res_rep, skips):
+        super().__init__(name)
+        self.filters, self.num_res_rep, self.skips = filters, num_res_rep, skips
+
+    def __call__(self, x, keep=1.0, seeds=None):
+        """Translate `x` [B, S, S, 3] in [-1, 1]; S is a multiple of 4. Returns the same shape and range.
+
+        With `keep` below 1, dropout follows every residual block; `seeds` [B, 2] int32 then holds each image's seed.
+        """
+        f = self.filters
+        with self.scope():
+            full = tf.nn.relu(self._conv("c7s1_32", layers.reflect_pad(x, 3), f, 7, padding="VALID"))  # [B, S, S, f]
+            half = tf.nn.relu(self._conv("d64", full, 2 * f, 3, stride=2))              # [B, S/2, S/2, 2f]
+            x = tf.nn.relu(self._conv("d128", half, 4 * f, 3, stride=2))                # [B, S/4, S/4, 4f]
+            for i in range(self.num_res_rep):
+                with tf1.variable_scope(f"R{4 * f}_{i + 1}"):
+                    x = self._residual_block(x)
+                if keep < 1:
+                    x = layers.dropout(x, keep, seeds + [[i, 0]])
+            x = self._upsample("u64", x, 2 * f)                                         # [B, S/2, S/2, 2f]
+            x = self._upsample("u32", tf.concat([x, half], -1) if self.skips else x, f)     # [B, S, S, f]
+            x = layers.reflect_pad(tf.concat([x, full], -1) if self.skips else x, 3)
+            return tf.nn.tanh(self._conv("output", x, 3, 7, padding="VALID"))           # [B, S, S, 3]
+
+    def _conv(self, name, x, filters, kernel, **options):
+        with tf1.variable_scope(name):
+            return layers.conv2d(x, filters, kernel, initializer=self.INITIALIZER, **options)
+
+    def _upsample(self, name, x, filters):
+        with tf1.variable_scope(name):
+            return tf.nn.relu(layers.conv2d_transpose(x, filters, 3, 2, initializer=self.INITIALIZER))
+
+    def _residual_block(self, x):
+        """`x` [B, H, W, C] plus two normalised 3x3 convolutions of it."""
+        y = x
+        for i in (1, 2):
+            with tf1.variable_scope(f"layer{i}"):
+                y = layers.conv2d(layers.reflect_pad(y, 1), x.shape[-1], 3, padding="VALID",
+                                  initializer=self.INITIALIZER, name=f"weights{i}")
+                y = layers.instance_norm(y)
+            if i == 1:
+                y = tf.nn.relu(y)
+        return x + y
+
+
+class DiscriminatorCNN(Network):
+    """Auto-encoder whose reconstruction error tells real from fake (Berthelot et al. 2017, BEGAN).
+
+    `hidden_num` is the width of its convolutions and `z_num` that of the code.
+    """
+
+    def __init__(self, name, hidden_num, z_num):
+        super().__init__(name)
+        self.hidden_num, self.z_num = hidden_num, z_num
+
+    def __call__(self, images):
+        """Reconstruct `images` [B, S, S, 3] in [-1, 1]. Returns [B, S, S, 3], unbounded."""
+        size, h = int(images.shape[1]), self.hidden_num
+        levels = size.bit_length() - 3                                                  # floor(log2 S) - 2
+        self._convolutions = 0
+        with self.scope():
+            x = tf.nn.elu(self._conv(images, h))                                        # [B, S, S, h]
+            for level in range(1, levels + 1):
+                x = tf.nn.elu(self._conv(x, h * level))
+                x = tf.nn.elu(self._conv(x, h * level))
+                if level < levels:
+                    x = tf.nn.elu(self._conv(x, h * level, stride=2))                   # [B, S/2^level, .., h*level]
+            side = int(x.shape[1])                                                      # d
+            x = tf.reshape(x, [-1, side * side * h * levels])
+            with tf1.variable_scope("fully_connected"):
+                x = layers.dense(x, self.z_num)                                         # [B, z]
+            with tf1.variable_scope("fully_connected_1"):
+                x = layers.dense(x, side * side * h)
+            x = tf.reshape(x, [-1, side, side, h])                                      # [B, d, d, h]
+            for level in range(1, levels + 1):
+                x = tf.nn.elu(self._conv(x, h))
+                x = tf.nn.elu(self._conv(x, h))
+                if level < levels:
+                    x = layers.upscale(x)                                               # [B, d*2^level, .., h]
+            x = self._conv(x, 3)
+        margin = (int(x.shape[1]) - size) // 2
+        return x[:, margin:margin + size, margin:margin + size]                         # [B, S, S, 3]
+
+    def _conv(self, x, filters, stride=1):
+        """The next 3x3 convolution: `Conv`, `Conv_1`, ... in the order of the calls."""
+        name = f"Conv_{self._convolutions}" if self._convolutions else "Conv"
+        self._convolutions += 1
+        with tf1.variable_scope(name):
+            return layers.conv2d(x, filters, 3, stride, bias=True)
