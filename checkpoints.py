@@ -1,0 +1,119 @@
+"""Checkpoints: complete or not there at all, found again, and restored with raw or with averaged weights."""
+import glob
+import logging
+import os
+
+import tensorflow as tf
+
+from utils import UserError, list_checkpoints, step_of
+
+tf1 = tf.compat.v1
+
+NAME = "model.ckpt"
+AVERAGE = "/ExponentialMovingAverage"
+UNREADABLE = (tf.errors.DataLossError, tf.errors.OutOfRangeError, tf.errors.NotFoundError,
+              tf.errors.InvalidArgumentError, tf.errors.InternalError, tf.errors.UnknownError)
+DISK_ERRORS = (tf.errors.ResourceExhaustedError, tf.errors.PermissionDeniedError, tf.errors.FailedPreconditionError,
+               tf.errors.UnknownError, tf.errors.InternalError, tf.errors.NotFoundError, OSError)
+
+
+def save(session, saver, run_dir, step, keep=2, keep_every=0):
+    """Write `model.ckpt-<step>` into `run_dir`, then remove all but the newest `keep` and multiples of `keep_every`.
+
+    The index file gets its name last: a checkpoint whose index is there is complete. Raises UserError, leaving
+    nothing under a final name, when the disk does not take it.
+    """
+    prefix = os.path.join(run_dir, f"{NAME}-{step}")
+    temporary = os.path.join(run_dir, f".tmp-{NAME}-{step}")
+    try:
+        saver.save(session, temporary, write_meta_graph=False, write_state=False)
+        parts = sorted(glob.glob(glob.escape(temporary) + ".*"))            # .data-... before .index
+        for part in parts:
+            with open(part, "rb+") as file:
+                os.fsync(file.fileno())
+        for part in parts:
+            os.replace(part, prefix + part[len(temporary):])
+    except DISK_ERRORS as error:
+        for part in glob.glob(glob.escape(temporary) + "*"):
+            os.remove(part)
+        raise UserError(f"{prefix}: can't write the checkpoint ({first_line(error)}); the older ones are untouched")
+    _remove_old(run_dir, keep, keep_every)
+    kept = [os.path.basename(p) for p in reversed(list_checkpoints(run_dir))]
+    tf1.train.update_checkpoint_state(run_dir, kept[-1], kept)
+    return prefix
+
+
+def _remove_old(run_dir, keep, keep_every):
+    for old in list_checkpoints(run_dir)[keep:]:
+        if not keep_every or step_of(old) % keep_every:
+            for part in [old + ".index"] + glob.glob(glob.escape(old) + ".data-*"):
+                os.remove(part)
+
+
+def read(prefix, names):
+    """Values of the variables `names` (all of them if None) in a checkpoint, as {name: array}; absent ones are left out.
+
+    Everything is read and its checksum verified before anything is returned. Raises one of UNREADABLE for a
+    checkpoint that is not whole.
+    """
+    reader = tf1.train.load_checkpoint(prefix)
+    there = reader.get_variable_to_shape_map()
+    return {name: reader.get_tensor(name) for name in (there if names is None else names) if name in there}
+
+
+def read_newest(path, names):
+    """`read` from the newest whole checkpoint at `path` -> (prefix, values). Raises UserError when there is none."""
+    for prefix in list_checkpoints(path):
+        try:
+            return prefix, read(prefix, names)
+        except UNREADABLE as error:
+            logging.warning("%s is not a whole checkpoint (%s): trying the one before", prefix, first_line(error))
+    raise UserError(f"{path}: no checkpoint there; give a run directory or a prefix such as RUN/{NAME}-1000")
+
+
+def names_to_read(variables):
+    """The names under which a checkpoint may hold `variables` or, for an average, its variable."""
+    names = [v.op.name for v in variables]
+    return list(dict.fromkeys(names + [n[:-len(AVERAGE)] for n in names if n.endswith(AVERAGE)]
+                              + [n + AVERAGE for n in names]))
+
+
+def assign(session, variables, values, source, required=(), averages=False):
+    """Give `variables` their `values` {name: array}; `source` names the checkpoint in messages.
+
+    With `averages`, a variable takes its moving average where there is one; an average that is absent takes its
+    variable's value. A variable named in `required` (prefixes) that is absent or of another shape raises UserError;
+    any other such variable keeps its initial value, with a notice. Returns the names that were not found.
+    """
+    loaded, missing, wrong = {}, [], []
+    for variable in variables:
+        name = variable.op.name
+        value = values.get(name)
+        if averages and name + AVERAGE in values:
+            value = values[name + AVERAGE]
+        elif value is None and name.endswith(AVERAGE):
+            value = values.get(name[:-len(AVERAGE)])
+        if value is None:
+            missing.append(name)
+        elif list(value.shape) != variable.shape.as_list():
+            wrong.append(f"{name} is {list(value.shape)} there, {variable.shape.as_list()} here")
+            missing.append(name)
+        else:
+            loaded[variable] = value
+    needed = [name for name in missing if name.startswith(tuple(required))]
+    if needed:
+        listed = [w for w in wrong if w.startswith(tuple(required))] or [f"{name} is not there" for name in needed]
+        more = f" (and {len(needed) - 1} more)" if len(needed) > 1 else ""
+        raise UserError(f"{source}: {listed[0]}{more}; give the options that its networks were trained with")
+    if missing:
+        shown = ", ".join(wrong[:2] or missing[:3])
+        logging.warning("%s: %d variables start anew: %s%s", source, len(missing), shown,
+                        "" if len(missing) <= 3 else ", ...")
+    session.run([v.initializer for v in loaded], {v.initializer.inputs[1]: value for v, value in loaded.items()})
+    return missing
+
+
+def first_line(error):
+    """What an exception says, on one line of bearable length."""
+    text = str(getattr(error, "message", None) or error).strip() or type(error).__name__
+    return text.splitlines()[0][:160]
