@@ -1,0 +1,70 @@
+"""Train, resume, synthesize, fit, test: `python main.py --help` lists the options."""
+import logging
+import os
+import sys
+
+import preflight
+import utils
+from config import get_config
+
+
+def main():
+    """Run what the command line asks for. Exit status: 2 bad input, 1 diverged, 128 + signal when interrupted."""
+    config, without_effect = get_config()
+    utils.set_up_logging(config.log_level)
+    if without_effect:
+        logging.warning("options with nothing to act on here: %s", " ".join(f"--{name}" for name in without_effect))
+    try:
+        return run(config)
+    except utils.UserError as error:
+        print(f"main.py: error: {error}", file=sys.stderr)
+        return 2
+    except OSError as error:
+        print(f"main.py: error: {error.filename or 'writing'}: {error.strerror}", file=sys.stderr)
+        return 2
+    except KeyboardInterrupt:
+        print("main.py: interrupted before any work was done", file=sys.stderr)
+        return 130
+
+
+def run(config):
+    """Check the input, build one graph for all that is asked for, and do it. Returns the exit status."""
+    c = config
+    data = preflight.load_data(c)
+    preflight.check_classifier(c)
+    resumed, source = preflight.find_weights(c)
+    run_dir = preflight.open_run(c, resumed, data.renderings.identities) if c.train_generator else None
+    os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
+    from trainer import Diverged, Interrupted, Trainer, sample_sheet    # importing TensorFlow takes seconds
+
+    trainer = Trainer(c, run_dir)
+    sheet = sample_sheet(c, data.renderings) if data.renderings else None
+    try:
+        trainer.build_model(
+            training_data=(data.photos, data.renderings, data.pairs) if c.train_generator else None,
+            synthesis=c.train_generator or c.generate_dataset or not c.is_train,
+            fitting=c.fit_dataset or bool(data.test_pairs))
+        if c.train_generator:
+            trainer.train(sheet, data.test_pairs, resume_from=resumed)
+            source = run_dir
+        if c.generate_dataset or c.fit_dataset or not c.is_train:
+            prefix = trainer.load_weights(source)
+        if c.generate_dataset:
+            trainer.generate_dataset(data.renderings, os.path.join(c.data_dir, c.save_syn_dataset))
+        if c.fit_dataset:
+            trainer.fit_dataset(data.photos, os.path.join(c.data_dir, c.save_fitting))
+        if not c.is_train:
+            trainer.test(sheet, data.test_renderings, os.path.dirname(prefix), prefix)
+    except Interrupted as stop:
+        print(f"main.py: interrupted; {stop}", file=sys.stderr)
+        return 128 + stop.signal
+    except Diverged as stop:
+        print(f"main.py: the training diverged; {stop}", file=sys.stderr)
+        return 1
+    finally:
+        trainer.close()
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,124 @@
+"""What must be there before work starts: data sets, classifier, weights, run directory. Fails in seconds, in one line."""
+import json
+import logging
+import os
+from typing import NamedTuple
+
+import utils
+from config import structural_differences
+from utils import UserError
+
+IDENTITIES = "identities.json"
+
+
+class Data(NamedTuple):
+    """The image sets that the asked-for modes need; None for the others."""
+    photos: utils.ImageSet = None
+    renderings: utils.Renderings = None
+    pairs: utils.Pairs = None
+    test_pairs: utils.Pairs = None
+    test_renderings: utils.ImageSet = None
+
+
+def load_data(config):
+    """List the image sets that `config` needs, without files that can't be decoded. Raises UserError."""
+    c = config
+    data = Data()
+    if c.train_generator or c.fit_dataset:
+        data = data._replace(photos=_load(c, "dataset", utils.find_photos))
+    if c.train_generator or c.generate_dataset or not (c.is_train or c.test_data_path):
+        data = data._replace(renderings=_load(c, "syn_dataset", utils.find_renderings))
+    if c.train_generator:
+        _check_identities(c, data.renderings)
+        data = data._replace(pairs=_load(c, "dataset_3dmm", utils.find_pairs))
+        if os.path.isdir(os.path.join(c.data_dir, c.dataset_3dmm_test)):
+            data = data._replace(test_pairs=_load(c, "dataset_3dmm_test", utils.find_pairs))
+    if c.test_data_path and not c.is_train:
+        folder = utils.data_folder("--test_data_path", "", c.test_data_path)
+        data = data._replace(test_renderings=utils.check_images(
+            utils.find_photos(folder), c.input_scale_size, c.num_worker))
+    return data
+
+
+def _load(config, option, find):
+    folder = utils.data_folder(f"--{option}", config.data_dir, getattr(config, option), config.split)
+    return utils.check_images(find(folder), config.input_scale_size, config.num_worker)
+
+
+def _check_identities(config, renderings):
+    if config.method_c == "magnet" and len(set(renderings.labels.tolist())) < 2:
+        raise UserError(f"{renderings.root}: one identity only, and --method_c magnet compares identities; "
+                        "add renderings of others, or take --method_c none")
+    if config.method_c == "magnet" and config.batch_size == 1:
+        logging.warning("--batch_size 1: the set-based loss has no set to work on and changes nothing")
+
+
+def check_classifier(config):
+    """Raise UserError if the classifier's weights are needed and not there, saying how to go on."""
+    c = config
+    ways = ("give a FaceNet checkpoint of --model_def and --embedding_size (for example 20170511-185253, with "
+            "inception_resnet_v1 and 128), or take --method_c none")
+    if c.pretrained_rec and not utils.list_checkpoints(c.pretrained_rec):
+        raise UserError(f"--pretrained_rec {c.pretrained_rec}: no checkpoint there; {ways}")
+    if c.train_generator and c.method_c != "none" and not c.pretrained_rec:
+        raise UserError(f"--pretrained_rec: needed by --method_c {c.method_c}; {ways}")
+
+
+def find_weights(config):
+    """(run directory to go on with, where synthesis without training takes its weights), None where there is none.
+
+    Raises UserError when what was named is not there, or when synthesis has no weights to work with.
+    """
+    c = config
+    run_dir = utils.find_run(c.log_dir, c.load_path) if c.load_path else None
+    if c.cont and not run_dir:
+        run_dir = utils.newest_run(c.log_dir)
+        if not run_dir:
+            raise UserError(f"--cont: no run with a checkpoint under {c.log_dir}; start one without --cont")
+    source = run_dir
+    if c.pretrained_gen:
+        source = next((p for p in (c.pretrained_gen, os.path.join(c.log_dir, c.pretrained_gen))
+                       if utils.list_checkpoints(p)), None)
+        if not source:
+            raise UserError(f"--pretrained_gen {c.pretrained_gen}: no checkpoint there; give its prefix, such as "
+                            "RUN/model.ckpt-1000, or a run directory")
+    elif run_dir and not utils.list_checkpoints(run_dir):
+        if not c.train_generator:
+            raise UserError(f"--load_path {run_dir}: no checkpoint there; name a run that has saved one")
+        logging.warning("%s: stopped before its first checkpoint; it starts again from step 0", run_dir)
+    elif not run_dir and not c.train_generator:
+        source = utils.newest_run(c.log_dir)
+        if not source:
+            raise UserError(f"no weights: no run with a checkpoint under --log_dir {c.log_dir}; give --pretrained_gen "
+                            "or --load_path")
+    return run_dir, source
+
+
+def open_run(config, run_dir, identities):
+    """Return `run_dir`, checked against `config`, or a new run directory; its params.json and identities.json written.
+
+    Raises UserError when the run was trained with other structural options or other identities.
+    """
+    if run_dir:
+        _check_run(config, run_dir, identities)
+        utils.clean_temporary(run_dir)
+    else:
+        run_dir = utils.prepare_dirs(config.log_dir, config.task or utils.git_branch())
+    utils.save_json(identities, os.path.join(run_dir, IDENTITIES))
+    utils.save_config(config, run_dir, identities=IDENTITIES)
+    logging.info("run directory: %s", run_dir)
+    return run_dir
+
+
+def _check_run(config, run_dir, identities):
+    differences = structural_differences(config, utils.load_params(run_dir))
+    if differences:
+        raise UserError(f"--load_path {run_dir}: trained with other options: {', '.join(differences)}; give the run's, "
+                        "or start a new run")
+    path = os.path.join(run_dir, IDENTITIES)
+    if os.path.exists(path):
+        with open(path, encoding="utf-8") as file:
+            trained = json.load(file)
+        if trained != identities:
+            raise UserError(f"--load_path {run_dir}: trained on {len(trained)} identities, {len(identities)} now, or "
+                            "others; restore them, or start a new run from its weights with --pretrained_gen")
