@@ -63,7 +63,7 @@ def get_ordered_loader(images, size, batch_size, workers, grayscale):
         return indices, batch, valid
 
     def shaped(first):
-        indices, batch, valid = tf.numpy_function(decode, [first], [tf.int64, tf.uint8, tf.bool])
+        indices, batch, valid = tf.numpy_function(decode, [first], [tf.int64, tf.uint8, tf.bool], stateful=False)
         return (tf.ensure_shape(indices, [batch_size]), tf.ensure_shape(batch, [batch_size, size, size, 3]),
                 tf.ensure_shape(valid, [batch_size]))
 
@@ -97,7 +97,7 @@ def training_batches(image_sets, size, batch_size, seed, stream, start, workers,
     def shaped(step):
         positions = step * batch_size + tf.range(batch_size, dtype=tf.int64)
         indices, *batches = tf.numpy_function(
-            decode, [shuffled(positions, count, seed, stream)], [tf.int64] + [tf.uint8] * len(image_sets))
+            decode, [shuffled(positions, count, seed, stream)], [tf.int64] + [tf.uint8] * len(image_sets), stateful=False)
         return (tf.ensure_shape(indices, [batch_size]),
                 *(tf.ensure_shape(batch, [batch_size, size, size, 3]) for batch in batches))
 

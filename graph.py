@@ -251,10 +251,14 @@ class TrainingGraph:
         if self.moved_centroids is not None:
             state.append((self.centroids, self.moved_centroids))
         computed = [gradient for pairs in self.gradients.values() for gradient, _ in pairs] + [v for _, v in state]
+        averaged = self._averaged_variables()
+        shadows = [_average_of(variable) for variable in averaged]
+        step = tf.cast(self.step_now, tf.float32)
+        decay = tf.minimum(0.9999, (1 + step) / (10 + step))
         with tf.control_dependencies(computed):
-            averages = tf.train.ExponentialMovingAverage(0.9999, num_updates=self.step_now)
-            average_op = averages.apply(self._averaged_variables())
-        with tf.control_dependencies([average_op]), tf1.name_scope(None):       # Adam's powers lie at the top
+            averages = [shadow.assign_sub((1 - decay) * (shadow - variable), read_value=False)
+                        for shadow, variable in zip(shadows, averaged)]
+        with tf.control_dependencies(averages), tf1.name_scope(None):           # Adam's powers lie at the top
             updates = [_optimizer(c, rates[name]).apply_gradients(pairs) for name, pairs in self.gradients.items()]
             updates += [variable.assign(value, read_value=False) for variable, value in state]
         with tf.control_dependencies(updates):
@@ -285,6 +289,15 @@ class TrainingGraph:
             + [tf1.summary.image(name, to_image(value), 4) for name, value in images.items()])
 
 
+def _average_of(variable):
+    """The variable that holds the moving average of `variable`, under the name that TF's own class gives it.
+
+    That class, `tf.train.ExponentialMovingAverage`, makes a function graph of each initial value: seconds of start-up.
+    """
+    name = variable.op.name + "/ExponentialMovingAverage"
+    return tf1.get_variable(name, initializer=variable.initial_value, trainable=False, use_resource=True)
+
+
 def _optimizer(config, rate):
     if config.optimizer == "rmsprop":
         return tf1.train.RMSPropOptimizer(rate, decay=config.beta2, momentum=config.beta1)
@@ -294,15 +307,16 @@ def _optimizer(config, rate):
 
 
 class SynthesisGraph:
-    """Renderings to photos and their scores, `BATCH` at a time whatever `--batch_size`, so that images do not depend on it.
+    """Renderings to photos, `BATCH` at a time whatever `--batch_size`, so that an image does not depend on it.
 
     To be fed: `renderings` uint8 [N, S, S, 3] and `seeds` [N, 2] int32, a dropout seed for each image. To be run:
-    `photos` uint8 [N, S, S, 3], and `d_score` [N], `s_score` [N], `embeddings` [N, E] (None without a classifier).
+    `photos` uint8 [N, S, S, 3] and, built with `scores`, the list `scores`: d_score [N], s_score [N] and, with a
+    classifier, embeddings [N, E].
     """
 
     BATCH = 16
 
-    def __init__(self, networks):
+    def __init__(self, networks, scores):
         c = networks.config
         with tf1.name_scope("synthesis"):
             self.renderings = tf1.placeholder(tf.uint8, [self.BATCH, c.input_scale_size, c.input_scale_size, 3])
@@ -310,9 +324,10 @@ class SynthesisGraph:
             s = to_network(self.renderings)
             x = networks.G(s, c.dropout_keep if c.generation_dropout else 1.0, self.seeds)
             self.photos = to_image(x)
-            self.d_score = losses.l1_per_example(networks.D_forw(x), x)
-            self.s_score = losses.l1_per_example(networks.G_inv(x), s)
-            self.embeddings = networks.embed(x)[1] if networks.has_classifier else None
+            self.scores = []
+            if scores:
+                self.scores += [losses.l1_per_example(networks.D_forw(x), x), losses.l1_per_example(networks.G_inv(x), s)]
+                self.scores += [networks.embed(x)[1]] if networks.has_classifier else []
 
 
 class FittingGraph:

@@ -22,6 +22,7 @@ from graph import FittingGraph, Networks, SynthesisGraph, TrainingGraph
 
 tf1 = tf.compat.v1
 tf1.logging.set_verbosity(tf1.logging.ERROR)        # its deprecation notes tell our users nothing
+tf.config.experimental.enable_op_determinism()      # a resumed run repeats the digits of an uninterrupted one
 
 SHEET_ROWS = 32                 # renderings on one sheet of samples
 NETWORK_SCOPES = ("G_inf/", "G_inv/", "D_forw/", "D_back/")
@@ -110,8 +111,8 @@ class Trainer:
     def build_model(self, training_data=None, synthesis=False, fitting=False):
         """Build the graph and open the session, all weights at their initial values.
 
-        `training_data` is (photos, renderings, pairs) as `utils.find_photos`, `find_renderings` and `find_pairs`
-        give them: with it, the training step is built.
+        The classifier's weights come from `--pretrained_rec`. `training_data` is (photos, renderings, pairs) as
+        `utils.find_photos`, `find_renderings` and `find_pairs` give them: with it, the training step is built.
         """
         with tf.Graph().as_default() as graph:
             tf1.set_random_seed(self.config.random_seed)
@@ -120,14 +121,15 @@ class Trainer:
                 self.training = TrainingGraph(self.networks, *training_data)
                 self.saver = tf1.train.Saver(self.training.saved_variables, max_to_keep=None)
             if synthesis:
-                self.synthesis = SynthesisGraph(self.networks)
+                self.synthesis = SynthesisGraph(self.networks, self.config.generate_dataset and self.config.scores)
             if fitting:
                 self.fitting = FittingGraph(self.networks)
             self.weights = self.networks.weights
             self.session = tf1.Session(graph=graph, config=self._session_options())
-            self.session.run(tf1.global_variables_initializer())
+            classifier = {v.op.name for v in self.networks.classifier_variables}
+            self.session.run([v.initializer for v in tf1.global_variables() if v.op.name not in classifier])
             graph.finalize()
-        if self.networks.has_classifier:
+        if self.networks.classifier_variables:
             self._load_classifier()
 
     def close(self):
@@ -153,7 +155,7 @@ class Trainer:
         """Averaged weights for synthesis, from the newest whole checkpoint at `path`. Returns its prefix."""
         weights, tuned = self.weights, self.networks.classifier_variables
         prefix, values = checkpoints.read_newest(path, checkpoints.names_to_read(weights + tuned))
-        tuned = [v for v in tuned if v.op.name in values]                           # by --relax_c
+        tuned = [v for v in tuned if v.op.name in values]               # by --relax_c
         checkpoints.assign(self.session, weights + tuned, values, prefix, required=[""], averages=True)
         logging.info("%s: averaged weights loaded", prefix)
         return prefix
@@ -303,13 +305,9 @@ class Trainer:
         missing = [name for name in renderings.names if name not in written or name not in scored]
         if c.scores and not self.networks.has_classifier:
             logging.warning("no --pretrained_rec: the fourth score, c_score, will be nan")
-        fetches = [graph.photos]
-        if c.scores:
-            fetches += [graph.d_score, graph.s_score] + ([graph.embeddings] if self.networks.has_classifier else [])
-
         def convert(names, images):
             seeds = [image_seed(c.random_seed, name) for name in names]
-            photos, *scores = self._synthesize(images, seeds, fetches)
+            photos, *scores = self._synthesize(images, seeds, [graph.photos] + graph.scores)
             for name, *row in zip(names, *scores):
                 store.add(name, *row)
             return photos

@@ -1,0 +1,143 @@
+"""Time training steps, synthesis and the input pipeline: python benchmarks/step.py [CASE ...]
+
+Every case runs in a process of its own, which also times the yardstick before and after: forward and both gradients of
+four 3x3 64->64 convolutions with ELU on [4, 108, 108, 64]. Ratios to it can be compared between machines, and between
+moments of a busy one. Networks have their default widths, the classifier is Inception-ResNet-v1 with random weights,
+and the images are drawn.
+"""
+import argparse
+import json
+import os
+import resource
+import subprocess
+import sys
+import tempfile
+import time
+
+HERE = os.path.dirname(os.path.abspath(__file__))
+sys.path[:0] = [os.path.dirname(HERE), os.path.join(os.path.dirname(HERE), "tests")]
+os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
+
+CASES = {                   # what, options
+    "train-108-2": ("step", dict(input_scale_size=108, batch_size=2)),
+    "train-64-4": ("step", dict(input_scale_size=64, batch_size=4)),
+    "synthesis-108-16": ("synthesis", dict(input_scale_size=108, generate_dataset=True)),
+    "synthesis-108-16-images-only": ("synthesis", dict(input_scale_size=108, generate_dataset=True, scores=False)),
+    "input-108-16": ("input", dict(input_scale_size=108, batch_size=16)),
+}
+REPEATS = 5
+
+
+def median_seconds(run, repeats=REPEATS):
+    """Median seconds of `run()`, after two runs that don't count."""
+    import numpy as np
+    times = []
+    for _ in range(repeats + 2):
+        start = time.perf_counter()
+        run()
+        times.append(time.perf_counter() - start)
+    return float(np.median(times[2:]))
+
+
+def yardstick():
+    """Seconds of the yardstick."""
+    import tensorflow as tf
+    tf1 = tf.compat.v1
+    with tf.Graph().as_default():
+        first = x = tf1.get_variable("x", [4, 108, 108, 64])
+        weights = [tf1.get_variable(f"w{i}", [3, 3, 64, 64]) for i in range(4)]
+        for w in weights:
+            x = tf.nn.elu(tf.nn.conv2d(x, w, 1, "SAME"))
+        gradients = [g.op for g in tf1.gradients(x, weights + [first])]
+        with tf1.Session() as session:
+            session.run(tf1.global_variables_initializer())
+            return median_seconds(lambda: session.run(gradients))
+
+
+def open_trainer(config, folder):
+    """A Trainer on drawn images, its classifier with the initial random weights, and its three image sets."""
+    import drawn
+    import utils
+    from trainer import Trainer
+
+    class RandomClassifier(Trainer):
+        def _load_classifier(self):
+            self.session.run([v.initializer for v in self.networks.classifier_variables])
+
+    drawn.write_dataset(folder, size=config.input_scale_size)
+    data = (utils.find_photos(os.path.join(folder, "real")), utils.find_renderings(os.path.join(folder, "syn")),
+            utils.find_pairs(os.path.join(folder, "paired")))
+    return RandomClassifier(config), data
+
+
+def time_step(config, folder):
+    """{"s/step": seconds of a training step}."""
+    trainer, data = open_trainer(config, folder)
+    trainer.build_model(data)
+    graph = trainer.training
+    trainer.session.run(graph.iterator.initializer, {graph.start_step: 0})
+    seconds = median_seconds(lambda: trainer.run_step(0, {"losses": graph.losses}))
+    trainer.close()
+    return {"s/step": seconds}
+
+
+def time_synthesis(config, folder):
+    """{"s/batch": ..., "images/s": ...} of synthesis without reading or writing files."""
+    import numpy as np
+    trainer, _ = open_trainer(config, folder)
+    trainer.build_model(synthesis=True)
+    graph = trainer.synthesis
+    feed = {graph.renderings: np.random.default_rng(1).integers(0, 256, graph.renderings.shape, np.uint8),
+            graph.seeds: np.ones(graph.seeds.shape, np.int32)}
+    seconds = median_seconds(lambda: trainer.session.run([graph.photos] + graph.scores, feed))
+    trainer.close()
+    return {"s/batch": seconds, "images/s": graph.BATCH / seconds}
+
+
+def time_input(config, folder):
+    """{"s/batch": ..., "images/s": ...} of the training input alone: photos, renderings and both halves of pairs."""
+    trainer, data = open_trainer(config, folder)
+    trainer.build_model(data)
+    graph = trainer.training
+    trainer.session.run(graph.iterator.initializer, {graph.start_step: 0})
+    seconds = median_seconds(lambda: [trainer.session.run(graph.batch) for _ in range(50)]) / 50
+    trainer.close()
+    return {"s/batch": seconds, "images/s": 4 * config.batch_size / seconds}
+
+
+def run_case(name):
+    """Print the figures of one case as JSON."""
+    from config import get_config
+    kind, options = CASES[name]
+    options = {"model_def": "inception_resnet_v1", "pretrained_rec": "random", **options}
+    config, _ = get_config([word for option, value in options.items() for word in (f"--{option}", str(value))])
+    before = yardstick()
+    with tempfile.TemporaryDirectory() as folder:
+        figures = {"step": time_step, "synthesis": time_synthesis, "input": time_input}[kind](config, folder)
+    figures["yardstick"] = (before + yardstick()) / 2
+    figures["peak RSS GiB"] = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2 ** 20
+    print(json.dumps(figures))
+
+
+def main():
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("cases", nargs="*", metavar="CASE", help=f"of {', '.join(CASES)} (default: all)")
+    parser.add_argument("--child", action="store_true", help=argparse.SUPPRESS)
+    arguments = parser.parse_args()
+    for name in arguments.cases:
+        if name not in CASES:
+            parser.error(f"{name}: no such case; one of {', '.join(CASES)}")
+    if arguments.child:
+        return run_case(arguments.cases[0])
+    print(f"{'case':30} {'seconds':>8} {'yardsticks':>10} {'images/s':>9} {'peak GiB':>8}   (one yardstick in s)")
+    for name in arguments.cases or CASES:
+        output = subprocess.run([sys.executable, __file__, name, "--child"], stdout=subprocess.PIPE, check=True).stdout
+        figures = json.loads(output.decode().splitlines()[-1])
+        seconds = figures.get("s/step", figures.get("s/batch"))
+        rate = f"{figures['images/s']:9.2f}" if "images/s" in figures else " " * 9
+        print(f"{name:30} {seconds:8.3f} {seconds / figures['yardstick']:10.2f} {rate} "
+              f"{figures['peak RSS GiB']:8.2f}   ({figures['yardstick']:.3f})", flush=True)
+
+
+if __name__ == "__main__":
+    main()

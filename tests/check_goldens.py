@@ -1,0 +1,204 @@
+"""Compare the port with numbers of the original's own graph: python tests/check_goldens.py [DIR]
+
+Every case DIR/*.npz (default: tests/golden) names its options; its weights and inputs follow tests/golden/rule.py. The
+Trainer that main.py trains with is built for it, given those weights and inputs, and run for three steps. Prints the
+largest relative error of each kind of number; exit status 1 if one is above its tolerance.
+
+CPUs round convolutions differently, and where a and b of a loss |a - b|, or a ReLU's input and 0, agree to the last
+digits, rounding decides what goes into the gradient. So images, losses, scores and embeddings are compared as our graph
+computes them; the gradients and the first step are taken at the original's own images, fed in place of ours; and if the
+gradients then differ, the ReLU gates that rounding leaves undecided are resolved first (see gates.py). oneDNN's kernels,
+which the original ran without, are switched off.
+"""
+import glob
+import json
+import os
+import sys
+import tempfile
+
+HERE = os.path.dirname(os.path.abspath(__file__))
+sys.path[:0] = [os.path.dirname(HERE), os.path.join(HERE, "golden")]
+os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
+os.environ.setdefault("TF_ENABLE_ONEDNN_OPTS", "0")
+
+import numpy as np
+import tensorflow as tf
+
+import gates
+import rule
+import utils
+from checkpoints import AVERAGE
+from config import get_config
+from trainer import Trainer
+
+FORWARD, LATER_STEPS = 1e-4, 2e-3           # tolerances
+NOT_OURS = {"g_lr", "d_lr", "ren_lr", "reg_lr", "lambda_c"}     # scalars that the original keeps as variables
+RENAMED = {"size": "input_scale_size", "batch": "batch_size"}
+IMAGES = {"x": "x", "y": "y", "paired_y": "p", "AE_x_forw": "x_reconstruction", "AE_u_forw": "r_reconstruction",
+          "AE_x_back": "y_reconstruction", "AE_u_back": "s_reconstruction"}
+
+
+def write_data(folder, size, n_id):
+    """A data set with `n_id` identities of one black rendering, one photo and one pair; its images are not used."""
+    black = np.zeros([size, size, 3], np.uint8)
+    for name in [f"syn/{i + 1}/1.png" for i in range(n_id)] + ["real/1.png", "paired/1.png", "paired/3dmm/1.png"]:
+        os.makedirs(os.path.dirname(os.path.join(folder, name)), exist_ok=True)
+        utils.save_image(black, os.path.join(folder, name))
+    return (utils.find_photos(os.path.join(folder, "real")), utils.find_renderings(os.path.join(folder, "syn")),
+            utils.find_pairs(os.path.join(folder, "paired")))
+
+
+class ClassifierToCome(Trainer):
+    """A Trainer whose classifier gets its weights from the rule instead of a checkpoint."""
+
+    def _load_classifier(self):
+        pass
+
+
+def build(case, folder):
+    """The Trainer of a golden case, its variables by the rule."""
+    case = dict(case)
+    n_id = case.pop("n_id")
+    options = {"model_def": "inception_resnet_v1", **{RENAMED.get(name, name): value for name, value in case.items()},
+               "dropout_keep": 1, "random_crop": False, "random_flip": False, "pretrained_rec": "rule"}
+    config, _ = get_config([word for name, value in options.items() for word in (f"--{name}", str(value))])
+    trainer = ClassifierToCome(config)
+    trainer.build_model(write_data(folder, config.input_scale_size, n_id))
+    variables = {v.op.name: v for v in trainer.training.saved_variables + trainer.networks.classifier_variables}
+    trainer.session.run([v.initializer for v in variables.values()],
+                        {v.initializer.inputs[1]: rule.variable(name, v.shape) for name, v in variables.items()})
+    return trainer, variables
+
+
+def relative(ours, golden, scale=None):
+    """Largest |ours - golden|, relative to |golden| (to `scale` if given); infinite where the golden is an exact 0 and
+    ours is not."""
+    ours, golden = np.asarray(ours, np.float64), np.asarray(golden, np.float64)
+    difference = np.abs(ours - golden)
+    scale = np.broadcast_to(np.abs(golden if scale is None else scale), difference.shape)
+    if not np.isfinite(difference).all():
+        return np.inf
+    return float(np.max(np.where(difference == 0, 0, difference / np.where(scale == 0, 1e-300, scale)), initial=0))
+
+
+def original_images(golden, others):
+    """The original's images of a case, from its own file or from one of the `others` with the same norms; {} if none."""
+    for donor in [golden] + others:
+        if all(f"img/{name}" in donor and donor[f"img_l2/{name}"] == golden[f"img_l2/{name}"] for name in IMAGES):
+            return {name: donor[f"img/{name}"] for name in IMAGES}
+    return {}
+
+
+def check_forward(trainer, feed, golden):
+    """Errors of images, losses, scores and embeddings at the rule's weights: {kind: error}."""
+    graph = trainer.training
+    ours = trainer.session.run(
+        {"images": {name: getattr(graph.tower, field) for name, field in IMAGES.items()},
+         "losses": graph.losses, "scores": graph.scores, "embeddings": graph.tower.embeddings}, feed)
+    errors = {"images": 0.0}
+    for name, image in ours["images"].items():
+        norm = np.linalg.norm(image.astype(np.float64))
+        errors["images"] = max(errors["images"], relative(norm, golden[f"img_l2/{name}"]))
+        if f"img/{name}" in golden:
+            stored = golden[f"img/{name}"]
+            errors["images"] = max(errors["images"], relative(image, stored, np.abs(stored).max()))
+    errors["losses"] = relative([ours["losses"][name] for name in golden["loss_names"]], golden["losses"])
+    kinds = ["d_score", "s_score"] + ["c_score"] * (trainer.config.method_c == "magnet")    # the original has no others
+    errors["scores"] = max(relative(ours["scores"][kind], golden[f"each/{kind}"].reshape(-1)) for kind in kinds)
+    errors["embeddings"] = relative(ours["embeddings"], golden["embeddings"], np.abs(golden["embeddings"]).max())
+    return errors
+
+
+def check_gradients(trainer, feed, golden):
+    """Errors of every gradient's norm and sum: {kind: error}. A sum is compared relative to the norm, or to itself if
+    it is larger: millions of values of one sign add up to no more digits than a float32 has."""
+    errors = {}
+    for name, pairs in trainer.training.gradients.items():
+        gradients = trainer.session.run([gradient for gradient, _ in pairs], feed)
+        by_name = {v.op.name: g.astype(np.float64) for g, (_, v) in zip(gradients, pairs)}
+        listed, norms, sums = (golden[f"grad/{name}/{kind}"] for kind in ("names", "l2", "sum"))
+        assert set(by_name) >= set(listed), set(listed) - set(by_name)
+        errors[f"grad {name}"] = max(relative([np.linalg.norm(by_name[n]) for n in listed], norms),
+                                     relative([by_name[n].sum() for n in listed], sums, np.maximum(norms, np.abs(sums))))
+    return errors
+
+
+def check_step(trainer, variables, feed, golden, number):
+    """Run step `number` (1, 2, 3) and return its errors: {kind: error}."""
+    graph, at = trainer.training, f"canon_pre/{number}/"
+    # The original never moves the centroids of the center loss, and its identity loss goes on from there.
+    centers_move = trainer.config.method_c != "center"
+    losses = trainer.run_step(number - 1, {"losses": graph.losses}, feed)["losses"]
+    values = dict(zip(variables, trainer.session.run(list(variables.values()))))
+    compared = [i for i, name in enumerate(golden["loss_names"]) if centers_move or name != "c_loss"]
+    names = [name for name in golden["loss_names"]]
+    errors = {"losses": relative([losses[names[i]] for i in compared], golden[at + "losses_in_run"][compared]),
+              "k": relative([values[k] for k in ("k_t", "k_t2", "k_t3")], golden[at + "k"])}
+    assert values["step"] == golden[at + "step"]
+    if centers_move:
+        stored = golden[at + "centroids"]
+        errors["centroids"] = relative(values["centroids/centers"], stored, np.abs(stored).max())
+
+    def moved(name):
+        return np.linalg.norm(values[name].astype(np.float64) - rule.variable(name, values[name].shape))
+
+    for kind, suffix in (("variables", ""), ("averages", AVERAGE)):
+        stats = golden[at + ("shadow_stats" if suffix else "var_stats")][:, list(golden["var_stats_cols"]).index("delta_l2")]
+        pairs = [(moved(name + suffix), delta) for name, delta in zip(golden["var_names"], stats) if name not in NOT_OURS]
+        errors[kind] = relative(*zip(*pairs))
+    if at + "C_stats" in golden:
+        names = golden["C_names"] if "C_names" in golden else golden[at + "C_names"]
+        errors["classifier"] = relative([moved(name) for name in names], golden[at + "C_stats"][:, -1])
+    return errors
+
+
+def report(when, errors, tolerance):
+    """Print the errors {kind: error}; True if all are within `tolerance`."""
+    for kind, error in errors.items():
+        print(f"  {when:13} {kind:11} {error:.1e}{'' if error <= tolerance else f'  ABOVE {tolerance:g}'}", flush=True)
+    return max(errors.values()) <= tolerance
+
+
+def check_case(path, golden, others):
+    """Print the errors of one case; True if all are within their tolerances."""
+    case = json.loads(str(golden["case"]))
+    print(f"{os.path.basename(path)}: {case}")
+    with tempfile.TemporaryDirectory() as folder:
+        trainer, variables = build(case, folder)
+        graph, inputs = trainer.training, rule.inputs(case["size"], case["batch"])
+        feed = {tensor: inputs[name] for name, tensor in graph.batch._asdict().items()}
+        feed[graph.lambda_c] = trainer.config.lambda_c
+        images = {getattr(graph.tower, IMAGES[name]): image for name, image in original_images(golden, others).items()}
+        good = report("forward", check_forward(trainer, feed, golden), FORWARD)
+        at_original = {**feed, **images}
+        errors = check_gradients(trainer, at_original, golden)
+        if max(errors.values()) > FORWARD:
+            fed, chosen, undecided = gates.resolve(trainer, at_original, golden)
+            print(f"  {chosen} of {undecided} ReLU gates within rounding of 0 were the other way round")
+            at_original.update(fed)
+            errors = check_gradients(trainer, at_original, golden)
+        good &= report("forward", errors, FORWARD)
+        for number in (1, 2, 3):
+            errors = check_step(trainer, variables, at_original if number == 1 else feed, golden, number)
+            good &= report(f"after step {number}", errors, FORWARD if number == 1 else LATER_STEPS)
+        trainer.close()
+    return good
+
+
+def main():
+    folder = sys.argv[1] if len(sys.argv) > 1 else os.path.join(HERE, "golden")
+    cases = {}
+    for path in sorted(glob.glob(os.path.join(folder, "*.npz"))):
+        with np.load(path, allow_pickle=False) as file:
+            if "case" in file:
+                cases[path] = dict(file)
+    if not cases:
+        print(f"{folder}: no golden cases (*.npz with a `case`)", file=sys.stderr)
+        return 2
+    results = [check_case(path, golden, list(cases.values())) for path, golden in cases.items()]
+    print(f"{sum(results)} of {len(results)} cases within tolerance (TensorFlow {tf.__version__})")
+    return 0 if all(results) else 1
+
+
+if __name__ == "__main__":
+    sys.exit(main())
