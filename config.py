@@ -209,7 +209,8 @@ def build_parser():
     add("model_def", model, "nn4", "network of the classifier, with or without a leading models.")
     add("embedding_size", count, 128, "length of the classifier's embedding")
     add("keep_probability", keep, 1., "keep probability of the dropout before the classifier's bottleneck (1: none)")
-    add("weight_decay", not_below_0, 5e-5, "L2 weight decay of the softmax head Logits")
+    add("weight_decay", not_below_0, 0., "L2 weight decay of what the identity loss trains besides G: the softmax head, "
+        "and the classifier with relax_c. The original parses 5e-5 but trains without any")
     add("center_loss_alfa", share, .95, "share of itself that a centroid keeps in a step (1: centroids never move)")
     add("facenet_scope", text, "InceptionResnetV1", "variable scope of the classifier in its checkpoint")
     add("image_size", pixels, 96, "side in pixels of the classifier's input: 65 to 96 for nn4, from 75 up for "

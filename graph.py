@@ -11,7 +11,8 @@ from models import DiscriminatorCNN, Generator
 tf1 = tf.compat.v1
 tf1.disable_eager_execution()
 
-CROP_STREAM, FLIP_STREAM = 1000, 2000           # added to the seed; the generator's dropout uses 0, 1, ... per block
+# Added to the seed, so that no two uses of random numbers in a step share theirs; dropout counts on from its own.
+DROPOUT_STREAM, BOTTLENECK_STREAM, CROP_STREAM, FLIP_STREAM, TOWER_STREAM = 0, 1000, 2000, 3000, 10000
 
 
 def to_network(images):
@@ -36,11 +37,11 @@ class Networks:
         self.has_classifier = bool(config.pretrained_rec)
         self.classifier_variables = []
 
-    def embed(self, x, offset=None, flips=None, keep=1.0, seeds=None):
+    def embed(self, x, offset=None, flips=None, keep=1.0, seed=None):
         """Bottleneck and embeddings [B, E] of photos `x` [B, S, S, 3]; see `facenet.preprocess` for the others."""
         c = self.config
         crops = facenet.preprocess(x, c.image_size, offset, flips)
-        result = facenet.embed(crops, c.model_def, c.embedding_size, c.facenet_scope, keep, seeds)
+        result = facenet.embed(crops, c.model_def, c.embedding_size, c.facenet_scope, keep, seed)
         if not self.classifier_variables:                       # before an optimizer adds its own to the scope
             self.classifier_variables = tf1.global_variables(c.facenet_scope + "/")
         return result
@@ -141,7 +142,7 @@ class TrainingGraph:
         net = self.networks
         s, r, photo, s3 = (to_network(v) for v in (batch.syn, batch.real, batch.image_3dmm, batch.annot_3dmm))
         with tf1.name_scope("G"):
-            x = net.G(s, self.config.dropout_keep, self._example_seeds(index))
+            x = net.G(s, self.config.dropout_keep, self._seed(DROPOUT_STREAM, index))
         with tf1.name_scope("G_inv"):
             y, p = tf.split(net.G_inv(tf.concat([x, photo], 0)), 2)
         with tf1.name_scope("D_forw"):
@@ -154,26 +155,20 @@ class TrainingGraph:
         return Tower(s, r, s3, mask, batch.label, x, y, p, x_reconstruction, r_reconstruction,
                      y_reconstruction, s_reconstruction, bottleneck, embeddings)
 
-    def _example_seeds(self, tower):
-        """A seed for every example of this step, [B, 2] int32: the run's, and the example's position in the run."""
-        c = self.config
-        first = (self.step_now * c.num_gpu + tower) * c.batch_size
-        return tf.stack([tf.fill([c.batch_size], c.random_seed), first + tf.range(c.batch_size)], 1)
+    def _seed(self, stream, tower):
+        """Seed [2] int32 of one use of random numbers in this step, on one tower."""
+        return tf.stack([(self.config.random_seed + stream + tower * TOWER_STREAM) % 2 ** 31, self.step_now])
 
     def _embed_at_random(self, x, tower):
         """`Networks.embed` of a crop at one random offset for the batch, each image flipped or not."""
         c = self.config
         offsets = facenet.crop_range(c.input_scale_size)
-
-        def seed(stream):
-            return tf.stack([c.random_seed + stream + tower, self.step_now])
-
         offset = flips = None
         if offsets > 1 and c.random_crop:
-            offset = tf.random.stateless_uniform([2], seed(CROP_STREAM), 0, offsets, tf.int32)
+            offset = tf.random.stateless_uniform([2], self._seed(CROP_STREAM, tower), 0, offsets, tf.int32)
         if offsets > 1 and c.random_flip:
-            flips = tf.random.stateless_uniform([c.batch_size], seed(FLIP_STREAM)) < 0.5
-        return self.networks.embed(x, offset, flips, c.keep_probability, self._example_seeds(tower))
+            flips = tf.random.stateless_uniform([c.batch_size], self._seed(FLIP_STREAM, tower)) < 0.5
+        return self.networks.embed(x, offset, flips, c.keep_probability, self._seed(BOTTLENECK_STREAM, tower))
 
     def _build_losses(self, towers):
         """`losses`: every term, averaged over the towers; `scores`: the same per example, [B]."""
@@ -223,15 +218,17 @@ class TrainingGraph:
             return [losses.center_loss(t.embeddings, t.label, before) for t in towers]
         return [losses.magnet_loss(t.embeddings, t.label, moved) for t in towers]
 
+    def _identity_variables(self):
+        """What trains together with G for the identity loss: the tuned classifier, the softmax head."""
+        c = self.config
+        tuned = facenet.trained_variables(c.facenet_scope) if c.relax_c else []
+        return tuned + (tf1.trainable_variables("Logits/") if c.method_c == "softmax" else [])
+
     def _trained_variables(self):
         """The variables of each of the three optimizers: {"G": [...], "G_inv": [...], "D": [...]}."""
-        c, net = self.config, self.networks
-        generator = net.G.variables
-        if c.relax_c:
-            generator = generator + facenet.trained_variables(c.facenet_scope)
-        if c.method_c == "softmax":
-            generator = generator + tf1.trainable_variables("Logits/")
-        return {"G": generator, "G_inv": net.G_inv.variables, "D": net.D_forw.variables + net.D_back.variables}
+        net = self.networks
+        return {"G": net.G.variables + self._identity_variables(), "G_inv": net.G_inv.variables,
+                "D": net.D_forw.variables + net.D_back.variables}
 
     def _build_train_op(self):
         """All gradients from the weights as they are; then the averages, the optimizers, the k's, centroids and step."""
@@ -241,6 +238,8 @@ class TrainingGraph:
                   + c.lambda_p * loss["p_loss"]),
             "G_inv": loss["g_loss_back"] + c.lambda_d * loss["sd_loss_forw"] + c.lambda_s * loss["s_loss"],
             "D": loss["d_loss"]}
+        if c.weight_decay:
+            objectives["G"] += c.weight_decay * tf.add_n([tf.nn.l2_loss(v) for v in self._identity_variables()] or [0.])
         rates = {"G": self.g_lr, "G_inv": self.g_lr, "D": self.d_lr}
         self.gradients = {}
         for name, variables in self._trained_variables().items():

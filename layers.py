@@ -54,15 +54,18 @@ def frozen_batch_norm(x, mean, variance, beta, gamma=None, epsilon=1e-3):
     return tf.nn.batch_normalization(x, mean, variance, beta, gamma, epsilon)
 
 
-def dropout(x, keep, seeds):
+def dropout(x, keep, seed):
     """Keep each value of `x` [B, ...] with probability `keep`, scaled by 1 / keep (Srivastava et al. 2014).
 
-    `seeds` [B, 2] int32 holds a seed for each example, so that an example's mask does not depend on its batch.
+    `seed` int32 is either [2], for the whole batch, or [B, 2], a seed for each example: then an example's mask does not
+    depend on its batch.
     """
-    def mask(seed):
-        return tf.floor(keep + tf.random.stateless_uniform(x.shape[1:], seed))
-
-    return x / keep * tf.map_fn(mask, seeds, fn_output_signature=tf.float32)
+    if seed.shape.rank == 1:
+        noise = tf.random.stateless_uniform(tf.shape(x), seed)
+    else:
+        noise = tf.map_fn(lambda each: tf.random.stateless_uniform(x.shape[1:], each), seed,
+                          fn_output_signature=tf.float32)
+    return x / keep * tf.floor(keep + noise)
 
 
 def reflect_pad(x, width):

@@ -33,6 +33,7 @@ def run(config):
     data = preflight.load_data(c)
     preflight.check_classifier(c)
     resumed, source = preflight.find_weights(c)
+    preflight.open_outputs(c)
     run_dir = preflight.open_run(c, resumed, data.renderings.identities) if c.train_generator else None
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
     from trainer import Diverged, Interrupted, Trainer, sample_sheet    # importing TensorFlow takes seconds

@@ -64,6 +64,18 @@ def check_classifier(config):
         raise UserError(f"--pretrained_rec: needed by --method_c {c.method_c}; {ways}")
 
 
+def open_outputs(config):
+    """Create the folders that synthesis and fitting write to. Raises UserError where that can't be."""
+    c = config
+    for wanted, option in ((c.generate_dataset, "save_syn_dataset"), (c.fit_dataset, "save_fitting")):
+        folder = os.path.join(c.data_dir, getattr(c, option))
+        if wanted:
+            try:
+                utils.check_writable(folder)
+            except OSError as error:
+                raise UserError(f"--{option} {folder}: can't write there ({error.strerror}); name another folder")
+
+
 def find_weights(config):
     """(run directory to go on with, where synthesis without training takes its weights), None where there is none.
 

@@ -12,6 +12,7 @@ import platform
 import re
 import secrets
 import subprocess
+import tempfile
 import time
 from typing import NamedTuple
 
@@ -166,6 +167,13 @@ def atomic_write(path):
         with contextlib.suppress(FileNotFoundError):
             os.remove(temporary)
         raise
+
+
+def check_writable(folder):
+    """Create `folder` if need be, and raise OSError where no file can be written into it."""
+    os.makedirs(folder, exist_ok=True)
+    with tempfile.TemporaryFile(dir=folder):
+        pass
 
 
 def clean_temporary(folder):

@@ -210,7 +210,7 @@ def test_second_call_shares_the_variables(model_def):
 def test_dropout_follows_the_seeds():
     images, seeds = placeholder(32), tf1.placeholder(tf.int32, [None, 2])
     plain = facenet.embed(images, "small", 8)[1]
-    dropped = facenet.embed(images, "small", 8, keep=0.5, seeds=seeds)[1]
+    dropped = facenet.embed(images, "small", 8, keep=0.5, seed=seeds)[1]
     x = np.repeat(rule.inputs(32, 1)["real"] / 64 - 2, 3, axis=0)
     with tf1.Session() as session:
         session.run(tf1.global_variables_initializer())
