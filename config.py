@@ -290,11 +290,11 @@ def get_config(argv=None):
     return config, unparsed
 
 
-def structural_differences(config, saved):
-    """'name (run: x, given: y)' for each option of STRUCTURAL that differs between `config` and `saved`, the
-    params.json of a run (one that lacks an option agrees). Without an identity loss the classifier does not count."""
+def structural_differences(config, saved, options=STRUCTURAL):
+    """'name (run: x, given: y)' for each of `options` that differs between `config` and `saved`, the params.json of a
+    run (one that lacks an option agrees). Without an identity loss the classifier does not count."""
     differences = []
-    for option in STRUCTURAL:
+    for option in options:
         if option in STRUCTURAL_IDENTITY and config.method_c == "none":
             continue
         given = getattr(config, option)

@@ -103,7 +103,20 @@ def find_weights(config):
         if not source:
             raise UserError(f"no weights: no run with a checkpoint under --log_dir {c.log_dir}; give --pretrained_gen "
                             "or --load_path")
+    if source and not c.train_generator:
+        _check_networks(c, source)
     return run_dir, source
+
+
+def _check_networks(config, source):
+    """Raise UserError if the networks to be built here are not those of the run that `source` belongs to."""
+    options = ("conv_hidden_num_res", "num_res_rep")
+    if config.generate_dataset and config.scores:                   # these need a discriminator
+        options += ("conv_hidden_num", "z_num", "input_scale_size")
+    run = source if os.path.isdir(source) else os.path.dirname(source)
+    differences = structural_differences(config, utils.load_params(run), options)
+    if differences:
+        raise UserError(f"{source}: trained with other options: {', '.join(differences)}; give the run's")
 
 
 def open_run(config, run_dir, identities):
