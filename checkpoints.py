@@ -1,4 +1,5 @@
 """Checkpoints: complete or not there at all, found again, and restored with raw or with averaged weights."""
+import contextlib
 import glob
 import logging
 import os
@@ -11,10 +12,7 @@ tf1 = tf.compat.v1
 
 NAME = "model.ckpt"
 AVERAGE = "/ExponentialMovingAverage"
-UNREADABLE = (tf.errors.DataLossError, tf.errors.OutOfRangeError, tf.errors.NotFoundError,
-              tf.errors.InvalidArgumentError, tf.errors.InternalError, tf.errors.UnknownError)
-DISK_ERRORS = (tf.errors.ResourceExhaustedError, tf.errors.PermissionDeniedError, tf.errors.FailedPreconditionError,
-               tf.errors.UnknownError, tf.errors.InternalError, tf.errors.NotFoundError, OSError)
+FILE_ERRORS = (tf.errors.OpError, OSError, IndexError, RuntimeError, ValueError)  # all that TensorFlow raises for a file
 
 
 def save(session, saver, run_dir, step, keep=2, keep_every=0):
@@ -33,13 +31,15 @@ def save(session, saver, run_dir, step, keep=2, keep_every=0):
                 os.fsync(file.fileno())
         for part in parts:
             os.replace(part, prefix + part[len(temporary):])
-    except DISK_ERRORS as error:
-        for part in glob.glob(glob.escape(temporary) + "*"):
+    except FILE_ERRORS as error:
+        unfinished = [] if os.path.exists(prefix + ".index") else glob.glob(glob.escape(prefix) + ".data-*")
+        for part in glob.glob(glob.escape(temporary) + ".*") + unfinished:
             os.remove(part)
         raise UserError(f"{prefix}: can't write the checkpoint ({first_line(error)}); the older ones are untouched")
     _remove_old(run_dir, keep, keep_every)
     kept = [os.path.basename(p) for p in reversed(list_checkpoints(run_dir))]
-    tf1.train.update_checkpoint_state(run_dir, kept[-1], kept)
+    with contextlib.suppress(*FILE_ERRORS):                     # for TensorFlow's own tools; nothing here reads it
+        tf1.train.update_checkpoint_state(run_dir, kept[-1], kept)
     return prefix
 
 
@@ -53,7 +53,7 @@ def _remove_old(run_dir, keep, keep_every):
 def read(prefix, names):
     """Values of the variables `names` (all of them if None) in a checkpoint, as {name: array}; absent ones are left out.
 
-    Everything is read and its checksum verified before anything is returned. Raises one of UNREADABLE for a
+    Everything is read and its checksum verified before anything is returned. Raises one of FILE_ERRORS for a
     checkpoint that is not whole.
     """
     reader = tf1.train.load_checkpoint(prefix)
@@ -66,7 +66,7 @@ def read_newest(path, names):
     for prefix in list_checkpoints(path):
         try:
             return prefix, read(prefix, names)
-        except UNREADABLE as error:
+        except FILE_ERRORS as error:
             logging.warning("%s is not a whole checkpoint (%s): trying the one before", prefix, first_line(error))
     raise UserError(f"{path}: no checkpoint there; give a run directory or a prefix such as RUN/{NAME}-1000")
 
@@ -82,10 +82,10 @@ def assign(session, variables, values, source, required=(), averages=False):
     """Give `variables` their `values` {name: array}; `source` names the checkpoint in messages.
 
     With `averages`, a variable takes its moving average where there is one; an average that is absent takes its
-    variable's value. A variable named in `required` (prefixes) that is absent or of another shape raises UserError;
-    any other such variable keeps its initial value, with a notice. Returns the names that were not found.
+    variable's value. A variable that is absent or of another shape raises UserError if its name is in `required`, and
+    keeps its initial value, with a notice, if not. Returns the names that were not found.
     """
-    loaded, missing, wrong = {}, [], []
+    loaded, missing, wrong = {}, [], {}
     for variable in variables:
         name = variable.op.name
         value = values.get(name)
@@ -96,17 +96,16 @@ def assign(session, variables, values, source, required=(), averages=False):
         if value is None:
             missing.append(name)
         elif list(value.shape) != variable.shape.as_list():
-            wrong.append(f"{name} is {list(value.shape)} there, {variable.shape.as_list()} here")
+            wrong[name] = f"{name} is {list(value.shape)} there, {variable.shape.as_list()} here"
             missing.append(name)
         else:
             loaded[variable] = value
-    needed = [name for name in missing if name.startswith(tuple(required))]
+    needed = [wrong.get(name, f"{name} is not there") for name in missing if name in required]
     if needed:
-        listed = [w for w in wrong if w.startswith(tuple(required))] or [f"{name} is not there" for name in needed]
         more = f" (and {len(needed) - 1} more)" if len(needed) > 1 else ""
-        raise UserError(f"{source}: {listed[0]}{more}; give the options that its networks were trained with")
+        raise UserError(f"{source}: {needed[0]}{more}; give the options that its networks were trained with")
     if missing:
-        shown = ", ".join(wrong[:2] or missing[:3])
+        shown = ", ".join(list(wrong.values())[:2] or missing[:3])
         logging.warning("%s: %d variables start anew: %s%s", source, len(missing), shown,
                         "" if len(missing) <= 3 else ", ...")
     session.run([v.initializer for v in loaded], {v.initializer.inputs[1]: value for v, value in loaded.items()})
@@ -114,6 +113,7 @@ def assign(session, variables, values, source, required=(), averages=False):
 
 
 def first_line(error):
-    """What an exception says, on one line of bearable length."""
+    """What an exception says, on one line of bearable length; of a failed graph, what its operation said."""
     text = str(getattr(error, "message", None) or error).strip() or type(error).__name__
+    text = text.rpartition("\nNode: ")[2].partition("\n")[2].strip() or text
     return text.splitlines()[0][:160]

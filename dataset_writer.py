@@ -166,9 +166,9 @@ def magnet_scores(embeddings, labels):
         for part in range(0, len(index), 64):
             own, e = rank[index[part:part + 64]], values[part:part + 64].astype(np.float64)
             cost = np.square(e).sum(1)[:, None] - 2 * e @ means.T + np.square(means).sum(1)         # [n, classes]
-            near = np.exp(weight * cost)
-            rows = np.arange(len(own))
-            numerator = near[rows, own] * np.exp(-1)
-            denominator = near.sum(1) - near[rows, own]
+            near = np.exp(weight * np.maximum(cost, 0))
+            near[np.arange(len(own)), own] = 0                                                      # not its own class
+            numerator = np.exp(weight * np.square(e - means[own]).sum(1) - 1)
+            denominator = near.sum(1)
             scores[index[part:part + 64]] = np.maximum(0, -np.log(numerator / (denominator + 1e-8) + 1e-8))
     return scores

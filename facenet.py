@@ -64,11 +64,11 @@ def check_input_size(model_def, input_size):
         raise ValueError(f"{model_def} takes images {sizes} pixels, not {input_size}")
 
 
-def embed(images, model_def, embedding_size, scope="InceptionResnetV1", keep=1.0, seed=None):
+def embed(images, model_def, embedding_size, scope="InceptionResnetV1", keep=1.0, seed=None, part=(0, 1)):
     """Embed standardised `images` [B, H, W, 3] with the network `model_def`; a second call shares the variables.
 
     Returns the bottleneck [B, E] and the embeddings [B, E], which are the bottleneck scaled to length 1.
-    With `keep` < 1, the pooled features are dropped by `seed` [B, 2] int32 (`layers.dropout`).
+    With `keep` < 1, dropout (`layers.dropout`, for `seed` and `part`) follows the pooling.
     Raises ValueError for a size that the network can't take.
     """
     for side in images.shape[1:3]:
@@ -76,7 +76,7 @@ def embed(images, model_def, embedding_size, scope="InceptionResnetV1", keep=1.0
     with tf1.variable_scope(scope, reuse=tf1.AUTO_REUSE):
         features = NETWORKS[model_def](images)
         if keep < 1:
-            features = layers.dropout(features, keep, seed)
+            features = layers.dropout(features, keep, seed, part)
         with tf1.variable_scope("Bottleneck"):
             if model_def == "nn4":
                 bottleneck = layers.dense(features, embedding_size)

@@ -5,6 +5,7 @@ import tensorflow as tf
 
 import data_loader
 import facenet
+import layers
 import losses
 from models import DiscriminatorCNN, Generator
 
@@ -12,7 +13,7 @@ tf1 = tf.compat.v1
 tf1.disable_eager_execution()
 
 # Added to the seed, so that no two uses of random numbers in a step share theirs; dropout counts on from its own.
-DROPOUT_STREAM, BOTTLENECK_STREAM, CROP_STREAM, FLIP_STREAM, TOWER_STREAM = 0, 1000, 2000, 3000, 10000
+DROPOUT_STREAM, BOTTLENECK_STREAM, CROP_STREAM, FLIP_STREAM = 0, 1000, 2000, 3000
 
 
 def to_network(images):
@@ -37,11 +38,11 @@ class Networks:
         self.has_classifier = bool(config.pretrained_rec)
         self.classifier_variables = []
 
-    def embed(self, x, offset=None, flips=None, keep=1.0, seed=None):
+    def embed(self, x, offset=None, flips=None, keep=1.0, seed=None, part=(0, 1)):
         """Bottleneck and embeddings [B, E] of photos `x` [B, S, S, 3]; see `facenet.preprocess` for the others."""
         c = self.config
         crops = facenet.preprocess(x, c.image_size, offset, flips)
-        result = facenet.embed(crops, c.model_def, c.embedding_size, c.facenet_scope, keep, seed)
+        result = facenet.embed(crops, c.model_def, c.embedding_size, c.facenet_scope, keep, seed, part)
         if not self.classifier_variables:                       # before an optimizer adds its own to the scope
             self.classifier_variables = tf1.global_variables(c.facenet_scope + "/")
         return result
@@ -100,8 +101,8 @@ class TrainingGraph:
         with tf1.name_scope("train"):
             self._build_train_op()
         self.saved_variables = self._saved_variables()
-        with tf1.name_scope("summaries"):
-            self._build_summary()
+        self._build_summary()                           # in no name scope: its tags would begin with it
+        with tf1.name_scope("check"):
             self.all_finite = tf.reduce_all([tf.reduce_all(tf.math.is_finite(v)) for v in self.saved_variables
                                              if v.dtype.is_floating])
 
@@ -139,10 +140,10 @@ class TrainingGraph:
         return towers
 
     def _build_tower(self, batch, index):
-        net = self.networks
+        net, part = self.networks, (index, self.config.num_gpu)
         s, r, photo, s3 = (to_network(v) for v in (batch.syn, batch.real, batch.image_3dmm, batch.annot_3dmm))
         with tf1.name_scope("G"):
-            x = net.G(s, self.config.dropout_keep, self._seed(DROPOUT_STREAM, index))
+            x = net.G(s, self.config.dropout_keep, self._seed(DROPOUT_STREAM), part)
         with tf1.name_scope("G_inv"):
             y, p = tf.split(net.G_inv(tf.concat([x, photo], 0)), 2)
         with tf1.name_scope("D_forw"):
@@ -150,25 +151,25 @@ class TrainingGraph:
         with tf1.name_scope("D_back"):
             y_reconstruction, s_reconstruction = tf.split(net.D_back(tf.concat([y, s], 0)), 2)
         with tf1.name_scope("identity"):
-            bottleneck, embeddings = self._embed_at_random(x, index) if net.has_classifier else (None, None)
+            bottleneck, embeddings = self._embed_at_random(x, part) if net.has_classifier else (None, None)
         mask = tf.cast(batch.syn > 0, tf.float32)
         return Tower(s, r, s3, mask, batch.label, x, y, p, x_reconstruction, r_reconstruction,
                      y_reconstruction, s_reconstruction, bottleneck, embeddings)
 
-    def _seed(self, stream, tower):
-        """Seed [2] int32 of one use of random numbers in this step, on one tower."""
-        return tf.stack([(self.config.random_seed + stream + tower * TOWER_STREAM) % 2 ** 31, self.step_now])
+    def _seed(self, stream):
+        """Seed [2] int32 of one use of random numbers in this step."""
+        return tf.stack([(self.config.random_seed + stream) % 2 ** 31, self.step_now])
 
-    def _embed_at_random(self, x, tower):
+    def _embed_at_random(self, x, part):
         """`Networks.embed` of a crop at one random offset for the batch, each image flipped or not."""
         c = self.config
         offsets = facenet.crop_range(c.input_scale_size)
         offset = flips = None
         if offsets > 1 and c.random_crop:
-            offset = tf.random.stateless_uniform([2], self._seed(CROP_STREAM, tower), 0, offsets, tf.int32)
+            offset = tf.random.stateless_uniform([2], self._seed(CROP_STREAM), 0, offsets, tf.int32)
         if offsets > 1 and c.random_flip:
-            flips = tf.random.stateless_uniform([c.batch_size], self._seed(FLIP_STREAM, tower)) < 0.5
-        return self.networks.embed(x, offset, flips, c.keep_probability, self._seed(BOTTLENECK_STREAM, tower))
+            flips = layers.uniform_part(tf.constant([c.batch_size]), self._seed(FLIP_STREAM), part) < 0.5
+        return self.networks.embed(x, offset, flips, c.keep_probability, self._seed(BOTTLENECK_STREAM), part)
 
     def _build_losses(self, towers):
         """`losses`: every term, averaged over the towers; `scores`: the same per example, [B]."""
@@ -294,7 +295,8 @@ def _average_of(variable):
     That class, `tf.train.ExponentialMovingAverage`, makes a function graph of each initial value: seconds of start-up.
     """
     name = variable.op.name + "/ExponentialMovingAverage"
-    return tf1.get_variable(name, initializer=variable.initial_value, trainable=False, use_resource=True)
+    start = tf.identity(variable.initial_value)         # a tensor of its own: `checkpoints.assign` feeds it
+    return tf1.get_variable(name, initializer=start, trainable=False, use_resource=True)
 
 
 def _optimizer(config, rate):

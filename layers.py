@@ -54,18 +54,25 @@ def frozen_batch_norm(x, mean, variance, beta, gamma=None, epsilon=1e-3):
     return tf.nn.batch_normalization(x, mean, variance, beta, gamma, epsilon)
 
 
-def dropout(x, keep, seed):
+def dropout(x, keep, seed, part=(0, 1)):
     """Keep each value of `x` [B, ...] with probability `keep`, scaled by 1 / keep (Srivastava et al. 2014).
 
-    `seed` int32 is either [2], for the whole batch, or [B, 2], a seed for each example: then an example's mask does not
-    depend on its batch.
+    `seed` int32 is either [B, 2], a seed for each example: then its mask does not depend on its batch; or [2], for a
+    whole batch of which `x` is the part number `part[0]` of `part[1]`.
     """
-    if seed.shape.rank == 1:
-        noise = tf.random.stateless_uniform(tf.shape(x), seed)
-    else:
+    if seed.shape.rank == 2:
         noise = tf.map_fn(lambda each: tf.random.stateless_uniform(x.shape[1:], each), seed,
                           fn_output_signature=tf.float32)
+    else:
+        noise = uniform_part(tf.shape(x), seed, part)
     return x / keep * tf.floor(keep + noise)
+
+
+def uniform_part(shape, seed, part):
+    """Random numbers in [0, 1) of `shape` [B, ...]: part number `part[0]` of the `part[1]` that `seed` [2] gives."""
+    number, count = part
+    noise = tf.random.stateless_uniform(tf.concat([shape[:1] * count, shape[1:]], 0), seed)
+    return noise[number * shape[0]:(number + 1) * shape[0]]
 
 
 def reflect_pad(x, width):

@@ -23,7 +23,7 @@ def main():
         print(f"main.py: error: {error.filename or 'writing'}: {error.strerror}", file=sys.stderr)
         return 2
     except KeyboardInterrupt:
-        print("main.py: interrupted before any work was done", file=sys.stderr)
+        print("main.py: interrupted", file=sys.stderr)
         return 130
 
 
@@ -32,21 +32,20 @@ def run(config):
     c = config
     data = preflight.load_data(c)
     preflight.check_classifier(c)
-    resumed, source = preflight.find_weights(c)
     preflight.open_outputs(c)
+    resumed, source = preflight.find_weights(c)
     run_dir = preflight.open_run(c, resumed, data.renderings.identities) if c.train_generator else None
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
     from trainer import Diverged, Interrupted, Trainer, sample_sheet    # importing TensorFlow takes seconds
 
     trainer = Trainer(c, run_dir)
-    sheet = sample_sheet(c, data.renderings) if data.renderings else None
     try:
         trainer.build_model(
             training_data=(data.photos, data.renderings, data.pairs) if c.train_generator else None,
             synthesis=c.train_generator or c.generate_dataset or not c.is_train,
             fitting=c.fit_dataset or bool(data.test_pairs))
         if c.train_generator:
-            trainer.train(sheet, data.test_pairs, resume_from=resumed)
+            trainer.train(sample_sheet(c, data.renderings), data.test_pairs, resume_from=resumed)
             source = run_dir
         if c.generate_dataset or c.fit_dataset or not c.is_train:
             prefix = trainer.load_weights(source)
@@ -55,7 +54,7 @@ def run(config):
         if c.fit_dataset:
             trainer.fit_dataset(data.photos, os.path.join(c.data_dir, c.save_fitting))
         if not c.is_train:
-            trainer.test(sheet, data.test_renderings, os.path.dirname(prefix), prefix)
+            trainer.test(data.renderings, data.test_renderings, os.path.dirname(prefix), prefix)
     except Interrupted as stop:
         print(f"main.py: interrupted; {stop}", file=sys.stderr)
         return 128 + stop.signal

@@ -37,10 +37,10 @@ class Generator(Network):
         super().__init__(name)
         self.filters, self.num_res_rep, self.skips = filters, num_res_rep, skips
 
-    def __call__(self, x, keep=1.0, seed=None):
+    def __call__(self, x, keep=1.0, seed=None, part=(0, 1)):
         """Translate `x` [B, S, S, 3] in [-1, 1]; S is a multiple of 4. Returns the same shape and range.
 
-        With `keep` below 1, dropout follows every residual block, seeded by `seed` int32: [2], or [B, 2], one an image.
+        With `keep` below 1, dropout follows every residual block; see `layers.dropout` for `seed` and `part`.
         """
         f = self.filters
         with self.scope():
@@ -51,7 +51,7 @@ class Generator(Network):
                 with tf1.variable_scope(f"R{4 * f}_{i + 1}"):
                     x = self._residual_block(x)
                 if keep < 1:
-                    x = layers.dropout(x, keep, seed + [i, 0])
+                    x = layers.dropout(x, keep, seed + [i, 0], part)
             x = self._upsample("u64", x, 2 * f)                                         # [B, S/2, S/2, 2f]
             x = self._upsample("u32", tf.concat([x, half], -1) if self.skips else x, f)     # [B, S, S, f]
             x = layers.reflect_pad(tf.concat([x, full], -1) if self.skips else x, 3)

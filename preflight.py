@@ -1,5 +1,4 @@
 """What must be there before work starts: data sets, classifier, weights, run directory. Fails in seconds, in one line."""
-import json
 import logging
 import os
 from typing import NamedTuple
@@ -140,10 +139,7 @@ def _check_run(config, run_dir, identities):
     if differences:
         raise UserError(f"--load_path {run_dir}: trained with other options: {', '.join(differences)}; give the run's, "
                         "or start a new run")
-    path = os.path.join(run_dir, IDENTITIES)
-    if os.path.exists(path):
-        with open(path, encoding="utf-8") as file:
-            trained = json.load(file)
-        if trained != identities:
-            raise UserError(f"--load_path {run_dir}: trained on {len(trained)} identities, {len(identities)} now, or "
-                            "others; restore them, or start a new run from its weights with --pretrained_gen")
+    trained = utils.load_json(os.path.join(run_dir, IDENTITIES), identities)
+    if trained != identities:
+        raise UserError(f"--load_path {run_dir}: trained on {len(trained)} identities, {len(identities)} now, or "
+                        "others; restore them, or start a new run from its weights with --pretrained_gen")

@@ -25,7 +25,6 @@ tf1.logging.set_verbosity(tf1.logging.ERROR)        # its deprecation notes tell
 tf.config.experimental.enable_op_determinism()      # a resumed run repeats the digits of an uninterrupted one
 
 SHEET_ROWS = 32                 # renderings on one sheet of samples
-NETWORK_SCOPES = ("G_inf/", "G_inv/", "D_forw/", "D_back/")
 PROGRESS_LOSSES = {"D": "d_loss", "G": "g_loss"}
 
 
@@ -59,6 +58,31 @@ class StopRequest:
             signal.signal(number, handler)
 
 
+class Events:
+    """TensorBoard's file of a run that starts, or goes on, at `step`. A full disk cuts it short, with one warning."""
+
+    def __init__(self, run_dir, graph, step):
+        self.run_dir, self.writer = run_dir, tf1.summary.FileWriter(run_dir, graph)
+        self.writer.add_session_log(tf1.SessionLog(status=tf1.SessionLog.START), step)
+
+    def add(self, summary, step):
+        self._try(lambda: self.writer.add_summary(summary, step))
+
+    def _try(self, write):
+        try:
+            if self.writer:
+                write()
+        except checkpoints.FILE_ERRORS as error:
+            logging.warning("%s: TensorBoard's events end here (%s)", self.run_dir, checkpoints.first_line(error))
+            self.writer = None
+
+    def __enter__(self):
+        return self
+
+    def __exit__(self, *exception):
+        self._try(lambda: self.writer.close())
+
+
 def image_seed(random_seed, name, sample=0):
     """Dropout seed [2] of one image: of the run, and of the image's name, whatever the batch or the order."""
     return [random_seed, zlib.crc32(f"{name}#{sample}".encode()) >> 1]
@@ -74,8 +98,11 @@ class Sheet(NamedTuple):
     cells: list
 
 
-def sample_sheet(config, renderings):
-    """The Sheet of the first `num_log_id` identities, a row each, with their first `num_log_samples` renderings."""
+def sample_sheet(config, renderings, sample=0):
+    """The Sheet of the first `num_log_id` identities, a row each, with their first `num_log_samples` renderings.
+
+    `sample` numbers the dropout samples of a rendering.
+    """
     c = config
     rows = min(c.num_log_id, len(renderings.identities))
     images = np.zeros([rows * c.num_log_samples, c.input_scale_size, c.input_scale_size, 3], np.uint8)
@@ -85,7 +112,7 @@ def sample_sheet(config, renderings):
             name = renderings.names[i]
             cell = row * c.num_log_samples + column
             images[cell] = utils.load_image(os.path.join(renderings.root, name), c.input_scale_size, c.grayscale)
-            cells.append((cell, image_seed(c.random_seed, name)))
+            cells.append((cell, image_seed(c.random_seed, name, sample)))
     return Sheet(images, c.num_log_samples, cells)
 
 
@@ -149,14 +176,20 @@ class Trainer:
         variables = self.networks.classifier_variables
         names = [v.op.name for v in variables]
         prefix, values = checkpoints.read_newest(self.config.pretrained_rec, names)
-        checkpoints.assign(self.session, variables, values, f"--pretrained_rec {prefix}", required=names)
+        checkpoints.assign(self.session, variables + self._averages(variables), values, f"--pretrained_rec {prefix}", names)
+
+    def _averages(self, variables):
+        """The moving averages of those of `variables` that train."""
+        names = {v.op.name + checkpoints.AVERAGE for v in variables}
+        return [v for v in self.training.saved_variables if v.op.name in names] if self.training else []
 
     def load_weights(self, path):
         """Averaged weights for synthesis, from the newest whole checkpoint at `path`. Returns its prefix."""
         weights, tuned = self.weights, self.networks.classifier_variables
         prefix, values = checkpoints.read_newest(path, checkpoints.names_to_read(weights + tuned))
         tuned = [v for v in tuned if v.op.name in values]               # by --relax_c
-        checkpoints.assign(self.session, weights + tuned, values, prefix, required=[""], averages=True)
+        required = {v.op.name for v in weights}
+        checkpoints.assign(self.session, weights + tuned, values, prefix, required, averages=True)
         logging.info("%s: averaged weights loaded", prefix)
         return prefix
 
@@ -164,18 +197,17 @@ class Trainer:
         """Load everything the next step depends on, from the newest whole checkpoint at `path`; return that step."""
         variables = self.training.saved_variables
         prefix, values = checkpoints.read_newest(path, checkpoints.names_to_read(variables))
-        checkpoints.assign(self.session, variables, values, prefix, required=NETWORK_SCOPES)
+        checkpoints.assign(self.session, variables, values, prefix, required={v.op.name for v in self.weights})
         step = int(self.session.run(self.training.step))
         logging.info("%s: going on after step %d", prefix, step)
         return step
 
     def _warm_start(self, path):
-        """Load the weights of `--pretrained_gen` to start a new training from."""
-        weights = self.weights
-        names = {v.op.name + checkpoints.AVERAGE for v in weights}
-        prefix, values = checkpoints.read_newest(path, [v.op.name for v in weights])
-        averages = [v for v in self.training.saved_variables if v.op.name in names]
-        checkpoints.assign(self.session, weights + averages, values, prefix, required=[""])
+        """Load the weights of `--pretrained_gen`, its k's and centroids to start a new training from."""
+        graph, names = self.training, {v.op.name for v in self.weights}
+        state = graph.k + ([] if graph.centroids is None else [graph.centroids])
+        prefix, values = checkpoints.read_newest(path, names | {v.op.name for v in state})
+        checkpoints.assign(self.session, self.weights + self._averages(self.weights) + state, values, prefix, names)
         logging.info("%s: a new training starts from these weights", prefix)
 
     # Training
@@ -200,19 +232,19 @@ class Trainer:
         utils.save_image(utils.make_grid(samples.images, samples.columns), os.path.join(self.run_dir, "syn_fixed.png"))
         with contextlib.ExitStack() as stack:
             stop = stack.enter_context(StopRequest())
-            events = stack.enter_context(tf1.summary.FileWriter(self.run_dir, self.session.graph))
-            events.add_session_log(tf1.SessionLog(status=tf1.SessionLog.START), step)
+            events = stack.enter_context(Events(self.run_dir, self.session.graph, step))
             progress = stack.enter_context(progress_bar("step", last_step, step))
             stack.enter_context(logging_redirect_tqdm())
-            while step < last_step and not stop.signal:
+            while step < last_step:
                 step = self._train_step(step, events, progress)
+                stopping = stop.signal and step < last_step
+                if step % c.checkpoint_step == 0 or step == last_step or stopping:
+                    self._save(step)
+                if stopping:
+                    raise Interrupted(stop.signal, f"saved at step {step}; go on with --load_path {self.run_dir}")
                 if step % (c.log_step * c.save_step) == 0 or step == last_step:
                     self.generate(samples, os.path.join(self.run_dir, f"{step}_G.png"))
                     self._report_test_pairs(test_pairs, step, events)
-                if step % c.checkpoint_step == 0 or step == last_step or stop.signal:
-                    self._save(step)
-        if step < last_step:
-            raise Interrupted(stop.signal, f"saved at step {step}; go on with --load_path {self.run_dir}")
 
     def run_step(self, step, fetches, feed=()):
         """Train step number `step` (from 0) with its scheduled rates, and fetch more; `feed` may replace the batch."""
@@ -231,14 +263,20 @@ class Trainer:
         fetches = {"losses": graph.losses, "k_t": graph.k_now[0]}
         if done % c.log_step == 0:
             fetches["summary"] = graph.summary
-        results = self.run_step(step, fetches)
+        try:
+            results = self.run_step(step, fetches)
+        except tf.errors.OpError as error:
+            if "BrokenImage" not in error.message:
+                raise
+            raise utils.UserError(f"step {done}: {checkpoints.first_line(error)}; bring the images back and go on with "
+                                  f"--load_path {self.run_dir}") from error
         values = results["losses"]
         if not all(math.isfinite(value) for value in values.values()):
             self._diverged(done, ", ".join(f"{name} {value:.4g}" for name, value in values.items()))
         progress.update()
         progress.set_postfix({name: f"{values[loss]:.4f}" for name, loss in PROGRESS_LOSSES.items()}, refresh=False)
         if "summary" in results:
-            events.add_summary(results["summary"], done)
+            events.add(results["summary"], done)
             logging.info("[%d/%d] Loss_D: %.6f Loss_G: %.6f , k_t: %.4f", done, progress.total,
                          values["d_loss"], values["g_loss"], results["k_t"])
         return done
@@ -262,7 +300,7 @@ class Trainer:
             errors += self._run_padded(graph.BATCH, {graph.photos: photos, graph.annotations: renderings},
                                        [graph.error])[0].tolist()
         error = float(np.mean(errors))
-        events.add_summary(tf1.Summary(value=[tf1.Summary.Value(tag="loss/paired_test", simple_value=error)]), step)
+        events.add(tf1.Summary(value=[tf1.Summary.Value(tag="loss/paired_test", simple_value=error)]), step)
         logging.info("[%d] paired loss on %d test pairs: %.6f", step, len(errors), error)
 
     def _load_images(self, image_set, names):
@@ -305,10 +343,11 @@ class Trainer:
         missing = [name for name in renderings.names if name not in written or name not in scored]
         if c.scores and not self.networks.has_classifier:
             logging.warning("no --pretrained_rec: the fourth score, c_score, will be nan")
+
         def convert(names, images):
             seeds = [image_seed(c.random_seed, name) for name in names]
             photos, *scores = self._synthesize(images, seeds, [graph.photos] + graph.scores)
-            for name, *row in zip(names, *scores):
+            for name, *row in zip(names, *scores) if scores else ():
                 store.add(name, *row)
             return photos
 
@@ -354,22 +393,23 @@ class Trainer:
             raise Interrupted(stop.signal, f"{progress.n} of {len(images.names)} images written to {folder}; "
                                            "run the same command again for the rest")
 
-    def test(self, sheet, renderings, folder, prefix):
-        """Draw samples with the weights of checkpoint `prefix` into `folder`.
+    def test(self, renderings, test_renderings, folder, prefix):
+        """Draw `sample_per_image` dropout samples with the weights of checkpoint `prefix` into `folder`.
 
-        `renderings` (an ImageSet) gives `test_0001.png`, ..., a row each: the rendering and `sample_per_image` photos
-        of it that differ in their dropout. Without them, the Sheet `sheet` gives `<step>_test.png`.
+        `test_renderings` (an ImageSet) gives `test_0001.png`, ..., a row each: the rendering, and its samples. Without
+        them, the sample sheet of `renderings` gives `<step>_test.png`, and `<step>_test_2.png`, ... for more samples.
         """
         c = self.config
-        if renderings is None:
-            path = os.path.join(folder, f"{utils.step_of(prefix)}_test.png")
-            self.generate(sheet, path)
-            logging.info("%s: drawn", path)
+        if test_renderings is None:
+            for sample in range(c.sample_per_image):
+                name = f"{utils.step_of(prefix)}_test{f'_{sample + 1}' if sample else ''}.png"
+                self.generate(sample_sheet(c, renderings, sample), os.path.join(folder, name))
+                logging.info("%s: drawn", os.path.join(folder, name))
             return
         columns = 1 + c.sample_per_image
-        for number, first in enumerate(range(0, len(renderings.names), SHEET_ROWS), 1):
-            names = renderings.names[first:first + SHEET_ROWS]
-            images = np.repeat(self._load_images(renderings, names), columns, 0)
+        for number, first in enumerate(range(0, len(test_renderings.names), SHEET_ROWS), 1):
+            names = test_renderings.names[first:first + SHEET_ROWS]
+            images = np.repeat(self._load_images(test_renderings, names), columns, 0)
             cells = [(row * columns + column, image_seed(c.random_seed, name, column - 1))
                      for row, name in enumerate(names) for column in range(1, columns)]
             path = os.path.join(folder, f"test_{number:04d}.png")

@@ -4,6 +4,7 @@ import contextlib
 import datetime
 import glob
 import importlib.metadata
+import io
 import itertools
 import json
 import logging
@@ -141,16 +142,23 @@ def save_config(config, run_dir, **extra):
               os.path.join(run_dir, "params.json"))
 
 
-def load_params(run_dir):
-    """The dict in `<run_dir>/params.json`, {} where there is none. Raises UserError when the file is broken."""
-    path = os.path.join(run_dir, "params.json")
-    if not os.path.exists(path):
-        return {}
+def load_json(path, default):
+    """What the JSON file `path` holds, `default` where there is none. Raises UserError when the file is broken."""
     try:
         with open(path, encoding="utf-8") as file:
-            return dict(json.load(file))
-    except (OSError, ValueError, TypeError) as error:
+            return json.load(file)
+    except FileNotFoundError:
+        return default
+    except (OSError, ValueError) as error:
         raise UserError(f"{path}: can't be read ({error}); restore it, or remove it to go without") from error
+
+
+def load_params(run_dir):
+    """The dict in `<run_dir>/params.json`, {} where there is none. Raises UserError when the file is broken."""
+    params = load_json(os.path.join(run_dir, "params.json"), {})
+    if not isinstance(params, dict):
+        raise UserError(f"{run_dir}/params.json: can't be read (no options in it); restore it, or remove it to go without")
+    return params
 
 
 # Writing
@@ -163,7 +171,9 @@ def atomic_write(path):
         with open(temporary, "xb") as file:
             yield file
         os.replace(temporary, path)
-    except BaseException:
+    except BaseException as error:
+        if isinstance(error, OSError):
+            error.filename = error.filename or path         # writing tells no name
         with contextlib.suppress(FileNotFoundError):
             os.remove(temporary)
         raise
@@ -190,9 +200,10 @@ def save_json(value, path):
 
 def save_image(image, path):
     """Write `image` uint8 [H, W, 3] in the format of `path`'s suffix: jpg, jpeg, png, webp or bmp."""
-    picture = Image.fromarray(image)
+    encoded = io.BytesIO()              # given a file, Pillow takes no notice when a full disk accepts only a part
+    Image.fromarray(image).save(encoded, FORMATS[suffix(path)], quality=95, subsampling=0)
     with atomic_write(path) as file:
-        picture.save(file, FORMATS[suffix(path)], quality=95, subsampling=0)
+        file.write(encoded.getvalue())
 
 
 def make_grid(images, columns, padding=2):

@@ -21,8 +21,9 @@ tf1 = tf.compat.v1
 
 @pytest.fixture(autouse=True)
 def graph():
-    """A graph of its own for each test."""
+    """A graph of its own for each test, seeded: where the trainer is imported too, TensorFlow insists on seeds."""
     with tf.Graph().as_default() as graph:
+        tf1.set_random_seed(1)
         yield graph
 
 

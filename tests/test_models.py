@@ -1,0 +1,187 @@
+"""Networks and layers: names and shapes of a training's variables, sizes and widths, upscaling, dropout."""
+import json
+import os
+
+os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
+
+import numpy as np
+import pytest
+import tensorflow as tf
+
+import layers
+import utils
+from config import get_config
+from drawn import write_dataset
+from models import DiscriminatorCNN, Generator
+from trainer import Trainer
+
+tf1 = tf.compat.v1
+GOLDEN = os.path.join(os.path.dirname(os.path.abspath(__file__)), "golden")
+CLASSIFIER = "InceptionResnetV1/"
+TRAINED = ("G_inf/", "G_inv/", "D_forw/", "D_back/")
+SLOTS = ("Adam", "Adam_1", "ExponentialMovingAverage")
+POWERS = {f"beta{i}_power{suffix}" for i in (1, 2) for suffix in ("", "_1", "_2")}
+
+
+@pytest.fixture
+def graph():
+    """A graph of its own for the test, seeded: the Trainer, imported above, makes TensorFlow insist on seeds."""
+    with tf.Graph().as_default() as graph:
+        tf1.set_random_seed(1)
+        yield graph
+
+
+class WithoutCheckpoint(Trainer):
+    """A Trainer whose classifier keeps its initial weights."""
+
+    def _load_classifier(self):
+        pass
+
+
+def training_variables(folder, *options):
+    """Name to (shape, trainable) of all variables of a training but the classifier's, on 12 drawn identities."""
+    write_dataset(folder, size=16, identities=12, per_identity=1, photos=1, pairs=1)
+    data = (utils.find_photos(f"{folder}/real"), utils.find_renderings(f"{folder}/syn"),
+            utils.find_pairs(f"{folder}/paired"))
+    config, _ = get_config(["--model_def", "small", "--pretrained_rec", "none", *options])
+    trainer = WithoutCheckpoint(config)
+    trainer.build_model(data)
+    trainer.close()
+    trainable = {v.op.name for v in trainer.session.graph.get_collection("trainable_variables")}
+    return {v.op.name: (v.shape.as_list(), v.op.name in trainable) for v in trainer.training.saved_variables}
+
+
+# Names and shapes
+
+@pytest.mark.parametrize("size", [64, 108])
+def test_variables_are_the_originals(tmp_path, size):
+    """The classifier's own, for which a small one stands here, are compared in test_facenet.py."""
+    with open(os.path.join(GOLDEN, f"variables_{size}.json")) as file:
+        listed = {name: (shape, trainable) for name, shape, trainable in json.load(file)["variables"]
+                  if not name.startswith(CLASSIFIER)}
+    ours = training_variables(str(tmp_path), "--input_scale_size", str(size))
+    assert {name: ours.get(name) for name in listed} == listed
+    slots = {f"{name}/{slot}": listed[name][0] for name in listed if name.startswith(TRAINED) for slot in SLOTS}
+    heads = {f"{name}/{SLOTS[2]}": listed[name][0] for name in listed if name.startswith("Logits/")}
+    assert {name: shape for name, (shape, _) in ours.items() if name not in listed} == {
+        **slots, **heads, **dict.fromkeys(POWERS, [])}
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("options, more, fewer", [
+    (["--method_c", "softmax"], {f"Logits/{v}/{s}" for v in ("weights", "biases") for s in SLOTS}, set()),
+    (["--pretrained_rec", "", "--method_c", "none"], set(), {"Logits/weights", "centroids/centers"}),
+    (["--optimizer", "sgd"], {"G_inf/output/weights/Momentum"}, {"G_inf/output/weights/Adam", "beta1_power"}),
+    (["--optimizer", "rmsprop"], {"D_back/Conv/biases/RMSProp"}, {"D_back/Conv/biases/Adam", "beta1_power"}),
+    (["--relax_c", "True"], {f"{CLASSIFIER}Bottleneck/weights", f"{CLASSIFIER}Bottleneck/weights/Adam",
+                             f"{CLASSIFIER}Bottleneck/BatchNorm/moving_mean"},
+     {f"{CLASSIFIER}Bottleneck/BatchNorm/moving_mean/Adam"})])
+def test_options_change_the_saved_variables(tmp_path, options, more, fewer):
+    narrow = "--input_scale_size 16 --conv_hidden_num 2 --conv_hidden_num_res 2 --num_res_rep 1 --z_num 2".split()
+    ours = set(training_variables(str(tmp_path), *narrow, *options))
+    assert ours >= more and not ours & fewer
+
+
+# Discriminator
+
+def test_discriminator_sizes_are_the_originals(graph):
+    with np.load(os.path.join(GOLDEN, "units.npz"), allow_pickle=False) as units:
+        columns, rows = list(units["D/cols"]), units["D/rows"]
+    for row in rows:
+        wanted = dict(zip(columns, row.tolist()))
+        name, size = f"D{wanted['size']}", wanted["size"]
+        network = DiscriminatorCNN(name, 64, 64)
+        output = network(tf1.placeholder(tf.float32, [None, size, size, 3]))
+        shapes = {v.op.name[len(name) + 1:]: v.shape.as_list() for v in network.variables}
+        side = round((shapes["fully_connected_1/weights"][1] / 64) ** .5)
+        assert output.shape.as_list() == [None, size, size, 3] and wanted["out"] == size
+        assert shapes["fully_connected/weights"] == [wanted["fc_in"], 64]
+        assert side * 2 ** (wanted["repeat_num"] - 1) == wanted["dim_before_crop"]
+        assert sum(np.prod(shape) for shape in shapes.values()) == wanted["params"]
+
+
+def test_discriminator_crops_centrally(graph):
+    """The original's offset of 2 at 108: 4 of the 112 rows and columns go, 2 on each side."""
+    class Corners(DiscriminatorCNN):
+        def _conv(self, x, filters, stride=1):
+            """The last convolution gives its own coordinates instead."""
+            y = super()._conv(x, filters, stride)
+            if filters != 3:
+                return y
+            rows, columns = tf.meshgrid(*[tf.range(int(y.shape[1]))] * 2, indexing="ij")
+            return tf.cast(tf.stack([rows, columns, rows], -1), tf.float32)[None]
+
+    network = Corners("D", 1, 1)
+    with tf1.Session() as session:
+        got = session.run(network(tf1.placeholder(tf.float32, [None, 108, 108, 3])))[0]
+    assert got[0, 0].tolist() == [2, 2, 2] and got[-1, -1].tolist() == [109, 109, 109]
+
+
+# Sizes and widths
+
+@pytest.mark.parametrize("size", [16, 20, 36, 100])
+@pytest.mark.parametrize("width", [1, 3])
+def test_any_size_and_width(graph, size, width):
+    """Images of the input's size, G's within -1 and 1; a second call shares the variables."""
+    x = np.random.default_rng(size).uniform(-1, 1, [2, size, size, 3]).astype(np.float32)
+    networks = [Generator("G", width, 2, skips=True), Generator("G_inv", width, 0, skips=False),
+                DiscriminatorCNN("D", width, width)]
+    first = [network(tf.constant(x)) for network in networks]
+    variables = tf1.global_variables()
+    second = [network(tf.constant(x)) for network in networks]
+    assert tf1.global_variables() == variables == [v for network in networks for v in network.variables]
+    assert f"G/R{4 * width}_2/layer2/weights2" in {v.op.name for v in variables}
+    with tf1.Session() as session:
+        session.run(tf1.global_variables_initializer())
+        first, second = session.run((first, second))
+    for once, again in zip(first, second):
+        assert once.shape == x.shape and np.isfinite(once).all() and np.array_equal(once, again)
+    assert max(np.abs(image).max() for image in first[:2]) <= 1
+
+
+# Layers
+
+def test_upscale_is_nearest_neighbour(graph):
+    x = np.random.default_rng(0).normal(size=[2, 3, 5, 4]).astype(np.float32)
+    with tf1.Session() as session:
+        assert np.array_equal(session.run(layers.upscale(tf.constant(x))), x.repeat(2, 1).repeat(2, 2))
+
+
+def independent(batch, keep):
+    """Whether images share as many zeros as independent masks do, two by two."""
+    kept = [image > 0 for image in batch]
+    return all(abs((a & b).mean() - keep ** 2) < .04 for i, a in enumerate(kept) for b in kept[:i])
+
+
+def test_dropout(graph):
+    """About `keep` of the values stay, scaled up. With a seed each, an image's mask does not depend on its batch."""
+    keep, shape = .8, [20, 20, 5]
+    x = tf1.placeholder(tf.float32, [None, *shape])
+    seeds, seed = tf1.placeholder(tf.int32, [None, 2]), tf1.placeholder(tf.int32, [2])
+    y, whole = layers.dropout(x, keep, seeds), layers.dropout(x, keep, seed)
+    with tf1.Session() as session:
+        def run(*rows):
+            return session.run(y, {x: np.ones([len(rows), *shape]), seeds: rows})
+
+        batch, alone = run([1, 7], [1, 8], [2, 7], [1, 7]), run([1, 8])
+        one, again, other = (session.run(whole, {x: np.ones([3, *shape]), seed: [1, row]}) for row in (7, 7, 8))
+    for images in (batch, one):
+        assert set(np.unique(images)) == {0, np.float32(1 / keep)}
+        assert all(abs((image > 0).mean() - keep) < .04 for image in images)
+    assert np.array_equal(batch[0], batch[3]) and np.array_equal(batch[1], alone[0]) and independent(batch[:3], keep)
+    assert np.array_equal(one, again) and independent([*one, *other], keep)
+
+
+def test_generator_dropout(graph):
+    """A photo depends on its own seed only; `keep` 1 needs no seeds and is the network without dropout."""
+    x = tf.constant(np.random.default_rng(0).uniform(-1, 1, [2, 16, 16, 3]).astype(np.float32)[[0, 0]])
+    seeds = tf1.placeholder(tf.int32, [2, 2])
+    network = Generator("G", 2, 2, skips=True)
+    plain, dropped = network(x), network(x, .5, seeds)
+    with tf1.Session() as session:
+        session.run(tf1.global_variables_initializer())
+        plain = session.run(plain)
+        a, b = (session.run(dropped, {seeds: rows}) for rows in ([[5, 1], [5, 2]], [[5, 2], [5, 1]]))
+    assert np.array_equal(plain[0], plain[1])
+    assert np.allclose(a, b[::-1], atol=1e-6) and not np.allclose(a[0], a[1], atol=1e-5)
+    assert not np.allclose(a[0], plain[0], atol=1e-5)

@@ -1,0 +1,55 @@
+"""Two towers on one machine: shared variables, averaged gradients, the same step as one tower with the whole batch."""
+import os
+
+import numpy as np
+import pytest
+
+import utils
+from config import get_config
+from conftest import NARROW, words
+from trainer import Trainer
+
+INPUTS = ("real", "syn", "image_3dmm", "annot_3dmm")
+
+
+def one_step(folder, towers, batch_size):
+    """Values by name before and after one step on the same 4 examples, and the devices that the towers asked for."""
+    config, _ = get_config(words(**NARROW, method_c="none", num_gpu=towers, batch_size=batch_size,
+                                 lambda_k=.1))
+    trainer = Trainer(config)
+    trainer.build_model((utils.find_photos(os.path.join(folder, "real")),
+                         utils.find_renderings(os.path.join(folder, "syn")),
+                         utils.find_pairs(os.path.join(folder, "paired"))))
+    graph, rng = trainer.training, np.random.default_rng(3)
+    feed = {getattr(graph.batch, name): rng.integers(0, 256, [4, 16, 16, 3], np.uint8) for name in INPUTS}
+    feed[graph.batch.label] = np.arange(4)
+    variables = {v.op.name: v for v in graph.saved_variables}
+    start = {name: np.random.default_rng(len(name)).normal(0, .1, v.shape).astype(np.float32)
+             for name, v in variables.items() if v.op.name in {w.op.name for w in trainer.weights}}
+    trainer.session.run([variables[name].initializer for name in start],
+                        {variables[name].initializer.inputs[1]: value for name, value in start.items()})
+    results = trainer.run_step(0, {"losses": graph.losses, "scores": graph.scores}, feed)
+    after = dict(zip(variables, trainer.session.run(list(variables.values()))))
+    devices = {op.device for op in trainer.session.graph.get_operations() if op.name.startswith("tower_")}
+    trainer.close()
+    return results, after, devices
+
+
+@pytest.mark.slow
+def test_two_towers_take_the_step_of_one_with_the_whole_batch(drawn):
+    one, after_one, _ = one_step(drawn, towers=1, batch_size=4)
+    two, after_two, devices = one_step(drawn, towers=2, batch_size=2)
+    assert {"/device:GPU:0", "/device:GPU:1"} <= devices
+    assert after_one.keys() == after_two.keys()
+    for name, loss in one["losses"].items():
+        assert loss == pytest.approx(two["losses"][name], rel=1e-5, abs=1e-6), name
+    for name, scores in one["scores"].items():
+        assert np.allclose(scores, two["scores"][name], rtol=1e-5, atol=1e-6), name
+    for name, value in after_one.items():
+        # Adam's first step is the sign of the gradient times the rate, so its mean gradient is what to compare.
+        if name.endswith("/Adam"):
+            scale = max(np.abs(value).max(), 1e-12)
+            assert np.abs(value - after_two[name]).max() <= 1e-5 * scale + 1e-9, name
+    for k in ("k_t", "k_t2", "k_t3"):
+        assert after_one[k] == pytest.approx(after_two[k], rel=1e-5)
+    assert after_two["step"] == 1
