@@ -82,9 +82,10 @@ class Program:
 
     @property
     def memory(self):
-        """Resident memory in MB."""
+        """(resident memory, its peak so far) in MB."""
         with open(f"/proc/{self.process.pid}/status") as status:
-            return int(re.search(r"VmRSS:\s+(\d+)", status.read()).group(1)) / 1024
+            found = dict(re.findall(r"(VmRSS|VmHWM):\s+(\d+)", status.read()))
+        return int(found["VmRSS"]) / 1024, int(found["VmHWM"]) / 1024
 
 
 def run(**options):
@@ -232,7 +233,7 @@ def background(request, drawn, drawn96, classifier, tmp_path_factory):
 
 
 class Trained(NamedTuple):
-    """A finished training: its options, directory, and its resident memory in MB after steps 50 and 200."""
+    """A finished training: its options, directory, and its memory (`Program.memory`) after steps 50 and 200."""
     options: dict
     run_dir: Path
     memory: dict
