@@ -237,7 +237,7 @@ class Trainer:
             stack.enter_context(logging_redirect_tqdm())
             while step < last_step:
                 step = self._train_step(step, events, progress)
-                stopping = stop.signal and step < last_step
+                stopping = stop.signal
                 if step % c.checkpoint_step == 0 or step == last_step or stopping:
                     self._save(step)
                 if stopping:

@@ -1,8 +1,15 @@
-"""Drawn faces: a small data set for tests and demos, with renderings, photos and pairs; the same picture every time."""
+"""Drawn faces: a small data set for tests and demos, with renderings, photos and pairs; the same picture every time.
+
+    python tests/drawn.py --output data --size 64 --identities 20
+"""
+import argparse
 import os
+import sys
 
 import numpy as np
 from PIL import Image, ImageDraw
+
+sys.path.append(os.path.dirname(os.path.dirname(os.path.abspath(__file__))))    # to be run as a program too
 
 from utils import save_image
 
@@ -10,6 +17,7 @@ SKIN = [(255, 224, 196), (241, 194, 150), (224, 172, 120), (198, 134, 88), (141,
 HAIR = [(40, 28, 22), (92, 58, 30), (214, 164, 72), (150, 70, 36), (110, 110, 116), (24, 22, 34)]
 EYES = [(70, 110, 170), (84, 130, 80), (96, 62, 34), (60, 60, 70)]
 LIPS = [(200, 84, 84), (178, 70, 90), (220, 96, 100)]
+CLOTHES = [(52, 70, 120), (130, 44, 52), (44, 96, 80), (70, 70, 78), (40, 44, 56)]
 SCALE = 4  # drawn so many times larger, then reduced: smooth edges
 
 
@@ -46,7 +54,14 @@ def traits(identity):
                for name, choices in (("skin", SKIN), ("hair", HAIR), ("eyes", EYES), ("lips", LIPS))}
     ranges = {"width": (.5, .64), "height": (.66, .78), "apart": (.2, .26), "eye": (.085, .12), "brow": (.03, .07),
               "nose": (.05, .09), "mouth": (.14, .24), "fringe": (.3, .62), "long": (0, 1)}
-    return colours | {name: rng.uniform(*limits) for name, limits in ranges.items()}
+    shapes = {name: rng.uniform(*limits) for name, limits in ranges.items()}
+    return colours | shapes | {"clothes": CLOTHES[rng.integers(len(CLOTHES))]}
+
+
+def draw_body(canvas, face):
+    """Neck and shoulders, which photos show and renderings of a head do not."""
+    canvas.ellipse(0, .75, .26, .3, shade(face["skin"], .7))
+    canvas.ellipse(0, 1.2, .95, .42, face["clothes"])
 
 
 def draw_head(canvas, face, turn, nod, smile):
@@ -74,23 +89,26 @@ def draw_head(canvas, face, turn, nod, smile):
 
 
 def background(rng, size):
-    """A blurred scene of a few colours with finer texture on it: float [S, S, 3], 0..255."""
+    """A blurred scene of a few colours, lit from above, with finer texture on it: float [S, S, 3], 0..255."""
     scene = np.zeros([size, size, 3])
     for cells, strength in ((2, 60), (5, 35), (16, 24)):
         texture = Image.fromarray(rng.integers(0, 256, [cells, cells, 3], dtype=np.uint8))
         scene += (np.asarray(texture.resize((size, size), Image.Resampling.BICUBIC)) / 255. - .5) * strength
-    return np.clip(scene + rng.uniform(60, 190) + rng.uniform(-25, 25, 3), 0, 255)
+    scene += np.linspace(60, -60, size)[:, None, None]
+    return np.clip(scene + rng.uniform(80, 190) + rng.uniform(-25, 25, 3), 0, 255)
 
 
 def draw_face(identity, image, size, photo):
     """Picture number `image` of an identity: uint8 [S, S, 3]; image numbers differ in pose, smile and light.
 
-    A rendering lies on black. The photo of the same numbers shows the same face on a textured background, with a
-    camera's tone and noise.
+    A rendering lies on black. The photo of the same numbers shows the same face, with neck and shoulders, on a textured
+    background, with a camera's tone and noise.
     """
     rng = np.random.default_rng([identity, image])
     turn, nod, light_x, light_y = rng.uniform(-1, 1, 4)
     canvas = Canvas(size)
+    if photo:
+        draw_body(canvas, traits(identity))
     draw_head(canvas, traits(identity), turn, nod, smile=rng.uniform())
     drawn = np.asarray(canvas.picture, np.float64)
     mask = drawn.any(axis=2, keepdims=True)
@@ -128,3 +146,21 @@ def write(folder, name, image):
     path = os.path.join(folder, name)
     os.makedirs(os.path.dirname(path), exist_ok=True)
     save_image(image, path)
+
+
+def main():
+    parser = argparse.ArgumentParser(description="Draw a data set of faces: OUTPUT/syn, OUTPUT/real, OUTPUT/paired.",
+                                     formatter_class=argparse.ArgumentDefaultsHelpFormatter)
+    parser.add_argument("--output", required=True, help="folder to write to")
+    for name, default, what in (("size", 64, "side of the pictures in pixels"),
+                                ("identities", 20, "identities that renderings are drawn of"),
+                                ("per_identity", 8, "renderings of each"),
+                                ("photos", 400, "photos, 5 of each person"),
+                                ("pairs", 100, "pairs of a photo and its rendering")):
+        parser.add_argument(f"--{name}", type=int, default=default, help=what)
+    options = vars(parser.parse_args())
+    write_dataset(options.pop("output"), **options)
+
+
+if __name__ == "__main__":
+    main()
