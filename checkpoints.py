@@ -6,7 +6,7 @@ import os
 
 import tensorflow as tf
 
-from utils import UserError, list_checkpoints, step_of
+from utils import UserError, atomic_write, list_checkpoints, step_of
 
 tf1 = tf.compat.v1
 
@@ -36,18 +36,24 @@ def save(session, saver, run_dir, step, keep=2, keep_every=0):
         for part in glob.glob(glob.escape(temporary) + ".*") + unfinished:
             os.remove(part)
         raise UserError(f"{prefix}: can't write the checkpoint ({first_line(error)}); the older ones are untouched")
-    _remove_old(run_dir, keep, keep_every)
-    kept = [os.path.basename(p) for p in reversed(list_checkpoints(run_dir))]
-    with contextlib.suppress(*FILE_ERRORS):                     # for TensorFlow's own tools; nothing here reads it
-        tf1.train.update_checkpoint_state(run_dir, kept[-1], kept)
+    _remove_old(run_dir, step, keep, keep_every)
+    names = [os.path.basename(p) for p in reversed(list_checkpoints(run_dir))]
+    lines = [f'model_checkpoint_path: "{NAME}-{step}"'] + [f'all_model_checkpoint_paths: "{name}"' for name in names]
+    with contextlib.suppress(OSError), atomic_write(os.path.join(run_dir, "checkpoint")) as file:
+        file.write("\n".join(lines).encode())                  # for TensorFlow's own tools; nothing here reads it
     return prefix
 
 
-def _remove_old(run_dir, keep, keep_every):
-    for old in list_checkpoints(run_dir)[keep:]:
-        if not keep_every or step_of(old) % keep_every:
-            for part in [old + ".index"] + glob.glob(glob.escape(old) + ".data-*"):
-                os.remove(part)
+def _remove_old(run_dir, step, keep, keep_every):
+    """Remove what `save` says, and data that a kill left without index. Later ones than `step`, which a resumed run
+    could not read, do not count."""
+    there = [prefix for prefix in list_checkpoints(run_dir) if step_of(prefix) <= step]
+    old = {prefix for prefix in there[keep:] if not keep_every or step_of(prefix) % keep_every}
+    parts = glob.glob(os.path.join(glob.escape(run_dir), f"{NAME}-*"))
+    for part in sorted(parts, key=lambda part: not part.endswith(".index")):            # an index goes before its data
+        prefix = os.path.splitext(part)[0]
+        if prefix in old or not os.path.exists(prefix + ".index"):
+            os.remove(part)
 
 
 def read(prefix, names):

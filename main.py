@@ -32,8 +32,8 @@ def run(config):
     c = config
     data = preflight.load_data(c)
     preflight.check_classifier(c)
-    preflight.open_outputs(c)
     resumed, source = preflight.find_weights(c)
+    preflight.open_outputs(c)
     run_dir = preflight.open_run(c, resumed, data.renderings.identities) if c.train_generator else None
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
     from trainer import Diverged, Interrupted, Trainer, sample_sheet    # importing TensorFlow takes seconds

@@ -7,16 +7,22 @@ yes-or-no unknowns against some hundred norms and sums, so that an error of the 
 """
 import numpy as np
 
-UNDECIDED = 1e-5            # of the layer's root mean square
-SCOPES = ("G", "G_inv", "identity")
+UNDECIDED = {"G": 3e-5, "G_inv": 1e-5, "identity": 1e-5}        # of the layer's root mean square, by scope
 OPTIMIZERS = ("G", "G_inv")         # the discriminators have no ReLU
+TOUCHED = {"G": ("G",), "G_inv": OPTIMIZERS, "identity": ("G",)}        # whose gradients a scope's gates are in
 
 
-def gradient_numbers(trainer, feed, golden):
-    """What the goldens tell of the generators' gradients, as computed with `feed`: norms and sums, over the norms."""
+def gradient_numbers(trainer, feed, golden, touched=OPTIMIZERS):
+    """What the goldens tell of the generators' gradients, as computed with `feed`: norms and sums, over the norms.
+
+    Those of optimizers that are not in `touched` are left at 0.
+    """
     numbers = []
-    values = trainer.session.run({name: [g for g, _ in trainer.training.gradients[name]] for name in OPTIMIZERS}, feed)
+    values = trainer.session.run({name: [g for g, _ in trainer.training.gradients[name]] for name in touched}, feed)
     for name in OPTIMIZERS:
+        if name not in touched:
+            numbers.append(np.zeros(2 * len(golden[f"grad/{name}/l2"])))
+            continue
         by_name = {v.op.name: value.astype(np.float64)
                    for value, (_, v) in zip(values[name], trainer.training.gradients[name])}
         listed, norms = golden[f"grad/{name}/names"], golden[f"grad/{name}/l2"]
@@ -35,12 +41,17 @@ def golden_numbers(golden):
     return np.concatenate(numbers)
 
 
+def scope_of(op):
+    """The network that an operation is part of."""
+    return op.name.split("/")[0]
+
+
 def undecided_gates(trainer, feed):
     """The gates within rounding of 0: (list of (ReLU's output tensor, index), {tensor: its value})."""
-    relus = [op for op in trainer.session.graph.get_operations() if op.type == "Relu" and op.name.split("/")[0] in SCOPES]
+    relus = [op for op in trainer.session.graph.get_operations() if op.type == "Relu" and scope_of(op) in UNDECIDED]
     gates, outputs = [], {}
     for op, before in zip(relus, trainer.session.run([op.inputs[0] for op in relus], feed)):
-        near = np.abs(before) < UNDECIDED * np.sqrt(np.mean(np.square(before, dtype=np.float64)))
+        near = np.abs(before) < UNDECIDED[scope_of(op)] * np.sqrt(np.mean(np.square(before, dtype=np.float64)))
         gates += [(op.outputs[0], tuple(index)) for index in np.argwhere(near)]
         if near.any():
             outputs[op.outputs[0]] = np.maximum(before, 0)
@@ -56,11 +67,18 @@ def flipped(gates, outputs):
     return fed
 
 
+def effect(trainer, feed, golden, touched, start):
+    """What `feed` changes in `gradient_numbers`, which were `start`; 0 for optimizers that are not in `touched`."""
+    numbers = gradient_numbers(trainer, feed, golden, touched)
+    return np.where(numbers == 0, 0, numbers - start)
+
+
 def resolve(trainer, feed, golden):
     """(values to feed, how many were flipped of how many undecided) that bring the gradients nearest to the golden."""
     gates, outputs = undecided_gates(trainer, feed)
     start = gradient_numbers(trainer, feed, golden)
-    effects = [gradient_numbers(trainer, {**feed, **flipped([gate], outputs)}, golden) - start for gate in gates]
+    effects = [effect(trainer, {**feed, **flipped([gate], outputs)}, golden, TOUCHED[scope_of(gate[0].op)], start)
+               for gate in gates]
     rest, chosen = golden_numbers(golden) - start, []
     while len(chosen) < len(gates):
         gain, best = max((np.sum(rest ** 2) - np.sum((rest - effect) ** 2), i)
