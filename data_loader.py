@@ -106,7 +106,9 @@ def training_batches(image_sets, size, batch_size, seed, stream, start, workers,
 
 def in_parallel(dataset, function, workers):
     """`function` of every element of `dataset`, `workers` at a time, in order."""
-    return dataset.map(function, num_parallel_calls=workers, deterministic=True).prefetch(PREFETCH)
+    options = tf.data.Options()
+    options.autotune.enabled = False    # there is nothing to tune, and closing a session may wait 40 s for the tuner
+    return dataset.map(function, num_parallel_calls=workers, deterministic=True).prefetch(PREFETCH).with_options(options)
 
 
 def shuffled(positions, count, seed, stream):

@@ -354,7 +354,8 @@ class Trainer:
         self._convert(utils.ImageSet(renderings.root, missing), folder, convert, written, store)
         if c.scores:
             dataset_writer.write_scores(folder, renderings.names, renderings.labels, store)
-        logging.info("%s: %d images of %d identities", folder, len(renderings.names), len(renderings.identities))
+        logging.info("%s: %d images of %d identities; %d were there and were kept", folder, len(renderings.names),
+                     len(renderings.identities), len(written))
 
     def fit_dataset(self, photos, folder):
         """Write G_inv's rendering of every photo under the same name in `folder`; what is already there is kept."""

@@ -19,17 +19,15 @@ Session = trainer.tf1.Session
 
 def forked_session(*arguments, **options):
     """A session in a new process, one after the other; never returns in the first process."""
-    child = None
-    for line in sys.stdin:
-        if line == "go on\n":
-            child = os.fork()
-            if child == 0:
-                return Session(*arguments, **options)
-            print("started", flush=True)
-        if line == "kill\n":
-            os.kill(child, signal.SIGKILL)
-            os.waitpid(child, 0)
-            print("killed", flush=True)
+    while sys.stdin.readline() == "go on\n":
+        child = os.fork()
+        if child == 0:
+            return Session(*arguments, **options)
+        print("started", flush=True)
+        sys.stdin.readline()                            # "kill", or nothing when the test has failed
+        os.kill(child, signal.SIGKILL)
+        os.waitpid(child, 0)
+        print("killed", flush=True)
     os._exit(0)
 
 

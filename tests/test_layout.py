@@ -1,4 +1,4 @@
-"""The house of DESIGN.md: what each file may import, that it says its job, and that every option is read somewhere."""
+"""The house: what each file may import, that it says its job, and that every option is read somewhere."""
 import ast
 import sys
 from pathlib import Path
