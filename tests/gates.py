@@ -80,11 +80,11 @@ def resolve(trainer, feed, golden):
     effects = [effect(trainer, {**feed, **flipped([gate], outputs)}, golden, TOUCHED[scope_of(gate[0].op)], start)
                for gate in gates]
     rest, chosen = golden_numbers(golden) - start, []
-    while len(chosen) < len(gates):
-        gain, best = max((np.sum(rest ** 2) - np.sum((rest - effect) ** 2), i)
-                         for i, effect in enumerate(effects) if i not in chosen)
-        if gain <= 0:
+    while gates:                # turn the gate that helps most, to and fro, until none helps
+        turns = [-each if i in chosen else each for i, each in enumerate(effects)]
+        gain, best = max((np.sum(rest ** 2) - np.sum((rest - turn) ** 2), i) for i, turn in enumerate(turns))
+        if gain <= 1e-12:
             break
-        chosen.append(best)
-        rest = rest - effects[best]
+        rest = rest - turns[best]
+        chosen.remove(best) if best in chosen else chosen.append(best)
     return flipped([gates[i] for i in chosen], outputs), len(chosen), len(gates)
