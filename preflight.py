@@ -109,7 +109,7 @@ def find_weights(config):
 
 def _check_networks(config, source):
     """Raise UserError if the networks to be built here are not those of the run that `source` belongs to."""
-    options = ("conv_hidden_num_res", "num_res_rep")
+    options = ("conv_hidden_num_res", "num_res_rep", "grayscale")
     if config.generate_dataset and config.scores:                   # these need a discriminator
         options += ("conv_hidden_num", "z_num", "input_scale_size")
     run = source if os.path.isdir(source) else os.path.dirname(source)
