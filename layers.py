@@ -24,6 +24,17 @@ def conv2d(x, filters, kernel, stride=1, padding="SAME", bias=False, initializer
     return x
 
 
+def conv2d_to_few(x, filters, kernel, initializer=XAVIER):
+    """Convolution of `x` [B, H, W, C] with `weights` [kernel, kernel, C, filters], VALID and of even size, to few filters.
+
+    A matrix product with so few columns is slow. So each 2x2 tile of the output is computed at once, with the kernel
+    at its four places side by side: the same sums, in a third of the time.
+    """
+    weights = get_variable("weights", [kernel, kernel, x.shape[-1], filters], initializer)
+    places = [tf.pad(weights, [[i, 1 - i], [j, 1 - j], [0, 0], [0, 0]]) for i in (0, 1) for j in (0, 1)]
+    return tf.nn.depth_to_space(tf.nn.conv2d(x, tf.concat(places, -1), 2, "VALID"), 2)
+
+
 def conv2d_transpose(x, filters, kernel, stride, initializer=XAVIER, name="weights"):
     """Transposed SAME convolution of `x` [B, H, W, C] with `name` [k, k, filters, C] -> [B, H*stride, W*stride, filters]."""
     weights = get_variable(name, [kernel, kernel, filters, x.shape[-1]], initializer)
@@ -46,12 +57,20 @@ def instance_norm(x, epsilon=1e-5):
         scale = get_variable("scale", [x.shape[-1]], tf1.random_normal_initializer(1.0, 0.02))
         offset = get_variable("offset", [x.shape[-1]], tf1.zeros_initializer())
         mean, variance = tf.nn.moments(x, [1, 2], keepdims=True)
-        return scale * ((x - mean) * tf.math.rsqrt(variance + epsilon)) + offset
+        return scale * ((x - mean) * reciprocal_root(variance + epsilon)) + offset
 
 
 def frozen_batch_norm(x, mean, variance, beta, gamma=None, epsilon=1e-3):
     """Batch norm of `x` [..., C] in inference mode: with the stored `mean` and `variance` [C] (Ioffe, Szegedy 2015)."""
-    return tf.nn.batch_normalization(x, mean, variance, beta, gamma, epsilon)
+    factor = reciprocal_root(variance + epsilon)
+    if gamma is not None:
+        factor *= gamma
+    return x * factor + (beta - mean * factor)
+
+
+def reciprocal_root(x):
+    """1 / sqrt(`x`), rounded alike on every machine: taken in float64, as CPUs' float32 estimates of it differ."""
+    return tf.cast(tf.math.rsqrt(tf.cast(x, tf.float64)), tf.float32)
 
 
 def dropout(x, keep, seed, part=(0, 1)):

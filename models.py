@@ -55,7 +55,8 @@ class Generator(Network):
             x = self._upsample("u64", x, 2 * f)                                         # [B, S/2, S/2, 2f]
             x = self._upsample("u32", tf.concat([x, half], -1) if self.skips else x, f)     # [B, S, S, f]
             x = layers.reflect_pad(tf.concat([x, full], -1) if self.skips else x, 3)
-            return tf.nn.tanh(self._conv("output", x, 3, 7, padding="VALID"))           # [B, S, S, 3]
+            with tf1.variable_scope("output"):
+                return tf.nn.tanh(layers.conv2d_to_few(x, 3, 7, self.INITIALIZER))      # [B, S, S, 3]
 
     def _conv(self, name, x, filters, kernel, **options):
         with tf1.variable_scope(name):

@@ -147,6 +147,27 @@ def test_upscale_is_nearest_neighbour(graph):
         assert np.array_equal(session.run(layers.upscale(tf.constant(x))), x.repeat(2, 1).repeat(2, 2))
 
 
+def test_convolution_to_few_filters_is_an_ordinary_one(graph):
+    rng = np.random.default_rng(2)
+    x = tf.constant(rng.normal(size=[2, 12, 14, 8]).astype(np.float32))
+    few = layers.conv2d_to_few(x, 3, 7, tf1.random_normal_initializer())
+    weights, = tf1.trainable_variables()
+    ordinary = tf.nn.conv2d(x, weights, 1, "VALID")
+    upstream = tf.constant(rng.normal(size=[2, 6, 8, 3]).astype(np.float32))
+    with tf1.Session() as session:
+        session.run(tf1.global_variables_initializer())
+        for each, wanted in zip(*(session.run([y, *tf1.gradients(y, [x, weights], upstream)]) for y in (few, ordinary))):
+            assert each.shape == wanted.shape and np.allclose(each, wanted, atol=1e-5 * np.abs(wanted).max())
+
+
+def test_reciprocal_root_is_rounded_correctly(graph):
+    """To the nearest float32: what the CPU's own estimate, which differs between makers, does not promise."""
+    x = np.random.default_rng(1).uniform(1e-5, 10, 10000).astype(np.float32)
+    with tf1.Session() as session:
+        root = session.run(layers.reciprocal_root(tf.constant(x)))
+    assert root.dtype == np.float32 and np.array_equal(root, (1 / np.sqrt(x.astype(np.float64))).astype(np.float32))
+
+
 def independent(batch, keep):
     """Whether images share as many zeros as independent masks do, two by two."""
     kept = [image > 0 for image in batch]
