@@ -1,6 +1,7 @@
 """Every option: its group, meaning and default; reading the command line, checking and resolving it."""
 import argparse
 import difflib
+import functools
 import math
 import os
 import re
@@ -113,23 +114,7 @@ def side(word):
 side.metavar = "N"
 
 
-def build_parser():
-    """The parser of every option."""
-    parser = Parser()
-
-    def group(title):
-        add_argument = parser.add_argument_group(title).add_argument
-
-        def add(name, kind, default, help, shown=None):
-            """One option; `shown` describes a default that follows from other options."""
-            optional_value = {"nargs": "?", "const": True} if kind is boolean else {}
-            shown = shown or ("none" if default in (None, "") else default)
-            add_argument(f"--{name}", type=kind, default=default, metavar=kind.metavar,
-                         help=f"{help} (default: {shown})", **optional_value)
-            parser.visible.append(f"--{name}")
-        return add
-
-    add = group("Network")
+def network_options(add):
     add("input_scale_size", side, 64,
         "side in pixels of every crop: photos, renderings and pairs; a multiple of 4 from 16 up (the paper's is 108)")
     add("syn_scale_size", side, None,
@@ -141,7 +126,8 @@ def build_parser():
     add("z_num", count, 64, "length of the discriminators' code")
     add("dropout_keep", keep, .9, "keep probability of G's dropout, in training and while synthesizing (1: none)")
 
-    add = group("Data")
+
+def data_options(add):
     add("data_dir", text, "data", "folder that holds the data sets")
     add("dataset", text, "vgg-aligned-64", "photos: a folder in data_dir, of images or of one sub-folder per person")
     add("syn_dataset", text, "syn_lsfm-64", "renderings: a folder in data_dir with one sub-folder per identity")
@@ -156,7 +142,8 @@ def build_parser():
     add("num_gpu", count, 1, "GPUs to train on; max_step and lr_update_step are divided by it, see also warm_up")
     add("test_data_path", path, "", "folder of renderings to draw samples of with --is_train False")
 
-    add = group("Mode")
+
+def mode_options(add):
     add("train_generator", boolean, None, "train the networks",
         "True, but False where generate_dataset or fit_dataset is True or is_train is False")
     add("generate_dataset", boolean, False, "turn syn_dataset into photos of the same identities, after any training")
@@ -176,7 +163,8 @@ def build_parser():
     add("scores", boolean, True, "with generate_dataset, write confidence_scores.csv too")
     add("generation_dropout", boolean, True, "keep G's dropout on while synthesizing, as the original does")
 
-    add = group("Training")
+
+def training_options(add):
     add("max_step", count, 248000, "steps to train")
     add("lr_update_step", count, 128000,
         "steps to the first halving of the learning rates; each next wait is half as long")
@@ -191,7 +179,8 @@ def build_parser():
     add("use_gpu", boolean, True, "use a GPU where there is one")
     add("random_seed", seed, 123, "seed of weights, data order, crops, flips and dropout")
 
-    add = group("Loss")
+
+def loss_options(add):
     add("gamma", above_0, .5, "loss on generated images to aim at, as a share of the loss on real ones (BEGAN's gamma)")
     add("lambda_k", not_below_0, .001, "step of the balances k_t, k_t2 and k_t3")
     add("lambda_d", not_below_0, .5, "weight of the paired loss, for G_inv")
@@ -204,7 +193,8 @@ def build_parser():
         "identity loss; magnet is the paper's set-based one, none needs no classifier")
     add("relax_c", boolean, False, "train the classifier's weights together with G (not its batch statistics)")
 
-    add = group("Identity")
+
+def identity_options(add):
     add("pretrained_rec", path, "", "checkpoint of the trained classifier, needed unless method_c is none")
     add("model_def", model, "nn4", "network of the classifier, with or without a leading models.")
     add("embedding_size", count, 128, "length of the classifier's embedding")
@@ -218,7 +208,8 @@ def build_parser():
     add("random_crop", boolean, True, "in training, crop the classifier's input at random, else centrally")
     add("random_flip", boolean, True, "in training, mirror the classifier's input at random")
 
-    add = group("Logging")
+
+def logging_options(add):
     add("log_dir", text, "logs", "folder of the runs")
     add("log_step", count, 50, "steps between two log lines and TensorBoard summaries")
     add("save_step", count, 20, "draw a sample grid every log_step * save_step steps")
@@ -229,9 +220,28 @@ def build_parser():
     add("num_log_samples", count, 8, "renderings of each identity in a sample grid")
     add("log_level", one_of(("DEBUG", "INFO", "WARNING", "ERROR"), str.upper), "INFO", "least level that is logged")
 
+
+GROUPS = {"Network": network_options, "Data": data_options, "Mode": mode_options, "Training": training_options,
+          "Loss": loss_options, "Identity": identity_options, "Logging": logging_options}
+
+
+def build_parser():
+    """The parser of every option."""
+    parser = Parser()
+    for title, add_options in GROUPS.items():
+        add_options(functools.partial(add_option, parser, parser.add_argument_group(title)))
     for legacy in LEGACY:
         parser.add_argument(f"--{legacy}", nargs="?", default=argparse.SUPPRESS, help=argparse.SUPPRESS)
     return parser
+
+
+def add_option(parser, group, name, kind, default, help, shown=None):
+    """Add one option to a `group` of `parser`; `shown` describes a default that follows from other options."""
+    optional_value = {"nargs": "?", "const": True} if kind is boolean else {}
+    shown = shown or ("none" if default in (None, "") else default)
+    group.add_argument(f"--{name}", type=kind, default=default, metavar=kind.metavar,
+                       help=f"{help} (default: {shown})", **optional_value)
+    parser.visible.append(f"--{name}")
 
 
 def resolve(config, error):
