@@ -10,6 +10,7 @@ from typing import NamedTuple
 
 import numpy as np
 import tensorflow as tf
+from tensorflow.core.protobuf.rewriter_config_pb2 import RewriterConfig
 from tqdm import tqdm
 from tqdm.contrib.logging import logging_redirect_tqdm
 
@@ -62,11 +63,18 @@ class Events:
     """TensorBoard's file of a run that starts, or goes on, at `step`. A full disk cuts it short, with one warning."""
 
     def __init__(self, run_dir, graph, step):
-        self.run_dir, self.writer = run_dir, tf1.summary.FileWriter(run_dir, graph)
+        self.run_dir, self.writer = run_dir, tf1.summary.FileWriter(run_dir)
+        self.graph = graph          # still to be written, which takes a second: not before the first step
         self.writer.add_session_log(tf1.SessionLog(status=tf1.SessionLog.START), step)
 
     def add(self, summary, step):
         self._try(lambda: self.writer.add_summary(summary, step))
+        self._add_graph()
+
+    def _add_graph(self):
+        if self.graph:
+            self._try(lambda: self.writer.add_graph(self.graph))
+            self.graph = None
 
     def _try(self, write):
         try:
@@ -80,6 +88,7 @@ class Events:
         return self
 
     def __exit__(self, *exception):
+        self._add_graph()
         self._try(lambda: self.writer.close())
 
 
@@ -167,6 +176,9 @@ class Trainer:
     def _session_options(self):
         options = tf1.ConfigProto(allow_soft_placement=True)
         options.gpu_options.allow_growth = True
+        rewriting = options.graph_options.rewrite_options       # all passes, twice, cost seconds and gain nothing here
+        rewriting.meta_optimizer_iterations = RewriterConfig.ONE
+        rewriting.optimizers.extend(["pruning", "constfold", "arithmetic", "layout", "remap"])
         if not self.config.use_gpu:
             options.device_count["GPU"] = 0
         return options

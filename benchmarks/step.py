@@ -1,4 +1,4 @@
-"""Time training steps, synthesis and the input pipeline: python benchmarks/step.py [CASE ...]
+"""Time training steps, synthesis, the input pipeline and the start: python benchmarks/step.py [CASE ...]
 
 Every case runs in a process of its own, which also times the yardstick before and after: forward and both gradients of
 four 3x3 64->64 convolutions with ELU on [4, 108, 108, 64]. Ratios to it can be compared between machines, and between
@@ -24,6 +24,7 @@ CASES = {                   # what, options
     "synthesis-108-16": ("synthesis", dict(input_scale_size=108, generate_dataset=True)),
     "synthesis-108-16-images-only": ("synthesis", dict(input_scale_size=108, generate_dataset=True, scores=False)),
     "input-108-16": ("input", dict(input_scale_size=108, batch_size=16)),
+    "start-108-2": ("start", dict(input_scale_size=108, batch_size=2)),
 }
 REPEATS = 5
 
@@ -106,6 +107,32 @@ def time_input(config, folder):
     return {"s/batch": seconds, "images/s": 4 * config.batch_size / seconds}
 
 
+def time_start(config, folder):
+    """{"s/step": seconds from `python main.py` on 1,000 images to the end of the first training step}."""
+    import drawn
+    import facenet
+    import tensorflow as tf
+    tf1 = tf.compat.v1
+    with tf.Graph().as_default(), tf1.Session() as session:         # a classifier of random weights
+        tf1.set_random_seed(1)
+        facenet.embed(tf1.placeholder(tf.float32, [None, 96, 96, 3]), config.model_def, config.embedding_size)
+        session.run(tf1.global_variables_initializer())
+        classifier = tf1.train.Saver().save(session, os.path.join(folder, "classifier"), write_meta_graph=False)
+    drawn.write_dataset(folder, size=config.input_scale_size, identities=20, per_identity=20, photos=400, pairs=100)
+    options = dict(data_dir=folder, dataset="real", syn_dataset="syn", dataset_3dmm="paired", log_dir=folder, log_step=1,
+                   max_step=1, input_scale_size=config.input_scale_size, batch_size=config.batch_size,
+                   model_def=config.model_def, pretrained_rec=classifier)
+    command = [sys.executable, os.path.join(os.path.dirname(HERE), "main.py")]
+    start = time.perf_counter()
+    with subprocess.Popen(command + [word for name, value in options.items() for word in (f"--{name}", str(value))],
+                          stderr=subprocess.PIPE, text=True) as program:
+        seconds = next((time.perf_counter() - start for line in program.stderr if "[1/1]" in line), None)
+        program.stderr.read()
+    if seconds is None:
+        raise RuntimeError("main.py ended before its first step")
+    return {"s/step": seconds}
+
+
 def run_case(name):
     """Print the figures of one case as JSON."""
     from config import get_config
@@ -114,7 +141,8 @@ def run_case(name):
     config, _ = get_config([word for option, value in options.items() for word in (f"--{option}", str(value))])
     before = yardstick()
     with tempfile.TemporaryDirectory() as folder:
-        figures = {"step": time_step, "synthesis": time_synthesis, "input": time_input}[kind](config, folder)
+        time_it = {"step": time_step, "synthesis": time_synthesis, "input": time_input, "start": time_start}[kind]
+        figures = time_it(config, folder)
     figures["yardstick"] = (before + yardstick()) / 2
     figures["peak RSS GiB"] = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2 ** 20
     print(json.dumps(figures))

@@ -1,15 +1,8 @@
-"""Drawn faces: a small data set for tests and demos, with renderings, photos and pairs; the same picture every time.
-
-    python tests/drawn.py --output data --size 64 --identities 20
-"""
-import argparse
+"""Drawn faces: a small data set for tests and benchmarks, with renderings, photos, pairs; the same picture every time."""
 import os
-import sys
 
 import numpy as np
 from PIL import Image, ImageDraw
-
-sys.path.append(os.path.dirname(os.path.dirname(os.path.abspath(__file__))))    # to be run as a program too
 
 from utils import save_image
 
@@ -146,21 +139,3 @@ def write(folder, name, image):
     path = os.path.join(folder, name)
     os.makedirs(os.path.dirname(path), exist_ok=True)
     save_image(image, path)
-
-
-def main():
-    parser = argparse.ArgumentParser(description="Draw a data set of faces: OUTPUT/syn, OUTPUT/real, OUTPUT/paired.",
-                                     formatter_class=argparse.ArgumentDefaultsHelpFormatter)
-    parser.add_argument("--output", required=True, help="folder to write to")
-    for name, default, what in (("size", 64, "side of the pictures in pixels"),
-                                ("identities", 20, "identities that renderings are drawn of"),
-                                ("per_identity", 8, "renderings of each"),
-                                ("photos", 400, "photos, 5 of each person"),
-                                ("pairs", 100, "pairs of a photo and its rendering")):
-        parser.add_argument(f"--{name}", type=int, default=default, help=what)
-    options = vars(parser.parse_args())
-    write_dataset(options.pop("output"), **options)
-
-
-if __name__ == "__main__":
-    main()
