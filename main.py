@@ -1,8 +1,10 @@
 """Train, resume, synthesize, fit, test: `python main.py --help` lists the options."""
 import logging
 import os
+import signal
 import sys
 
+import commandline
 import preflight
 import utils
 from config import get_config
@@ -10,21 +12,19 @@ from config import get_config
 
 def main():
     """Run what the command line asks for. Exit status: 2 bad input, 1 diverged, 128 + signal when interrupted."""
+    for number in commandline.SIGNALS:
+        signal.signal(number, leave)
     config, without_effect = get_config()
     utils.set_up_logging(config.log_level)
     if without_effect:
         logging.warning("options with nothing to act on here: %s", " ".join(f"--{name}" for name in without_effect))
-    try:
-        return run(config)
-    except utils.UserError as error:
-        print(f"main.py: error: {error}", file=sys.stderr)
-        return 2
-    except OSError as error:
-        print(f"main.py: error: {error.filename or 'writing'}: {error.strerror}", file=sys.stderr)
-        return 2
-    except KeyboardInterrupt:
-        print("main.py: interrupted", file=sys.stderr)
-        return 130
+    return commandline.in_one_line("main.py", run, config)
+
+
+def leave(number, frame):
+    """End at once on a signal while there is nothing to save. An exception could get lost in a library's callback."""
+    print("main.py: interrupted", file=sys.stderr)
+    os._exit(128 + number)
 
 
 def run(config):
@@ -55,6 +55,10 @@ def run(config):
             trainer.fit_dataset(data.photos, os.path.join(c.data_dir, c.save_fitting))
         if not c.is_train:
             trainer.test(data.renderings, data.test_renderings, os.path.dirname(prefix), prefix)
+    except utils.UserError:
+        if run_dir and not resumed:
+            preflight.withdraw_run(run_dir)
+        raise
     except Interrupted as stop:
         print(f"main.py: interrupted; {stop}", file=sys.stderr)
         return 128 + stop.signal

@@ -134,6 +134,15 @@ def open_run(config, run_dir, identities):
     return run_dir
 
 
+def withdraw_run(run_dir):
+    """Remove a run directory in which nothing but `open_run` has written."""
+    written = {IDENTITIES, "params.json"}
+    if set(os.listdir(run_dir)) == written:
+        for name in written:
+            os.remove(os.path.join(run_dir, name))
+        os.rmdir(run_dir)
+
+
 def _check_run(config, run_dir, identities):
     differences = structural_differences(config, utils.load_params(run_dir))
     if differences:

@@ -22,6 +22,7 @@ from PIL import Image, ImageOps
 
 PROJECT = os.path.dirname(os.path.abspath(__file__))
 TEMPORARY = ".tmp-"
+LABELS = "latents.npz"          # beside an identity's images: shape, expression, light, pose, landmarks
 FORMATS = {".jpg": "JPEG", ".jpeg": "JPEG", ".png": "PNG", ".webp": "WEBP", ".bmp": "BMP"}
 
 
@@ -198,10 +199,10 @@ def save_json(value, path):
         file.write(json.dumps(value, indent=2).encode() + b"\n")
 
 
-def save_image(image, path):
+def save_image(image, path, quality=95):
     """Write `image` uint8 [H, W, 3] in the format of `path`'s suffix: jpg, jpeg, png, webp or bmp."""
     encoded = io.BytesIO()              # given a file, Pillow takes no notice when a full disk accepts only a part
-    Image.fromarray(image).save(encoded, FORMATS[suffix(path)], quality=95, subsampling=0)
+    Image.fromarray(image).save(encoded, FORMATS[suffix(path)], quality=quality, subsampling=0)
     with atomic_write(path) as file:
         file.write(encoded.getvalue())
 

@@ -26,10 +26,6 @@ SMALL = dict(model_def="small", image_size=32, embedding_size=16)
 TIMEOUT = 300                   # seconds, for a machine that others use too
 
 
-def pytest_configure(config):
-    config.addinivalue_line("markers", "slow: starts the program, or takes more than three seconds")
-
-
 # The command line
 
 def words(**options):

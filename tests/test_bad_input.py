@@ -132,6 +132,9 @@ def test_a_checkpoint_of_other_networks_is_refused(drawn, trained, tmp_path):
     alien = write_checkpoint(tmp_path / "alien-1", {"a": np.zeros(3, np.float32)})
     refused(run(pretrained_gen=alien, **options), "alien-1", "G_inf/", "not there")
     refused(run(pretrained_gen=trained.run_dir, pretrained_rec=alien, **SMALL, **options), "--pretrained_rec", "alien-1")
+    training = {**NAMES, **NARROW, "data_dir": drawn, "train_generator": True, "log_dir": tmp_path / "logs"}
+    refused(run(pretrained_gen=alien, method_c="none", **training), "alien-1", "G_inf/", "not there")
+    assert not list((tmp_path / "logs").iterdir())              # a training that could not begin leaves no run
     assert not [path for path in (tmp_path / "out").rglob("*") if path.is_file()]
 
 
