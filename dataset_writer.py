@@ -6,6 +6,7 @@ goes on where it stopped, and the scores that depend on the whole set are comput
 import collections
 import glob
 import os
+import shutil
 from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
@@ -64,6 +65,18 @@ def existing_images(folder, names):
             utils.clean_temporary(here)
             found.update(os.path.join(parent, entry) for entry in os.listdir(here))
     return found.intersection(names)
+
+
+def copy_labels(renderings, folder):
+    """Copy the labels beside each identity's renderings, `utils.LABELS` where there is one, to its images in `folder`.
+
+    `renderings` are utils.Renderings. Raises OSError.
+    """
+    for identity in renderings.identities:
+        source = os.path.join(renderings.root, identity, utils.LABELS)
+        if os.path.isfile(source):
+            with open(source, "rb") as labels, utils.atomic_write(os.path.join(folder, identity, utils.LABELS)) as file:
+                shutil.copyfileobj(labels, file)
 
 
 class ScoreStore:

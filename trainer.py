@@ -364,6 +364,7 @@ class Trainer:
             return photos
 
         self._convert(utils.ImageSet(renderings.root, missing), folder, convert, written, store)
+        dataset_writer.copy_labels(renderings, folder)
         if c.scores:
             dataset_writer.write_scores(folder, renderings.names, renderings.labels, store)
         logging.info("%s: %d images of %d identities; %d were there and were kept", folder, len(renderings.names),

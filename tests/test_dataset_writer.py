@@ -103,6 +103,19 @@ def test_existing_images(tmp_path):
     assert files(tmp_path) == sorted([NAMES[1], NAMES[7], "00001/other.png", "other/.tmp-1234"])
 
 
+def test_labels_go_with_the_images(tmp_path):
+    """Of identities that have some; whole, and again where they were."""
+    for identity in ("00000", "00001"):
+        (tmp_path / "syn" / identity).mkdir(parents=True)
+        (tmp_path / "out" / identity).mkdir(parents=True)
+    (tmp_path / "syn" / "00001" / utils.LABELS).write_bytes(b"labels")
+    renderings = utils.Renderings(str(tmp_path / "syn"), NAMES[:8], LABELS[:8], ["00000", "00001"])
+    for _ in range(2):
+        dataset_writer.copy_labels(renderings, str(tmp_path / "out"))
+        assert files(tmp_path / "out") == ["00001/latents.npz"]
+        assert (tmp_path / "out" / "00001" / "latents.npz").read_bytes() == b"labels"
+
+
 # Scores
 
 def store_of(folder, rows, flush_every=5):
