@@ -19,23 +19,27 @@ $(VENV)/runtime: requirements.txt
 	$(RUN) -m pip install --quiet -r requirements.txt
 	touch $@
 
-$(VENV)/dev: requirements-dev.txt $(VENV)/runtime
+$(VENV)/dev: requirements-dev.txt requirements-tools.txt $(VENV)/runtime
 	$(RUN) -m pip install --quiet -r requirements-dev.txt
 	touch $@
 
-# Train on drawn faces, and synthesize a data set.
+# Render people, draw photos, train on them, synthesize a data set.
 demo: venv
 	rm -rf demo
-	$(RUN) tests/drawn.py --output demo/data --size 48 --photos 600 --pairs 200
+	$(RUN) gen_syn_latent.py --output demo/data/syn --n_id 60 --n_im 8 --size 48
+	$(RUN) drawn_photos.py --output demo/data --size 48 --photos 1000 --pairs 300
 	$(RUN) main.py $(DEMO_IMAGES) $(DEMO_NETWORKS) $(DEMO_TRAINING) $(DEMO_LOSSES) $(DEMO_LOGGING) \
 		--train_generator True --generate_dataset True
+	@echo && echo "Distance to the drawn photos: of the renderings, and of what was generated from them:"
+	@$(RUN) evaluate.py --photos demo/data/real demo/data/syn demo/data/generated
 	@echo && cd demo/logs/* && echo "Look at these in $$PWD:" && \
 		echo "  syn_fixed.png  renderings, a row for each of 6 identities: faces on black" && \
-		echo "  300_G.png      photos generated from them after 300 steps: a blur, but off the black" && \
-		echo "  1200_G.png     after 1200: the same people, clear, on a scene that is lit from above" && \
+		echo "  300_G.png      photos generated from them after 300 steps: a blur" && \
+		echo "  1200_G.png     after 1200: the same people, softer, on a background" && \
 		cd ../../data && echo "and at these in $$PWD:" && \
-		echo "  real/          the photos of other people that the look was learned from" && \
-		echo "  generated/     the data set made: 8 photos for each of 20 identities; scores in confidence_scores.csv"
+		echo "  real/          the drawn photos of other people that the look was learned from" && \
+		echo "  generated/     the data set made: 8 photos for each of 60 identities; scores in confidence_scores.csv," && \
+		echo "                 shape, pose, light and landmarks of each image in its identity's latents.npz"
 
 # All tests.
 test: $(VENV)/dev
