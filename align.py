@@ -8,24 +8,20 @@ Detection is the package `mtcnn`'s, run by processes of their own; the rules aro
 """
 import argparse
 import collections
-import concurrent.futures
 import contextlib
 import csv
 import functools
 import io
 import logging
-import multiprocessing
 import os
-import signal
 import sys
 
 import numpy as np
 from PIL import Image, ImageDraw
-from tqdm import tqdm
-from tqdm.contrib.logging import logging_redirect_tqdm
 
 import commandline
 import crop
+import processes
 import utils
 from commandline import at_least
 
@@ -240,8 +236,9 @@ def crop_box(options, box, width, height):
     return crop.clip(square(box) if options.square else box, height, width)
 
 
-def process(options, name, rendering):
-    """Write the crop of photo `name`, before it that of its `rendering` if there is one -> its row."""
+def process(options, job):
+    """Write the crop of a photo, before it that of its rendering -> its row. `job` has their names, None for no rendering."""
+    name, rendering = job
     detector()                                              # before anything is said of a photo
     try:
         pictures = [utils.read_picture(os.path.join(options.input, name))]
@@ -265,60 +262,9 @@ def process(options, name, rendering):
     return make_row(options, name, CROPPED, face)
 
 
-# Workers
-
-def start_worker():
-    """End with the main process, and say nothing: TensorFlow would, into the progress bar."""
-    commandline.follow_parent()
+def hush():
+    """Say nothing in a worker: TensorFlow would, into the progress bar."""
     os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stderr.fileno())
-
-
-@contextlib.contextmanager
-def signals_later():
-    """SIGINT and SIGTERM wait until the block ends, and for ever for processes that are started in it."""
-    before = signal.pthread_sigmask(signal.SIG_BLOCK, commandline.SIGNALS)
-    try:
-        yield
-    finally:
-        signal.pthread_sigmask(signal.SIG_SETMASK, before)
-
-
-def process_all(options, jobs, keep):
-    """`keep(row)` for each (name, rendering) of `jobs`, done by several processes.
-
-    When interrupted, also for those that are under way. Raises UserError when detection can't start or a process is
-    killed.
-    """
-    workers, pending = min(options.workers, len(jobs)), set()
-
-    def collect(most):
-        """Wait until no more than `most` photos are pending."""
-        while len(pending) > most:
-            for future in concurrent.futures.wait(pending, return_when=concurrent.futures.FIRST_COMPLETED).done:
-                keep(future.result())
-                pending.remove(future)
-                progress.update()
-
-    # spawn, as TensorFlow doesn't survive a fork
-    with concurrent.futures.ProcessPoolExecutor(workers, multiprocessing.get_context("spawn"), start_worker) as pool, \
-            logging_redirect_tqdm(), tqdm(total=len(jobs), unit="photo", dynamic_ncols=True) as progress:
-        try:
-            for job in jobs:
-                with signals_later():
-                    pending.add(pool.submit(process, options, *job))
-                collect(most=2 * workers)
-            collect(most=0)
-        except ImportError as error:
-            raise utils.UserError(f"detection can't start ({error}); pip install -r requirements-tools.txt") from error
-        except concurrent.futures.process.BrokenProcessPool as error:
-            raise utils.UserError("a worker was killed, perhaps for want of memory; run the same command again, "
-                                  "perhaps with fewer --workers") from error
-        finally:
-            with signals_later():
-                pool.shutdown(wait=True, cancel_futures=True)
-                for future in pending:
-                    if not future.cancelled() and not future.exception():
-                        keep(future.result())
 
 
 # The whole
@@ -340,7 +286,11 @@ def align(options):
                 table.write(encode([row]))
                 table.flush()                               # row by row: a kill loses none
 
-            process_all(options, jobs, keep)
+            try:                                            # spawn, as TensorFlow doesn't survive a fork
+                processes.process_all(process, options, jobs, keep, workers=options.workers, unit="photo",
+                                      method="spawn", prepare=hush)
+            except ImportError as error:
+                raise utils.UserError(f"detection can't start ({error}); pip install -r requirements-tools.txt") from error
     save_table(path, {name: rows[name] for name in dict.fromkeys([*names, *rows])})
     if options.preview:
         sheet = utils.make_grid(np.stack([draw(options, rows[name]) for name in names[:PREVIEWED]]), PREVIEW_COLUMNS)

@@ -1,11 +1,11 @@
-"""What the command lines share: types of options, an output folder's settings, signals, exit status."""
+"""What the command lines share: types of options, an output folder's settings, progress, signals, exit status."""
 import argparse
 import math
-import multiprocessing
 import os
 import signal
 import sys
-import threading
+
+from tqdm import tqdm
 
 import utils
 
@@ -14,7 +14,33 @@ SIGNALS = signal.SIGINT, signal.SIGTERM
 
 
 class Interrupted(Exception):
-    """SIGINT or SIGTERM; `args[0]` is its number."""
+    """SIGINT or SIGTERM ended the work in good order; `signal` is its number. The message tells how to go on."""
+
+    def __init__(self, number, message="run the same command again for the rest"):
+        super().__init__(message)
+        self.signal = number
+
+
+class StopRequest:
+    """While in this context, SIGINT and SIGTERM only set `signal` to their number: the work stops when it can."""
+
+    def __enter__(self):
+        self.signal = None
+        self.previous = [signal.signal(number, self._note) for number in SIGNALS]
+        return self
+
+    def _note(self, number, frame):
+        self.signal = number
+
+    def __exit__(self, *exception):
+        for number, handler in zip(SIGNALS, self.previous):
+            signal.signal(number, handler)
+
+
+def progress_bar(unit, total, initial=0):
+    """tqdm on a terminal; in a log file, a line of it every half minute."""
+    terminal = sys.stderr.isatty()
+    return tqdm(total=total, initial=initial, unit=unit, dynamic_ncols=terminal, mininterval=0.2 if terminal else 30)
 
 
 def at_least(least, most=math.inf):
@@ -68,15 +94,6 @@ def open_output(folder, settings):
         utils.save_json(settings, path)
 
 
-def follow_parent():
-    """Let this worker process end with the main one, even if that is killed."""
-    def watch():
-        multiprocessing.parent_process().join()
-        os._exit(1)
-
-    threading.Thread(target=watch, daemon=True).start()
-
-
 def run(program, work, options):
     """`work(options)` with one line on stderr for what goes wrong; SIGINT and SIGTERM raise Interrupted in it.
 
@@ -85,15 +102,11 @@ def run(program, work, options):
     utils.set_up_logging("INFO")
     for number in SIGNALS:
         signal.signal(number, interrupt)
-    try:
-        return in_one_line(program, work, options) or 0
-    except Interrupted as stop:
-        print(f"{program}: interrupted; run the same command again for the rest", file=sys.stderr)
-        return 128 + stop.args[0]
+    return in_one_line(program, work, options) or 0
 
 
 def in_one_line(program, work, options):
-    """What `work(options)` returns, or the exit status 2 after one line on stderr about bad input or a full disk."""
+    """What `work(options)` returns, or the exit status of `run` after one line on stderr about what ended it."""
     try:
         return work(options)
     except utils.UserError as error:
@@ -101,6 +114,9 @@ def in_one_line(program, work, options):
     except OSError as error:
         where = error.filename or getattr(options, "output", "writing")
         print(f"{program}: error: {where}: {error.strerror}", file=sys.stderr)
+    except Interrupted as stop:
+        print(f"{program}: interrupted; {stop}", file=sys.stderr)
+        return 128 + stop.signal
     return 2
 
 

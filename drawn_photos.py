@@ -109,8 +109,8 @@ def draw_all(options):
     """Draw what the command line asks for."""
     job = gen_syn_latent.prepare(options)
     commandline.check_folder(options.output)
-    gen_syn_latent.run_all(job, write_photo, range(options.photos), 1)
-    gen_syn_latent.run_all(job, write_pair, range(options.pairs), 1)
+    gen_syn_latent.render_all(job, write_photo, range(options.photos))
+    gen_syn_latent.render_all(job, write_pair, range(options.pairs))
 
 
 def get_options():

@@ -5,25 +5,19 @@
 """
 import argparse
 import collections
-import concurrent.futures
 import functools
 import logging
 import math
-import multiprocessing
 import os
 import secrets
 import shutil
-import signal
 import sys
 import zlib
-from concurrent.futures.process import BrokenProcessPool
 from typing import NamedTuple
 
 os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")          # every worker has a core of its own
 
 import numpy as np
-from tqdm import tqdm
-from tqdm.contrib.logging import logging_redirect_tqdm
 
 import builtin_model
 import commandline
@@ -31,6 +25,7 @@ import crop
 import face_model
 import latents
 import model_files
+import processes
 import renderer
 import utils
 from commandline import at_least
@@ -167,6 +162,13 @@ def checksum(model):
     return functools.reduce(lambda value, array: zlib.crc32(np.ascontiguousarray(array), value), arrays, 0)
 
 
+def render_all(job, function, items, images=1):
+    """What `function(job, item)` returns for all `items`, in no certain order; progress is in `images` an item."""
+    results = []
+    processes.process_all(function, job, items, results.append, workers=job.options.workers, unit="image", per_item=images)
+    return results
+
+
 # Sampling
 
 def sample(options):
@@ -180,7 +182,7 @@ def sample(options):
     if len(missing) < len(identities):
         logging.info("%s: %d identities are there and are kept", options.output, len(identities) - len(missing))
     remove_temporary(options.output, missing)
-    run_all(job, render_identity, missing, options.n_im)
+    render_all(job, render_identity, missing, options.n_im)
     logging.info("%s: %d images of %d identities rendered", options.output, len(missing) * options.n_im, len(missing))
 
 
@@ -263,7 +265,7 @@ def pairs(options):
     open_output(job, ("size", "margin", "supersample"))
     commandline.check_folder(os.path.join(options.output, "3dmm"))
     missing = [photo for photo in photos if not all(map(os.path.exists, pair_paths(options.output, photo)))]
-    skipped = sorted(run_all(job, render_pair, missing, 1))
+    skipped = sorted(filter(None, render_all(job, render_pair, missing)))
     for reason in skipped:
         logging.warning("not used: %s", reason)
     if len(skipped) == len(photos):
@@ -324,54 +326,6 @@ def render_pair(job, photo):
     except BaseException:
         os.remove(rendering_path)
         raise
-
-
-# Workers
-
-def run_all(job, function, items, images):
-    """`function(job, item)` for all `items`, by several processes, with progress in `images` an item.
-
-    Returns what came back that isn't None, in no certain order.
-    """
-    if not len(items):
-        return []
-    global _job             # forked workers find the model in memory and need no copy
-    _job = job
-    workers = min(job.options.workers, len(items))
-    pending, reports = set(), []
-
-    def collect(most):
-        """Wait until no more than `most` items are pending."""
-        nonlocal pending
-        while len(pending) > most:
-            done, pending = concurrent.futures.wait(pending, return_when=concurrent.futures.FIRST_COMPLETED)
-            reports.extend(report for report in (future.result() for future in done) if report is not None)
-            progress.update(images * len(done))
-
-    with concurrent.futures.ProcessPoolExecutor(workers, multiprocessing.get_context("fork"), start_worker) as pool, \
-            logging_redirect_tqdm(), tqdm(total=len(items) * images, unit="image", dynamic_ncols=True) as progress:
-        try:
-            for item in items:
-                pending.add(pool.submit(work, function, item))
-                collect(most=2 * workers)
-            collect(most=0)
-        except BrokenProcessPool as error:
-            raise utils.UserError("a worker was killed, perhaps for want of memory; try fewer --workers") from error
-        except BaseException:
-            pool.shutdown(wait=True, cancel_futures=True)
-            raise
-    return reports
-
-
-def start_worker():
-    """Signals are for the main process, which lets workers end what they have begun; if it is killed, they go too."""
-    for number in commandline.SIGNALS:
-        signal.signal(number, signal.SIG_IGN)
-    commandline.follow_parent()
-
-
-def work(function, item):
-    return function(_job, item)
 
 
 if __name__ == "__main__":

@@ -36,7 +36,7 @@ def run(config):
     preflight.open_outputs(c)
     run_dir = preflight.open_run(c, resumed, data.renderings.identities) if c.train_generator else None
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
-    from trainer import Diverged, Interrupted, Trainer, sample_sheet    # importing TensorFlow takes seconds
+    from trainer import Diverged, Trainer, sample_sheet    # importing TensorFlow takes seconds
 
     trainer = Trainer(c, run_dir)
     try:
@@ -59,9 +59,6 @@ def run(config):
         if run_dir and not resumed:
             preflight.withdraw_run(run_dir)
         raise
-    except Interrupted as stop:
-        print(f"main.py: interrupted; {stop}", file=sys.stderr)
-        return 128 + stop.signal
     except Diverged as stop:
         print(f"main.py: the training diverged; {stop}", file=sys.stderr)
         return 1

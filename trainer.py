@@ -3,15 +3,12 @@ import contextlib
 import logging
 import math
 import os
-import signal
-import sys
 import zlib
 from typing import NamedTuple
 
 import numpy as np
 import tensorflow as tf
 from tensorflow.core.protobuf.rewriter_config_pb2 import RewriterConfig
-from tqdm import tqdm
 from tqdm.contrib.logging import logging_redirect_tqdm
 
 import checkpoints
@@ -19,6 +16,7 @@ import data_loader
 import dataset_writer
 import losses
 import utils
+from commandline import Interrupted, StopRequest, progress_bar
 from graph import FittingGraph, Networks, SynthesisGraph, TrainingGraph
 
 tf1 = tf.compat.v1
@@ -31,32 +29,6 @@ PROGRESS_LOSSES = {"D": "d_loss", "G": "g_loss"}
 
 class Diverged(Exception):
     """A loss or a weight is no longer finite. The message is one line: step, losses, last good checkpoint."""
-
-
-class Interrupted(Exception):
-    """SIGINT or SIGTERM ended the work in good order; `signal` is its number."""
-
-    def __init__(self, number, message):
-        super().__init__(message)
-        self.signal = number
-
-
-class StopRequest:
-    """While in this context, SIGINT and SIGTERM only set `signal` to their number: the loop stops when it can."""
-
-    SIGNALS = (signal.SIGINT, signal.SIGTERM)
-
-    def __enter__(self):
-        self.signal = None
-        self.previous = [signal.signal(number, self._note) for number in self.SIGNALS]
-        return self
-
-    def _note(self, number, frame):
-        self.signal = number
-
-    def __exit__(self, *exception):
-        for number, handler in zip(self.SIGNALS, self.previous):
-            signal.signal(number, handler)
 
 
 class Events:
@@ -123,12 +95,6 @@ def sample_sheet(config, renderings, sample=0):
             images[cell] = utils.load_image(os.path.join(renderings.root, name), c.input_scale_size, c.grayscale)
             cells.append((cell, image_seed(c.random_seed, name, sample)))
     return Sheet(images, c.num_log_samples, cells)
-
-
-def progress_bar(unit, total, initial=0):
-    """tqdm on a terminal; in a log file, a line of it every half minute."""
-    terminal = sys.stderr.isatty()
-    return tqdm(total=total, initial=initial, unit=unit, dynamic_ncols=terminal, mininterval=0.2 if terminal else 30)
 
 
 class Trainer:
