@@ -16,7 +16,8 @@ import sys
 import tempfile
 
 HERE = os.path.dirname(os.path.abspath(__file__))
-sys.path[:0] = [os.path.dirname(HERE), os.path.join(HERE, "golden")]
+GOLDEN = os.path.join(HERE, "golden")
+sys.path[:0] = [os.path.dirname(HERE), GOLDEN]
 KERNELS = {"TF_ENABLE_ONEDNN_OPTS": "0", "ONEDNN_MAX_CPU_ISA": "AVX2", "TF_NUM_INTRAOP_THREADS": "2"}
 for variable, value in {"TF_CPP_MIN_LOG_LEVEL": "2", **KERNELS}.items():
     os.environ.setdefault(variable, value)
@@ -82,7 +83,7 @@ def relative(ours, golden, scale=None):
 
 def original_images(golden, others):
     """The original's images of a case, from its own file or from one of the `others` with the same norms; {} if none."""
-    for donor in [golden] + others:
+    for donor in [golden, *others]:
         if all(f"img/{name}" in donor and donor[f"img_l2/{name}"] == golden[f"img_l2/{name}"] for name in IMAGES):
             return {name: donor[f"img/{name}"] for name in IMAGES}
     return {}
@@ -177,17 +178,24 @@ def check_case(path, golden, others):
     return good
 
 
-def main():
-    folder = sys.argv[1] if len(sys.argv) > 1 else os.path.join(HERE, "golden")
+def read_cases(folder):
+    """{path: {key: array}} of the golden cases in a folder."""
     cases = {}
     for path in sorted(glob.glob(os.path.join(folder, "*.npz"))):
         with np.load(path, allow_pickle=False) as file:
             if "case" in file:
                 cases[path] = dict(file)
+    return cases
+
+
+def main():
+    folder = sys.argv[1] if len(sys.argv) > 1 else GOLDEN
+    cases = read_cases(folder)
     if not cases:
         print(f"{folder}: no golden cases (*.npz with a `case`)", file=sys.stderr)
         return 2
-    results = [check_case(path, golden, list(cases.values())) for path, golden in cases.items()]
+    others = [*cases.values(), *read_cases(GOLDEN).values()]
+    results = [check_case(path, golden, others) for path, golden in cases.items()]
     print(f"{sum(results)} of {len(results)} cases within tolerance (TensorFlow {tf.__version__})")
     return 0 if all(results) else 1
 
