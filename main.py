@@ -36,7 +36,8 @@ def run(config):
     preflight.open_outputs(c)
     run_dir = preflight.open_run(c, resumed, data.renderings.identities) if c.train_generator else None
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
-    from trainer import Diverged, Trainer, sample_sheet    # importing TensorFlow takes seconds
+    from session import Diverged                    # importing TensorFlow takes seconds
+    from trainer import Trainer, sample_sheet
 
     trainer = Trainer(c, run_dir)
     try:

@@ -8,7 +8,6 @@ from typing import NamedTuple
 
 import numpy as np
 import tensorflow as tf
-from tensorflow.core.protobuf.rewriter_config_pb2 import RewriterConfig
 from tqdm.contrib.logging import logging_redirect_tqdm
 
 import checkpoints
@@ -18,50 +17,12 @@ import losses
 import utils
 from commandline import Interrupted, StopRequest, progress_bar
 from graph import FittingGraph, Networks, SynthesisGraph, TrainingGraph
+from session import Events, diverged, images_needed, session_options
 
 tf1 = tf.compat.v1
-tf1.logging.set_verbosity(tf1.logging.ERROR)        # its deprecation notes tell our users nothing
-tf.config.experimental.enable_op_determinism()      # a resumed run repeats the digits of an uninterrupted one
 
 SHEET_ROWS = 32                 # renderings on one sheet of samples
 PROGRESS_LOSSES = {"D": "d_loss", "G": "g_loss"}
-
-
-class Diverged(Exception):
-    """A loss or a weight is no longer finite. The message is one line: step, losses, last good checkpoint."""
-
-
-class Events:
-    """TensorBoard's file of a run that starts, or goes on, at `step`. A full disk cuts it short, with one warning."""
-
-    def __init__(self, run_dir, graph, step):
-        self.run_dir, self.writer = run_dir, tf1.summary.FileWriter(run_dir)
-        self.graph = graph          # still to be written, which takes a second: not before the first step
-        self.writer.add_session_log(tf1.SessionLog(status=tf1.SessionLog.START), step)
-
-    def add(self, summary, step):
-        self._try(lambda: self.writer.add_summary(summary, step))
-        self._add_graph()
-
-    def _add_graph(self):
-        if self.graph:
-            self._try(lambda: self.writer.add_graph(self.graph))
-            self.graph = None
-
-    def _try(self, write):
-        try:
-            if self.writer:
-                write()
-        except checkpoints.FILE_ERRORS as error:
-            logging.warning("%s: TensorBoard's events end here (%s)", self.run_dir, checkpoints.first_line(error))
-            self.writer = None
-
-    def __enter__(self):
-        return self
-
-    def __exit__(self, *exception):
-        self._add_graph()
-        self._try(lambda: self.writer.close())
 
 
 def image_seed(random_seed, name, sample=0):
@@ -127,7 +88,7 @@ class Trainer:
             if fitting:
                 self.fitting = FittingGraph(self.networks)
             self.weights = self.networks.weights
-            self.session = tf1.Session(graph=graph, config=self._session_options())
+            self.session = tf1.Session(graph=graph, config=session_options(self.config.use_gpu))
             classifier = {v.op.name for v in self.networks.classifier_variables}
             self.session.run([v.initializer for v in tf1.global_variables() if v.op.name not in classifier])
             graph.finalize()
@@ -138,16 +99,6 @@ class Trainer:
         """Close the session. Python may hang at its end if images are still being decoded then."""
         if self.session:
             self.session.close()
-
-    def _session_options(self):
-        options = tf1.ConfigProto(allow_soft_placement=True)
-        options.gpu_options.allow_growth = True
-        rewriting = options.graph_options.rewrite_options       # all passes, twice, cost seconds and gain nothing here
-        rewriting.meta_optimizer_iterations = RewriterConfig.ONE
-        rewriting.optimizers.extend(["pruning", "constfold", "arithmetic", "layout", "remap"])
-        if not self.config.use_gpu:
-            options.device_count["GPU"] = 0
-        return options
 
     def _load_classifier(self):
         """Weights of the identity classifier, from `--pretrained_rec`."""
@@ -241,16 +192,11 @@ class Trainer:
         fetches = {"losses": graph.losses, "k_t": graph.k_now[0]}
         if done % c.log_step == 0:
             fetches["summary"] = graph.summary
-        try:
+        with images_needed(self.run_dir, done):
             results = self.run_step(step, fetches)
-        except tf.errors.OpError as error:
-            if "BrokenImage" not in error.message:
-                raise
-            raise utils.UserError(f"step {done}: {checkpoints.first_line(error)}; bring the images back and go on with "
-                                  f"--load_path {self.run_dir}") from error
         values = results["losses"]
         if not all(math.isfinite(value) for value in values.values()):
-            self._diverged(done, ", ".join(f"{name} {value:.4g}" for name, value in values.items()))
+            raise diverged(self.run_dir, done, ", ".join(f"{name} {value:.4g}" for name, value in values.items()))
         progress.update()
         progress.set_postfix({name: f"{values[loss]:.4f}" for name, loss in PROGRESS_LOSSES.items()}, refresh=False)
         if "summary" in results:
@@ -261,12 +207,8 @@ class Trainer:
 
     def _save(self, step):
         if not self.session.run(self.training.all_finite):
-            self._diverged(step, "a weight is not finite")
+            raise diverged(self.run_dir, step, "a weight is not finite")
         checkpoints.save(self.session, self.saver, self.run_dir, step, keep_every=self.config.keep_every)
-
-    def _diverged(self, step, what):
-        good = utils.list_checkpoints(self.run_dir)
-        raise Diverged(f"step {step}: {what}; last good checkpoint: {good[0] if good else 'none'}")
 
     def _report_test_pairs(self, pairs, step, events):
         """Log the paired loss on `pairs`, if there are any."""

@@ -14,7 +14,7 @@ FLOORS = {
     "face_model": 0, "latents": 0, "renderer": 0, "crop": 0, "builtin_head": 0,
     "models": 1, "facenet": 1, "data_loader": 1, "checkpoints": 1, "dataset_writer": 1, "preflight": 1,
     "model_files": 1, "builtin_texture": 1, "commandline": 1,
-    "graph": 2, "builtin_model": 2, "processes": 2, "recognizer": 2, "evaluate": 2,
+    "graph": 2, "session": 2, "builtin_model": 2, "processes": 2, "recognizer": 2, "evaluate": 2,
     "trainer": 3, "align": 3, "gen_syn_latent": 3, "main": 4, "drawn_photos": 4}
 # Packages beyond the standard library; the files that are not named may import any of those that the project needs.
 PACKAGES = {

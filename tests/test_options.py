@@ -21,6 +21,7 @@ import utils
 from config import build_parser, get_config
 from conftest import NAMES, NARROW, SMALL, draw_face, small_classifier, words, write, write_checkpoint
 from graph import Networks, SynthesisGraph, TrainingGraph
+from session import session_options
 from trainer import Trainer, sample_sheet
 
 tf1 = tf.compat.v1
@@ -170,7 +171,7 @@ def log_level(case):
 
 def gpus(case):
     """The number of GPUs that a session may see at most; None: all."""
-    return Trainer(case.config)._session_options().device_count.get("GPU")
+    return session_options(case.config.use_gpu).device_count.get("GPU")
 
 
 def rates(step):
@@ -266,7 +267,7 @@ class Forward(TrainingGraph):
 
 def forward(case, look):
     """`look(graph, session)` at a training's forward part, fed by its own pipeline."""
-    with tf.Graph().as_default(), tf1.Session(config=Trainer(case.config)._session_options()) as session:
+    with tf.Graph().as_default(), tf1.Session(config=session_options(case.config.use_gpu)) as session:
         tf1.set_random_seed(case.config.random_seed)
         graph = Forward(Networks(case.config), case.data.photos, case.data.renderings, case.data.pairs)
         session.run(tf1.global_variables_initializer())

@@ -1,0 +1,80 @@
+"""What every training shares: the session's options, TensorBoard's events, what ends it early."""
+import contextlib
+import logging
+
+import tensorflow as tf
+from tensorflow.core.protobuf.rewriter_config_pb2 import RewriterConfig
+
+import checkpoints
+import utils
+
+tf1 = tf.compat.v1
+tf1.logging.set_verbosity(tf1.logging.ERROR)        # its deprecation notes tell our users nothing
+tf.config.experimental.enable_op_determinism()      # a resumed run repeats the digits of an uninterrupted one
+
+
+class Diverged(Exception):
+    """A loss or a weight is no longer finite. The message is one line: step, losses, last good checkpoint."""
+
+
+def diverged(run_dir, step, what):
+    """The Diverged of a training in `run_dir` whose `step` showed `what`."""
+    good = utils.list_checkpoints(run_dir)
+    return Diverged(f"step {step}: {what}; last good checkpoint: {good[0] if good else 'none'}")
+
+
+@contextlib.contextmanager
+def images_needed(run_dir, step):
+    """While in this context, a graph that finds no image of its set any more raises UserError with the way on."""
+    try:
+        yield
+    except tf.errors.OpError as error:
+        if "BrokenImage" not in error.message:
+            raise
+        raise utils.UserError(f"step {step}: {checkpoints.first_line(error)}; bring the images back and go on with "
+                              f"--load_path {run_dir}") from error
+
+
+class Events:
+    """TensorBoard's file of a run that starts, or goes on, at `step`. A full disk cuts it short, with one warning."""
+
+    def __init__(self, run_dir, graph, step):
+        self.run_dir, self.writer = run_dir, tf1.summary.FileWriter(run_dir)
+        self.graph = graph          # still to be written, which takes a second: not before the first step
+        self.writer.add_session_log(tf1.SessionLog(status=tf1.SessionLog.START), step)
+
+    def add(self, summary, step):
+        self._try(lambda: self.writer.add_summary(summary, step))
+        self._add_graph()
+
+    def _add_graph(self):
+        if self.graph:
+            self._try(lambda: self.writer.add_graph(self.graph))
+            self.graph = None
+
+    def _try(self, write):
+        try:
+            if self.writer:
+                write()
+        except checkpoints.FILE_ERRORS as error:
+            logging.warning("%s: TensorBoard's events end here (%s)", self.run_dir, checkpoints.first_line(error))
+            self.writer = None
+
+    def __enter__(self):
+        return self
+
+    def __exit__(self, *exception):
+        self._add_graph()
+        self._try(lambda: self.writer.close())
+
+
+def session_options(use_gpu):
+    """The tf1.ConfigProto of every session; `use_gpu` False hides any GPU."""
+    options = tf1.ConfigProto(allow_soft_placement=True)
+    options.gpu_options.allow_growth = True
+    rewriting = options.graph_options.rewrite_options       # all passes, twice, cost seconds and gain nothing here
+    rewriting.meta_optimizer_iterations = RewriterConfig.ONE
+    rewriting.optimizers.extend(["pruning", "constfold", "arithmetic", "layout", "remap"])
+    if not use_gpu:
+        options.device_count["GPU"] = 0
+    return options
