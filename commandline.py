@@ -21,6 +21,10 @@ class Interrupted(Exception):
         self.signal = number
 
 
+class Diverged(Exception):
+    """A loss or a weight is no longer finite. The message is one line: step, losses, last good checkpoint."""
+
+
 class StopRequest:
     """While in this context, SIGINT and SIGTERM only set `signal` to their number: the work stops when it can."""
 
@@ -97,7 +101,7 @@ def open_output(folder, settings):
 def run(program, work, options):
     """`work(options)` with one line on stderr for what goes wrong; SIGINT and SIGTERM raise Interrupted in it.
 
-    Returns the exit status: 0, 2 bad input or no room on the disk, 128 + signal when interrupted.
+    Returns the exit status: 0, 1 diverged, 2 bad input or no room on the disk, 128 + signal when interrupted.
     """
     utils.set_up_logging("INFO")
     for number in SIGNALS:
@@ -117,8 +121,21 @@ def in_one_line(program, work, options):
     except Interrupted as stop:
         print(f"{program}: interrupted; {stop}", file=sys.stderr)
         return 128 + stop.signal
+    except Diverged as stop:
+        print(f"{program}: the training diverged; {stop}", file=sys.stderr)
+        return 1
     return 2
 
 
 def interrupt(number, frame):
     raise Interrupted(number)
+
+
+def leave_on_signals(program):
+    """End at once on SIGINT and SIGTERM while there is nothing to save: an exception could get lost in a callback."""
+    def leave(number, frame):
+        print(f"{program}: interrupted", file=sys.stderr)
+        os._exit(128 + number)
+
+    for number in SIGNALS:
+        signal.signal(number, leave)

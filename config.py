@@ -12,7 +12,8 @@ USAGE = """main.py [options]                            train
        main.py --fit_dataset True [options]         turn photos into renderings
        main.py --is_train False --load_path RUN     draw the sample grid of the fixed identities"""
 
-# Options with nothing to act on here: two of networks that the release dropped, and those of FaceNet's own trainers.
+# Options with nothing to act on here: two of networks that the release dropped, and those of FaceNet's own trainers, many
+# of which are recognizer.py's.
 LEGACY = """
     ren_lr reg_lr
     logs_base_dir models_base_dir gpu_memory_fraction pretrained_model max_nrof_epochs epoch_size random_rotate
@@ -25,7 +26,7 @@ LEGACY = """
 """.split()
 
 # Options that decide which variables a checkpoint holds, or what they mean: a resumed run must keep them.
-STRUCTURAL_IDENTITY = ("embedding_size", "model_def", "facenet_scope")
+STRUCTURAL_IDENTITY = ("embedding_size", "model_def", "facenet_scope", "standardization")
 STRUCTURAL = ("input_scale_size", "conv_hidden_num", "conv_hidden_num_res", "num_res_rep", "z_num", "grayscale",
               "optimizer", "method_c", "relax_c") + STRUCTURAL_IDENTITY
 
@@ -36,8 +37,8 @@ IMAGE_SIZES = {"nn4": (65, 96), "inception_resnet_v1": (75, math.inf), "small": 
 class Parser(argparse.ArgumentParser):
     """Answers any mistake with one line on stderr and exit status 2, without a usage block."""
 
-    def __init__(self):
-        super().__init__(prog="main.py", usage=USAGE, allow_abbrev=False, exit_on_error=False)
+    def __init__(self, prog="main.py", usage=USAGE):
+        super().__init__(prog=prog, usage=usage, allow_abbrev=False, exit_on_error=False)
         self._negative_number_matcher = re.compile(r"-(\.?\d|inf|nan)")    # -1e-3 is a value too, if a bad one
         self.visible = []
 
@@ -195,7 +196,8 @@ def loss_options(add):
 
 
 def identity_options(add):
-    add("pretrained_rec", path, "", "checkpoint of the trained classifier, needed unless method_c is none")
+    add("pretrained_rec", path, "", "weights of the trained classifier, needed unless method_c is none: a run of "
+        "recognizer.py, or a checkpoint or frozen graph (.pb) of FaceNet")
     add("model_def", model, "nn4", "network of the classifier, with or without a leading models.")
     add("embedding_size", count, 128, "length of the classifier's embedding")
     add("keep_probability", keep, 1., "keep probability of the dropout before the classifier's bottleneck (1: none)")
@@ -205,6 +207,8 @@ def identity_options(add):
     add("facenet_scope", text, "InceptionResnetV1", "variable scope of the classifier in its checkpoint")
     add("image_size", pixels, 96, "side in pixels of the classifier's input: 65 to 96 for nn4, from 75 up for "
         "inception_resnet_v1, from 32 up for small")
+    add("standardization", one_of(("auto", "image", "fixed")), "auto", "what the classifier expects: image, each image "
+        "with mean 0 and deviation 1; fixed, (v - 127.5) / 128, as FaceNet's models of 2018; auto, as its weights say")
     add("random_crop", boolean, True, "in training, crop the classifier's input at random, else centrally")
     add("random_flip", boolean, True, "in training, mirror the classifier's input at random")
 
@@ -303,10 +307,15 @@ def get_config(argv=None):
 def structural_differences(config, saved, options=STRUCTURAL):
     """'name (run: x, given: y)' for each of `options` that differs between `config` and `saved`, the params.json of a
     run (one that lacks an option agrees). Without an identity loss the classifier does not count."""
+    if config.method_c == "none":
+        options = [option for option in options if option not in STRUCTURAL_IDENTITY]
+    return differences_in(options, config, saved)
+
+
+def differences_in(options, config, saved):
+    """`structural_differences` of exactly these `options`."""
     differences = []
     for option in options:
-        if option in STRUCTURAL_IDENTITY and config.method_c == "none":
-            continue
         given = getattr(config, option)
         run = saved.get(option, given)
         if option == "model_def":

@@ -1,4 +1,6 @@
-"""The identity classifier: Inception-ResNet-v1, NN4 and a small network, frozen, under FaceNet's published names."""
+"""The identity classifier: Inception-ResNet-v1, NN4 and a small network, frozen or in training, under FaceNet's names."""
+import contextlib
+
 import tensorflow as tf
 
 import layers
@@ -35,7 +37,7 @@ def crop_range(size):
     return size - crop_size(size) + 1
 
 
-def preprocess(x, input_size, offset=None, flips=None):
+def preprocess(x, input_size, offset=None, flips=None, standardization="image"):
     """Crops `x` [B, S, S, 3] in [-1, 1] to standardised images [B, input_size, input_size, 3].
 
     `offset` [2] int32 places the window (top, left) for the whole batch, below `crop_range(S)`; None: centrally.
@@ -43,7 +45,7 @@ def preprocess(x, input_size, offset=None, flips=None):
     """
     size = x.shape[1]
     window = crop_size(size)
-    x = tf.clip_by_value((x + 1.0) * 127.5, 0.0, 255.0)                            # [B, S, S, 3] in 0..255
+    x = _to_values(x)
     if window < size:
         top, left = [(size - window) // 2] * 2 if offset is None else tf.unstack(offset, 2)
         x = tf.image.crop_to_bounding_box(x, top, left, window, window)
@@ -51,7 +53,51 @@ def preprocess(x, input_size, offset=None, flips=None):
         x = tf1.image.resize_bilinear(x, [input_size] * 2, align_corners=False, half_pixel_centers=False)
     if flips is not None:
         x = tf.where(flips[:, None, None, None], tf.reverse(x, [2]), x)
-    return tf.image.per_image_standardization(x)
+    return standardize(x, standardization)
+
+
+def shift_range(size):
+    """(least, most) of the shift from the centre, in pixels, of a random window in a crop of side `size`.
+
+    Where a crop has no border to spare, the window may reach a little beyond it.
+    """
+    left = (size - crop_size(size)) // 2
+    reach = round(size / 18)
+    return (-left, crop_range(size) - 1 - left) if left else (-reach, reach)
+
+
+def augment(x, input_size, shifts, flips, angles, standardization="image"):
+    """`preprocess` for the classifier's own training: each image is moved, mirrored and turned in its own way.
+
+    `x` [B, S, S, 3] in [-1, 1]; `shifts` [B, 2] int32 moves the window from the centre (down, right; see
+    `shift_range`), `angles` [B] turns it, in radians, and `flips` [B] bool mirrors it. What lies beyond the border is
+    reflected. Not differentiable in a deterministic way: for images that no network made.
+    """
+    size = x.shape[1]
+    window = crop_size(size)
+    scale, middle = window / input_size, (window - 1) / 2
+    down, right = tf.unstack(tf.cast(shifts, tf.float32) + (size - window) // 2 + middle, axis=1)
+    sign = tf.where(flips, -scale, scale)                                          # of the way across, from `start` on
+    start = tf.where(flips, scale * (input_size - 1), 0.0) - middle
+    sine, cosine = tf.sin(angles), tf.cos(angles)
+    zeros = tf.zeros_like(angles)
+    transform = tf.stack([cosine * sign, -sine * scale, cosine * start + sine * middle + right,
+                          sine * sign, cosine * scale, sine * start - cosine * middle + down, zeros, zeros], 1)
+    x = tf.raw_ops.ImageProjectiveTransformV3(
+        images=_to_values(x), transforms=transform, output_shape=[input_size] * 2, fill_value=0.0,
+        interpolation="BILINEAR", fill_mode="REFLECT")
+    return standardize(x, standardization)
+
+
+def standardize(x, standardization):
+    """Pixels `x` [B, H, W, 3] in 0..255 as a network expects them: "image", each image with mean 0 and deviation 1, or
+    "fixed", (x - 127.5) / 128, as FaceNet's models of 2018."""
+    return (x - 127.5) / 128.0 if standardization == "fixed" else tf.image.per_image_standardization(x)
+
+
+def _to_values(x):
+    """-1..1 to 0..255, clipped."""
+    return tf.clip_by_value((x + 1.0) * 127.5, 0.0, 255.0)
 
 
 # From the network's input to embeddings
@@ -85,9 +131,9 @@ def embed(images, model_def, embedding_size, scope="InceptionResnetV1", keep=1.0
     return bottleneck, tf.nn.l2_normalize(bottleneck, 1, 1e-10)
 
 
-def logits(bottleneck, classes):
-    """Scores [B, classes] of the softmax head `Logits`, which lies outside the classifier's scope, on [B, E]."""
-    with tf1.variable_scope("Logits", reuse=tf1.AUTO_REUSE):
+def logits(bottleneck, classes, scope="Logits"):
+    """Scores [B, classes] of the softmax head `scope`, which lies outside the classifier's scope, on [B, E]."""
+    with tf1.variable_scope(scope, reuse=tf1.AUTO_REUSE):
         return layers.dense(bottleneck, classes, initializer=tf1.truncated_normal_initializer(stddev=0.1))
 
 
@@ -98,6 +144,36 @@ def trained_variables(scope="InceptionResnetV1"):
     """
     return [variable for variable in tf1.trainable_variables()
             if variable.name.startswith(scope + "/") and "/moving_" not in variable.name]
+
+
+# Batch norm
+
+_updates = []       # of the enclosing `batch_statistics`, at most one
+
+
+@contextlib.contextmanager
+def batch_statistics():
+    """Networks built in this context normalise with the statistics of their batch, over all but the last axis.
+
+    Yields a list that fills with (moving statistic, its value [C] in this batch): the caller has to move it there.
+    """
+    _updates.append([])
+    try:
+        yield _updates[-1]
+    finally:
+        _updates.pop()
+
+
+def _normalize(x, mean, variance, beta, gamma=None):
+    """Batch norm (Ioffe, Szegedy 2015) of `x` [..., C] with the variables `mean` and `variance` [C], or the batch's."""
+    if not _updates:
+        return layers.frozen_batch_norm(x, mean, variance, beta, gamma)
+    flat = x if x.shape.rank == 4 else x[:, None, None, :]
+    y, batch_mean, batch_variance = tf1.nn.fused_batch_norm(
+        flat, tf.ones_like(beta) if gamma is None else gamma, beta, epsilon=1e-3, is_training=True)
+    count = tf.cast(tf.reduce_prod(tf.shape(flat)[:3]), tf.float32)
+    _updates[-1] += [(mean, batch_mean), (variance, batch_variance * (count - 1) / count)]     # without Bessel's factor
+    return tf.reshape(y, tf.shape(x)) if x.shape.rank != 4 else y
 
 
 # Inception-ResNet-v1 (Szegedy et al. 2016, as in FaceNet)
@@ -190,19 +266,19 @@ def _branches(x, *branches):
 
 
 def _conv(x, name, filters, kernel, stride=1, padding="SAME"):
-    """Convolution, frozen batch norm, ReLU: `x` [B, H, W, C] -> [B, H', W', filters]."""
+    """Convolution, batch norm, ReLU: `x` [B, H, W, C] -> [B, H', W', filters]."""
     with tf1.variable_scope(name):
         return tf.nn.relu(_batch_norm(layers.conv2d(x, filters, kernel, stride, padding)))
 
 
 def _batch_norm(x):
-    """Frozen batch norm of `x` [..., C] without gamma, under TF-Slim's names and `trainable` flags."""
+    """Batch norm of `x` [..., C] without gamma, under TF-Slim's names and `trainable` flags."""
     shape = [x.shape[-1]]
     with tf1.variable_scope("BatchNorm"):
         beta = layers.get_variable("beta", shape, tf1.zeros_initializer())
         mean = layers.get_variable("moving_mean", shape, tf1.zeros_initializer())
         variance = layers.get_variable("moving_variance", shape, tf1.ones_initializer())
-    return layers.frozen_batch_norm(x, mean, variance, beta)
+    return _normalize(x, mean, variance, beta)
 
 
 # NN4 (Schroff et al. 2015, as in the FaceNet release of the time)
@@ -234,14 +310,14 @@ def _nn4_module(x, name, direct, three, five, projection, stride):
 
 
 def _nn4_conv(x, name, filters, kernel, stride=1):
-    """SAME convolution, frozen batch norm, bias, ReLU: `x` [B, H, W, C] -> [B, H / stride, W / stride, filters]."""
+    """SAME convolution, batch norm, bias, ReLU: `x` [B, H, W, C] -> [B, H / stride, W / stride, filters]."""
     with tf1.variable_scope(name):
         x = _nn4_batch_norm(layers.conv2d(x, filters, kernel, stride))
         return tf.nn.relu(tf.nn.bias_add(x, layers.get_variable("biases", [filters], tf1.zeros_initializer())))
 
 
 def _nn4_batch_norm(x):
-    """Frozen batch norm of `x` [B, H, W, C]; its statistics are averages of moments, named after the moments' ops."""
+    """Batch norm of `x` [B, H, W, C]; its statistics are averages of moments, named after the moments' ops."""
     shape = [x.shape[-1]]
     with tf1.variable_scope("batch_norm") as here:
         beta = layers.get_variable("batch_norm/beta", shape, tf1.zeros_initializer())
@@ -249,7 +325,7 @@ def _nn4_batch_norm(x):
         mean, variance = (
             layers.get_variable(f"{here.name}/moments/{moment}/ExponentialMovingAverage", shape, start, trainable=False)
             for moment, start in (("Squeeze", tf1.zeros_initializer()), ("Squeeze_1", tf1.ones_initializer())))
-    return layers.frozen_batch_norm(x, mean, variance, beta, gamma)
+    return _normalize(x, mean, variance, beta, gamma)
 
 
 # Ours, for CPUs and tests

@@ -27,10 +27,13 @@ def to_image(images):
 
 
 class Networks:
-    """The four trained networks and the identity classifier of `config`; every graph below shares their variables."""
+    """The four trained networks and the identity classifier of `config`; every graph below shares their variables.
 
-    def __init__(self, config):
-        self.config = config
+    `standardization` is what the classifier expects (`facenet.standardize`).
+    """
+
+    def __init__(self, config, standardization="image"):
+        self.config, self.standardization = config, standardization
         self.G = Generator("G_inf", config.conv_hidden_num_res, config.num_res_rep, skips=True)
         self.G_inv = Generator("G_inv", config.conv_hidden_num_res, config.num_res_rep, skips=False)
         self.D_forw = DiscriminatorCNN("D_forw", config.conv_hidden_num, config.z_num)
@@ -41,7 +44,7 @@ class Networks:
     def embed(self, x, offset=None, flips=None, keep=1.0, seed=None, part=(0, 1)):
         """Bottleneck and embeddings [B, E] of photos `x` [B, S, S, 3]; see `facenet.preprocess` for the others."""
         c = self.config
-        crops = facenet.preprocess(x, c.image_size, offset, flips)
+        crops = facenet.preprocess(x, c.image_size, offset, flips, self.standardization)
         result = facenet.embed(crops, c.model_def, c.embedding_size, c.facenet_scope, keep, seed, part)
         if not self.classifier_variables:                       # before an optimizer adds its own to the scope
             self.classifier_variables = tf1.global_variables(c.facenet_scope + "/")
@@ -252,7 +255,7 @@ class TrainingGraph:
             state.append((self.centroids, self.moved_centroids))
         computed = [gradient for pairs in self.gradients.values() for gradient, _ in pairs] + [v for _, v in state]
         averaged = self._averaged_variables()
-        shadows = [_average_of(variable) for variable in averaged]
+        shadows = [average_of(variable) for variable in averaged]
         step = tf.cast(self.step_now, tf.float32)
         decay = tf.minimum(0.9999, (1 + step) / (10 + step))
         with tf.control_dependencies(computed):
@@ -289,7 +292,7 @@ class TrainingGraph:
             + [tf1.summary.image(name, to_image(value), 4) for name, value in images.items()])
 
 
-def _average_of(variable):
+def average_of(variable):
     """The variable that holds the moving average of `variable`, under the name that TF's own class gives it.
 
     That class, `tf.train.ExponentialMovingAverage`, makes a function graph of each initial value: seconds of start-up.

@@ -115,3 +115,14 @@ def learning_rate(step, base, lower, update_step, warm_up=0, factor=1):
 def identity_weight(step, base, upper, update_step):
     """Weight of the identity loss at `step`: doubled whenever the learning rate is halved, up to `upper`."""
     return min(base * 2.0 ** min(halvings(step, update_step), 60), max(base, upper))
+
+
+def classifier_rate(step, epoch_size, table, decay_epochs, factor):
+    """Learning rate of the (0-based) `step` of a classifier's training, as in FaceNet's trainer.
+
+    `table` lists (epoch, rate) in ascending order: a rate holds from its epoch on, where the first epoch is 1 (before
+    the first of the table, the first rate). It is multiplied by `factor` after every `decay_epochs` epochs.
+    """
+    epoch = step // epoch_size + 1
+    rate = next((rate for first, rate in reversed(table) if first <= epoch), table[0][1])
+    return rate * factor ** (step // (decay_epochs * epoch_size))

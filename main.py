@@ -1,7 +1,6 @@
 """Train, resume, synthesize, fit, test: `python main.py --help` lists the options."""
 import logging
 import os
-import signal
 import sys
 
 import commandline
@@ -12,19 +11,13 @@ from config import get_config
 
 def main():
     """Run what the command line asks for. Exit status: 2 bad input, 1 diverged, 128 + signal when interrupted."""
-    for number in commandline.SIGNALS:
-        signal.signal(number, leave)
+    commandline.leave_on_signals("main.py")
     config, without_effect = get_config()
     utils.set_up_logging(config.log_level)
     if without_effect:
-        logging.warning("options with nothing to act on here: %s", " ".join(f"--{name}" for name in without_effect))
+        logging.warning("options with nothing to act on here: %s (those of training a classifier are recognizer.py's)",
+                        " ".join(f"--{name}" for name in without_effect))
     return commandline.in_one_line("main.py", run, config)
-
-
-def leave(number, frame):
-    """End at once on a signal while there is nothing to save. An exception could get lost in a library's callback."""
-    print("main.py: interrupted", file=sys.stderr)
-    os._exit(128 + number)
 
 
 def run(config):
@@ -36,8 +29,7 @@ def run(config):
     preflight.open_outputs(c)
     run_dir = preflight.open_run(c, resumed, data.renderings.identities) if c.train_generator else None
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
-    from session import Diverged                    # importing TensorFlow takes seconds
-    from trainer import Trainer, sample_sheet
+    from trainer import Trainer, sample_sheet           # importing TensorFlow takes seconds
 
     trainer = Trainer(c, run_dir)
     try:
@@ -60,9 +52,6 @@ def run(config):
         if run_dir and not resumed:
             preflight.withdraw_run(run_dir)
         raise
-    except Diverged as stop:
-        print(f"main.py: the training diverged; {stop}", file=sys.stderr)
-        return 1
     finally:
         trainer.close()
     return 0

@@ -55,9 +55,9 @@ def _check_identities(config, renderings):
 def check_classifier(config):
     """Raise UserError if the classifier's weights are needed and not there, saying how to go on."""
     c = config
-    ways = ("give a FaceNet checkpoint of --model_def and --embedding_size (for example 20170511-185253, with "
-            "inception_resnet_v1 and 128), or take --method_c none")
-    if c.pretrained_rec and not utils.list_checkpoints(c.pretrained_rec):
+    ways = ("train one with recognizer.py, give a FaceNet checkpoint of --model_def and --embedding_size (for example "
+            "20170511-185253, with inception_resnet_v1 and 128), or take --method_c none")
+    if c.pretrained_rec and not utils.list_weights(c.pretrained_rec):
         raise UserError(f"--pretrained_rec {c.pretrained_rec}: no checkpoint there; {ways}")
     if c.train_generator and c.method_c != "none" and not c.pretrained_rec:
         raise UserError(f"--pretrained_rec: needed by --method_c {c.method_c}; {ways}")

@@ -7,14 +7,11 @@ from tensorflow.core.protobuf.rewriter_config_pb2 import RewriterConfig
 
 import checkpoints
 import utils
+from commandline import Diverged
 
 tf1 = tf.compat.v1
 tf1.logging.set_verbosity(tf1.logging.ERROR)        # its deprecation notes tell our users nothing
 tf.config.experimental.enable_op_determinism()      # a resumed run repeats the digits of an uninterrupted one
-
-
-class Diverged(Exception):
-    """A loss or a weight is no longer finite. The message is one line: step, losses, last good checkpoint."""
 
 
 def diverged(run_dir, step, what):

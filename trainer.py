@@ -14,6 +14,7 @@ import checkpoints
 import data_loader
 import dataset_writer
 import losses
+import pretrained
 import utils
 from commandline import Interrupted, StopRequest, progress_bar
 from graph import FittingGraph, Networks, SynthesisGraph, TrainingGraph
@@ -79,7 +80,7 @@ class Trainer:
         """
         with tf.Graph().as_default() as graph:
             tf1.set_random_seed(self.config.random_seed)
-            self.networks = Networks(self.config)
+            self.networks = Networks(self.config, pretrained.standardization(self.config))
             if training_data:
                 self.training = TrainingGraph(self.networks, *training_data)
                 self.saver = tf1.train.Saver(self.training.saved_variables, max_to_keep=None)
@@ -103,9 +104,8 @@ class Trainer:
     def _load_classifier(self):
         """Weights of the identity classifier, from `--pretrained_rec`."""
         variables = self.networks.classifier_variables
-        names = [v.op.name for v in variables]
-        prefix, values = checkpoints.read_newest(self.config.pretrained_rec, names)
-        checkpoints.assign(self.session, variables + self._averages(variables), values, f"--pretrained_rec {prefix}", names)
+        values = pretrained.read(self.config.pretrained_rec, variables, "--pretrained_rec", self.config.facenet_scope)
+        checkpoints.assign(self.session, variables + self._averages(variables), values, self.config.pretrained_rec)
 
     def _averages(self, variables):
         """The moving averages of those of `variables` that train."""

@@ -76,9 +76,9 @@ def find_run(log_dir, load_path):
                     f"name a folder with params.json and checkpoints")
 
 
-def prepare_dirs(log_dir, task):
-    """Create `<log_dir>/<task>_gen_<mmdd_HHMMSS>`, with `_2`, `_3`, ... if taken. Raises UserError if not writable."""
-    name = f"{task.replace(os.sep, '-')}_gen_{time.strftime('%m%d_%H%M%S')}"
+def prepare_dirs(log_dir, task, kind="gen"):
+    """Create `<log_dir>/<task>_<kind>_<mmdd_HHMMSS>`, with `_2`, `_3`, ... if taken. Raises UserError if not writable."""
+    name = f"{task.replace(os.sep, '-')}_{kind}_{time.strftime('%m%d_%H%M%S')}"
     for number in itertools.count(1):
         run_dir = os.path.join(log_dir, name if number == 1 else f"{name}_{number}")
         try:
@@ -110,6 +110,12 @@ def list_checkpoints(path):
     pattern = os.path.join(glob.escape(path), "*.index") if os.path.isdir(path) else glob.escape(path) + "-*.index"
     found = [index.removesuffix(".index") for index in glob.glob(pattern)]
     return sorted((prefix for prefix in found if os.path.isdir(path) or step_of(prefix)), key=step_of, reverse=True)
+
+
+def list_weights(path):
+    """Files that may hold a classifier's weights at `path`, the likeliest first: checkpoints, then frozen graphs."""
+    graphs = sorted(glob.glob(os.path.join(glob.escape(path), "*.pb"))) if os.path.isdir(path) else []
+    return list_checkpoints(path) + graphs
 
 
 def git(*arguments):
@@ -287,7 +293,7 @@ def find_renderings(folder):
     warn_of(folder, "identities without images", [identity for identity in found if not found[identity]])
     identities = [identity for identity in found if found[identity]]
     if not identities:
-        raise UserError(f"{folder}: no identities; renderings are read from {folder}/IDENTITY/IMAGE.jpg")
+        raise UserError(f"{folder}: no identities; images are read from {folder}/IDENTITY/IMAGE.jpg")
     names = [f"{identity}/{name}" for identity in identities for name in found[identity]]
     labels = np.repeat(np.arange(len(identities), dtype=np.int32), [len(found[identity]) for identity in identities])
     return Renderings(folder, names, labels, identities)

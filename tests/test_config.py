@@ -18,7 +18,7 @@ DEFAULTS = dict(
     gamma=.5, lambda_k=.001, lambda_d=.5, lambda_s=.5, lambda_p=.1, lambda_c=.001, lambda_c_upper=.001,
     method_c="magnet", relax_c=False,
     pretrained_rec="", model_def="nn4", embedding_size=128, keep_probability=1., weight_decay=0.,
-    center_loss_alfa=.95, facenet_scope="InceptionResnetV1", image_size=96,
+    center_loss_alfa=.95, facenet_scope="InceptionResnetV1", image_size=96, standardization="auto",
     log_dir="logs", log_step=50, save_step=20, num_log_id=16, num_log_samples=8, log_level="INFO",
     dropout_keep=.9, scores=True, generation_dropout=True, random_crop=True, random_flip=True,
     checkpoint_step=1000, keep_every=0)
@@ -41,6 +41,7 @@ OTHERS = dict(
     lambda_c=("0", 0.), lambda_c_upper=("7", 7.), method_c=("center", "center"), relax_c=("True", True),
     pretrained_rec=("w", "w"), model_def=("small", "small"), embedding_size=("8", 8), keep_probability=(".8", .8),
     weight_decay=("1e-4", 1e-4), center_loss_alfa=("1", 1.), facenet_scope=("Scope", "Scope"), image_size=("65", 65),
+    standardization=("Fixed", "fixed"),
     random_crop=("False", False), random_flip=("False", False),
     log_dir=("runs", "runs"), log_step=("10", 10), save_step=("2", 2), checkpoint_step=("5", 5), keep_every=("4", 4),
     num_log_id=("3", 3), num_log_samples=("2", 2), log_level=("debug", "DEBUG"))

@@ -13,16 +13,21 @@ FLOORS = {
     "config": 0, "utils": 0, "layers": 0, "losses": 0,
     "face_model": 0, "latents": 0, "renderer": 0, "crop": 0, "builtin_head": 0,
     "models": 1, "facenet": 1, "data_loader": 1, "checkpoints": 1, "dataset_writer": 1, "preflight": 1,
-    "model_files": 1, "builtin_texture": 1, "commandline": 1,
-    "graph": 2, "session": 2, "builtin_model": 2, "processes": 2, "recognizer": 2, "evaluate": 2,
-    "trainer": 3, "align": 3, "gen_syn_latent": 3, "main": 4, "drawn_photos": 4}
+    "model_files": 1, "builtin_texture": 1, "commandline": 1, "labelled_data": 1, "verification": 1, "plots": 1,
+    "torch_weights": 1,
+    "graph": 2, "session": 2, "pretrained": 2, "builtin_model": 2, "processes": 2, "evaluate": 2,
+    "trainer": 3, "align": 3, "gen_syn_latent": 3, "embedder": 3, "main": 4, "drawn_photos": 4, "classifier_training": 4,
+    "recognizer": 5}
 # Packages beyond the standard library; the files that are not named may import any of those that the project needs.
 PACKAGES = {
     "config": set(), "utils": {"numpy", "PIL"}, "layers": {"tensorflow"}, "losses": {"tensorflow"},
     "face_model": {"numpy", "scipy"}, "renderer": {"numpy", "scipy"}, "latents": {"numpy", "scipy"},
     "crop": {"numpy", "PIL"}, "builtin_head": {"numpy", "scipy"}, "builtin_texture": {"numpy", "scipy"},
     "builtin_model": {"numpy", "scipy"}, "model_files": {"numpy", "scipy", "h5py"},     # TensorFlow brings h5py
-    "commandline": {"tqdm"}, "processes": {"tqdm"}, "align": {"numpy", "PIL", "tensorflow", "mtcnn"},
+    "commandline": {"tqdm"}, "processes": {"tqdm"}, "labelled_data": {"numpy", "h5py"}, "verification": {"numpy"},
+    "plots": {"numpy", "PIL"}, "torch_weights": {"numpy"},
+    "pretrained": {"numpy", "tensorflow", "google"},            # google: protobuf, TensorFlow's own
+    "align": {"numpy", "PIL", "tensorflow", "mtcnn"},
     "models": {"tensorflow"}, "facenet": {"tensorflow"}, "preflight": set(), "main": set()}
 ANY = {"numpy", "PIL", "scipy", "tensorflow", "tqdm"}
 CHECKED_IN_CONFIG = {"syn_scale_size"}      # it has to equal input_scale_size, which is what the others read
