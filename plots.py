@@ -91,14 +91,14 @@ class Chart:
 
 def draw_roc(results):
     """The ROCs of {name: verification.Verification}, false accepts on a logarithmic axis: uint8 [H, W, 3]."""
-    lowest = min(1 / max(1, round(1 / step)) for step in (_least_step(result.roc[:, 0]) for result in results.values()))
-    decades = min(4, max(2, math.ceil(-math.log10(lowest) - 1e-9)))
+    lowest = min(rates[rates > 0].min() for rates in (result.roc[:, 0] for result in results.values()))
+    decades = min(4, max(2, math.floor(-math.log10(lowest) + 1e-9)))
     chart = Chart("Verification: who is accepted", "false accepts (of pairs of different people)",
                   "true accepts (of pairs of the same person)", (-decades, 0), (0, 1))
     chart.ticks({-i: f"{10. ** -i:g}" for i in range(decades + 1)}, {i / 5: f"{i / 5:.1f}" for i in range(6)})
     chance = np.logspace(-decades, 0, 100)
     chart.line(list(zip(np.log10(chance), chance)), GREY, 1)
-    for result, colour in zip(results.values(), COLOURS):
+    for result, colour in reversed(list(zip(results.values(), COLOURS))):      # the first on top
         false, true = result.roc.T
         low = np.maximum(np.log10(np.maximum(false, 1e-12)), -decades)
         steps = [(x, y) for i, x in enumerate(low) for y in (true[max(i - 1, 0)], true[i])]
@@ -107,11 +107,6 @@ def draw_roc(results):
                for (name, result), colour in zip(results.items(), COLOURS)] + [(GREY, "chance")]
     chart.legend(entries, LEFT + 14, TOP + 12)
     return chart.pixels()
-
-
-def _least_step(rates):
-    """The smallest rate above 0."""
-    return rates[rates > 0].min()
 
 
 def draw_histograms(results, same):

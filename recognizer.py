@@ -308,14 +308,14 @@ def embeddings_of(options, pairs):
     with tf.Graph().as_default(), tf1.Session(config=session.session_options(o.use_gpu)) as running:
         tf1.set_random_seed(o.seed)
         network = embedder.Embedder(recipe, o.batch_size)
-        variables = tf1.global_variables()
+        bare = embedder.Embedder(recipe, o.batch_size, embedder.bare_pixels)
+        variables, start = tf1.global_variables(), tf1.global_variables_initializer()
         values = pretrained.read(o.weights, variables, "--weights")
         checkpoints.assign(running, variables, values, o.weights)
         found = {"classifier": network.embed_all(running, pairs.root, pairs.names, o.num_worker)}
         if o.baselines:
-            running.run(tf1.global_variables_initializer())
+            running.run(start)
             found["random network"] = network.embed_all(running, pairs.root, pairs.names, o.num_worker)
-            bare = embedder.Embedder(recipe, o.batch_size, embedder.bare_pixels)
             found["bare pixels"] = bare.embed_all(running, pairs.root, pairs.names, o.num_worker)
     return found
 

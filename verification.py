@@ -29,7 +29,7 @@ def draw_pairs(faces, folds=10, per_fold=300, seed=0):
     """FacePairs of utils.Renderings: in each fold at most `per_fold` of the same and as many of different people.
 
     Identities take turns: of the same person, none has a pair more than another unless those of the latter are used up;
-    of different people, each appears in as many pairs. No pair is there twice. All follows from `seed`. Raises UserError
+    of different people, each appears in as many pairs while new ones are found. No pair is there twice. All follows from `seed`. Raises UserError
     where there are fewer pairs than folds.
     """
     rng = np.random.default_rng(seed)
@@ -64,8 +64,10 @@ def _different_pairs(images, wanted, rng):
         order = rng.permutation(len(images))
         before = len(pairs)
         for one, other in zip(order, np.roll(order, 1)):
-            pair = rng.choice(images[one]), rng.choice(images[other])
-            pairs[min(pair), max(pair)] = None
+            draws = (sorted((rng.choice(images[one]), rng.choice(images[other]))) for _ in range(20))
+            new = next((tuple(pair) for pair in draws if tuple(pair) not in pairs), None)
+            if new:
+                pairs[new] = None
         failures = failures + 1 if len(pairs) == before else 0
     return list(pairs)[:wanted]
 
