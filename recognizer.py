@@ -11,7 +11,6 @@ import sys
 
 import commandline
 import labelled_data
-import losses
 import plots
 import preflight
 import utils
@@ -182,13 +181,14 @@ def train(options):
     faces = labelled_data.load(o)
     pairs = find_pairs(o.lfw_dir, "--lfw_dir", o.lfw_pairs, o.lfw_nrof_folds, o) if o.lfw_dir else None
     run_dir = open_run(o, resumed, faces)
+    os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
+    import losses                                               # importing TensorFlow takes seconds
+    from classifier_training import ClassifierTrainer
+
     epoch_size = o.epoch_size or -(-len((faces.real or faces.synthetic).names) // o.batch_size)
     schedule = functools.partial(losses.classifier_rate, epoch_size=epoch_size, table=table,
                                  decay_epochs=o.learning_rate_decay_epochs, factor=o.learning_rate_decay_factor)
     epochs = min([o.max_nrof_epochs] + [epoch - 1 for epoch, rate in table if rate <= 0])
-    os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
-    from classifier_training import ClassifierTrainer           # importing TensorFlow takes seconds
-
     trainer = ClassifierTrainer(o, run_dir, faces, schedule, pairs)
     try:
         trainer.train(epochs * epoch_size, epoch_size, resumed)

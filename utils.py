@@ -92,8 +92,9 @@ def prepare_dirs(log_dir, task, kind="gen"):
 
 
 def newest_run(log_dir):
-    """The run directory under `log_dir` with the newest checkpoint, or None."""
-    indexes = glob.glob(os.path.join(glob.escape(log_dir), "*", "model.ckpt-*.index"))
+    """The run directory under `log_dir` with the newest checkpoint, or None. Those of `recognizer.py` don't count."""
+    indexes = [index for index in glob.glob(os.path.join(glob.escape(log_dir), "*", "model.ckpt-*.index"))
+               if not re.search(r"_rec_\d{4}_\d{6}(_\d+)?$", os.path.dirname(index))]
     return os.path.dirname(max(indexes, key=os.path.getmtime)) if indexes else None
 
 

@@ -220,3 +220,76 @@ def test_dropout_follows_the_seeds():
     assert (np.abs(plain - once).max(axis=1) > 1e-3).all()
     assert np.allclose(once[0], once[2], atol=1e-6) and not np.allclose(once[0], once[1], atol=1e-3)
     assert np.allclose(again, once[[1, 0, 2]], atol=1e-6)
+
+
+# Training
+
+@pytest.mark.parametrize("size, input_size, shifts", [
+    (108, 96, [(0, 0), (-6, 6), (3, -2)]), (108, 160, [(1, 2), (6, -6), (0, 0)]), (64, 48, [(0, 0)] * 3), (96, 96, [(5, -5)] * 3)])
+def test_augment_moves_and_mirrors_like_preprocess(size, input_size, shifts):
+    """But at the edge of an enlarged window, beyond which there are real pixels."""
+    x = np.random.default_rng(0).uniform(-1.1, 1.1, [3, size, size, 3]).astype(np.float32)
+    flips = [False, True, True]
+    images, center = placeholder(size), (size - facenet.crop_size(size)) // 2
+    got = facenet.augment(images, input_size, tf.constant(shifts), tf.constant(flips), tf.zeros([3]), "fixed")
+    wanted = [facenet.preprocess(images[i:i + 1], input_size, tf.constant(shift) + center, tf.constant([flip]), "fixed")
+              for i, (shift, flip) in enumerate(zip(shifts, flips))]
+    with tf1.Session() as session:
+        got, wanted = session.run((got, tf.concat(wanted, 0)), {images: x})
+    assert np.abs(got - wanted)[:, 2:-2, 2:-2].max() < 1e-3
+
+
+def test_augment_turns_and_reflects():
+    x = np.random.default_rng(0).uniform(-1, 1, [3, 36, 36, 3]).astype(np.float32)
+    images = placeholder(36)
+    turned = facenet.augment(images, 36, tf.constant([[0, 0], [2, 0], [0, -3]]), tf.constant([False] * 3),
+                             tf.constant([np.pi / 2, 0, 0]), "fixed")
+    with tf1.Session() as session:
+        got = session.run(turned, {images: x})
+    x = x * 127.5 / 128
+    assert np.abs(got[0] - np.rot90(x[0])).max() < 1e-3
+    assert np.abs(got[1] - np.concatenate([x[1][2:], x[1][:-3:-1]])).max() < 1e-3
+    assert np.abs(got[2] - np.concatenate([x[2][:, 2::-1], x[2][:, :-3]], 1)).max() < 1e-3
+
+
+def test_shift_range():
+    assert [facenet.shift_range(size) for size in (108, 128, 96, 36, 64)] == [(-6, 6), (-7, 7), (-5, 6), (-2, 2), (-4, 4)]
+
+
+def test_standardizations():
+    x = np.random.default_rng(0).uniform(0, 255, [2, 8, 8, 3]).astype(np.float32)
+    with tf1.Session() as session:
+        image, fixed = session.run([facenet.standardize(tf.constant(x), name) for name in ("image", "fixed")])
+    assert np.allclose(fixed, (x - 127.5) / 128) and np.abs(image.mean((1, 2, 3))).max() < 1e-5 and np.allclose(image.std((1, 2, 3)), 1)
+
+
+@pytest.mark.parametrize("model_def", facenet.NETWORKS)
+def test_training_shares_the_frozen_network_s_variables(model_def):
+    """Every moving statistic has its value in the batch, once; the networks' names stay."""
+    facenet.embed(placeholder(), model_def, 8)
+    before = shapes()
+    with facenet.batch_statistics() as updates:
+        facenet.embed(placeholder(), model_def, 8)
+    assert shapes() == before
+    kept = set(before) - {v.op.name for v in facenet.trained_variables()}
+    assert sorted(moving.op.name for moving, _ in updates) == sorted(kept)
+    assert all(value.shape == moving.shape for moving, value in updates)
+
+
+@pytest.mark.parametrize("shape", [(4, 3, 5, 2), (6, 2)])
+@pytest.mark.parametrize("scaled", [False, True])
+def test_batch_statistics_equal_numpy(shape, scaled):
+    x = np.random.default_rng(0).normal(3, 2, shape).astype(np.float32)
+    beta, gamma = np.float32([.5, -1]), np.float32([2, .3])
+    inputs = tf1.placeholder(tf.float32, [None, *shape[1:]])
+    moving = [tf1.get_variable(name, [2], use_resource=True) for name in ("mean", "variance")]
+    with facenet.batch_statistics() as updates:
+        y = facenet._normalize(inputs, *moving, tf.constant(beta), tf.constant(gamma) if scaled else None)
+    gradient = tf.gradients(y[..., 0] * inputs[..., 1], inputs)[0]
+    with tf1.Session() as session:
+        got, (mean, variance), gradient = session.run((y, [value for _, value in updates], gradient), {inputs: x})
+    axes = tuple(range(len(shape) - 1))
+    assert np.allclose(mean, x.mean(axes), atol=1e-5) and np.allclose(variance, x.var(axes), atol=1e-4)
+    wanted = (x - x.mean(axes)) / np.sqrt(x.var(axes) + 1e-3) * (gamma if scaled else 1) + beta
+    assert np.allclose(got, wanted, atol=1e-4)
+    assert np.allclose(gradient[..., 0].sum(), 0, atol=1e-4) and np.abs(gradient[..., 0]).max() > .01   # of the mean, too

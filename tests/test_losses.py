@@ -197,3 +197,11 @@ def test_learning_rate_corner_cases():
 def test_identity_weight_doubles_at_each_halving(base, upper, wanted):
     steps = [0, SHORT, 24, 28, 10 ** 6]
     assert [losses.identity_weight(step, base, upper, SHORT) for step in steps] == pytest.approx(wanted)
+
+
+@pytest.mark.parametrize("table, factor, rates", [
+    ([(0, .1)], 1., [.1] * 12), ([(0, .1)], .5, [.1] * 6 + [.05] * 6),
+    ([(1, .1), (3, .01)], 1., [.1] * 6 + [.01] * 6), ([(2, .1), (4, .02)], .5, [.1] * 6 + [.05] * 3 + [.01] * 3)])
+def test_classifier_rate(table, factor, rates):
+    """Epochs of 3 steps, counted from 1; a factor every 2 epochs."""
+    assert np.allclose([losses.classifier_rate(step, 3, table, 2, factor) for step in range(12)], rates)

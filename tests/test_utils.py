@@ -157,6 +157,7 @@ def test_newest_run_is_that_of_the_newest_checkpoint(tmp_path):
     assert utils.newest_run(str(tmp_path / "absent")) is None
     touch(tmp_path, "empty/params.json", "a/model.ckpt-3.index", "b/model.ckpt-9.index", "c/model.ckpt-1.index.tmp")
     os.utime(tmp_path / "b" / "model.ckpt-9.index", (1, 1))
+    touch(tmp_path, "a_rec_0102_030405/model.ckpt-5.index", "a_rec_0102_030405_2/model.ckpt-5.index")    # classifiers
     assert utils.newest_run(str(tmp_path)) == str(tmp_path / "a")
 
 

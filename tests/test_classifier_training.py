@@ -1,0 +1,228 @@
+"""classifier_training.py: one step against its parts, averages, batch statistics, synthetic heads, exact resume."""
+import os
+from types import SimpleNamespace
+
+os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
+
+import numpy as np
+import pytest
+import tensorflow as tf
+
+import classifier_training
+import labelled_data
+import pretrained
+import recognizer
+import utils
+import verification
+from classifier_training import ClassifierGraph, ClassifierTrainer
+from conftest import differences, read_checkpoint, words
+from drawn import draw_face, write
+from session import Diverged
+
+tf1 = tf.compat.v1
+AVERAGE = "/ExponentialMovingAverage"
+BASE = dict(model_def="small", image_size=32, embedding_size=8, batch_size=6, seed=1, moving_average_decay=.9)
+
+
+@pytest.fixture(scope="module")
+def data(tmp_path_factory):
+    """The folder of `real`, 4 people of 4 photos, and `generated`, 3 of 3 with scores, of 36 x 36 pixels."""
+    root = tmp_path_factory.mktemp("faces")
+    for folder, people, count in (("real", range(1, 5), 4), ("generated", range(11, 14), 3)):
+        for person in people:
+            for image in range(1, count + 1):
+                write(str(root), f"{folder}/{person}/{image}.jpg", draw_face(person, image, 36, photo=True))
+    lines = [f"/{person}/{image}.jpg 0.1 0.1 {person + image - 12}\n" for person in range(11, 14) for image in range(1, 4)]
+    (root / "generated" / "confidence_scores.csv").write_text("".join(lines))
+    return root
+
+
+def options_of(data, *more, **others):
+    given = {**BASE, "data_dir": data, "real": "real", **others}
+    return recognizer.get_options(["train", *words(**{name: value for name, value in given.items() if value != ""}), *more])
+
+
+def graph_of(options):
+    """A ClassifierGraph in the current graph, and a session in which it can be run from step 0."""
+    tf1.set_random_seed(options.seed)
+    graph = ClassifierGraph(options, labelled_data.load(options))
+    session = tf1.Session()
+    session.run(tf1.global_variables_initializer())
+    session.run(graph.iterator.initializer, {graph.start_step: 0})
+    return graph, session
+
+
+@pytest.fixture(autouse=True)
+def graph():
+    with tf.Graph().as_default() as graph:
+        yield graph
+
+
+def values_of(session):
+    return {v.op.name: value for v, value in zip(tf1.global_variables(), session.run(tf1.global_variables()))}
+
+
+# A step
+
+def test_a_step_moves_statistics_and_averages(data):
+    """Both by min(their decay, (1 + step) / (10 + step)): the statistics to the batch's, the averages to the new weights."""
+    graph, session = graph_of(options_of(data))
+    with session:
+        before = values_of(session)
+        statistics = {v.op.name: value for v, value in graph.parts[0].statistics}
+        got, _ = session.run([statistics, graph.train_op], {graph.rate: .05})
+        after = values_of(session)
+    moving = [name for name in before if name.endswith(("moving_mean", "moving_variance"))]
+    assert sorted(moving) == sorted(statistics)
+    for name in moving:
+        assert np.allclose(after[name], .1 * before[name] + .9 * got[name], atol=1e-6)
+    averages = [name for name in before if name.endswith(AVERAGE)]
+    assert len(averages) == 6 * 4                   # layers, and weights, beta and two statistics of each
+    for name in averages:
+        old, new = before[name.removesuffix(AVERAGE)], after[name.removesuffix(AVERAGE)]
+        assert np.allclose(after[name], .1 * old + .9 * new, atol=1e-6) and not np.array_equal(old, new)
+    assert after[pretrained.STEP] == 1 and not after[pretrained.FIXED]
+
+
+def test_losses_are_those_of_the_recipe(data):
+    graph, session = graph_of(options_of(data, center_loss_factor=.5, center_loss_alfa=.75, weight_decay=.01))
+    with session:
+        session.run(graph.train_op, {graph.rate: 0.})
+        before = values_of(session)
+        loss = session.run(graph.losses)
+    weights = [value for name, value in before.items() if name.endswith("/weights")]
+    assert loss["regularization"] == pytest.approx(.01 * sum(np.square(value).sum() / 2 for value in weights), rel=1e-5)
+    assert loss["total"] == pytest.approx(loss["cross_entropy"] + .5 * loss["center"] + loss["regularization"], rel=1e-5)
+    assert before["centers"].any() and loss["center"] > 0
+
+
+def test_synthetic_identities_have_a_head_of_their_own(data):
+    """The real head learns nothing from them, the network does, by lambda_synthetic and each image's weight."""
+    options = options_of(data, "--synthetic", "generated", lambda_synthetic=.5, score_weights="original", weight_decay=0,
+                         center_loss_factor=.1)
+    graph, session = graph_of(options)
+    real, synthetic = graph.parts
+    heads = {v.op.name: v for v in graph.trained if v.op.name.startswith("Logits")}
+    assert {name: v.shape.as_list() for name, v in heads.items()} == {
+        "Logits/weights": [8, 4], "Logits/biases": [4], "Logits_synthetic/weights": [8, 3], "Logits_synthetic/biases": [3]}
+    gradients = tf1.gradients([synthetic.cross_entropy, real.cross_entropy], list(heads.values()))
+    cross = tf1.gradients(real.cross_entropy, heads["Logits_synthetic/weights"]) + tf1.gradients(
+        synthetic.cross_entropy, heads["Logits/weights"])
+    assert cross == [None, None] and None not in gradients
+    with session:
+        loss = session.run(graph.losses)
+        session.run(graph.train_op, {graph.rate: .05})
+        after = values_of(session)
+    assert loss["total"] == pytest.approx(loss["cross_entropy"] + .1 * loss["center"]
+                                          + .5 * (loss["cross_entropy_synthetic"] + .1 * loss["center_synthetic"]), rel=1e-5)
+    assert after["centers"].shape == (4, 8) and after["centers_synthetic"].shape == (3, 8) and after["centers_synthetic"].any()
+
+
+def test_weights_of_images_scale_their_losses(data):
+    faces = labelled_data.load(options_of(data, "--synthetic", "generated", real=""))
+    results = []
+    for factor in (1, 3):
+        with tf.Graph().as_default():
+            options = options_of(data, "--synthetic", "generated", real="")
+            tf1.set_random_seed(1)
+            graph = ClassifierGraph(options, faces._replace(weights=factor * faces.weights))
+            with tf1.Session() as session:
+                session.run(tf1.global_variables_initializer())
+                session.run(graph.iterator.initializer, {graph.start_step: 0})
+                results.append(session.run(graph.losses["cross_entropy_synthetic"]))
+            assert [part.suffix for part in graph.parts] == ["_synthetic"]
+    assert results[1] == pytest.approx(3 * results[0], rel=1e-5)
+
+
+@pytest.mark.parametrize("option", ["random_crop", "random_flip", "random_rotate"])
+def test_each_augmentation_can_be_turned_on_alone(data, option):
+    """The same images look otherwise with it, and otherwise again in the next step."""
+    seen = []
+    for given in ({}, {option: True}):
+        with tf.Graph().as_default():
+            options = options_of(data, **{"random_crop": False, "random_flip": False, **given})
+            builder = SimpleNamespace(options=options, step_now=tf1.placeholder(tf.int32, []))
+            builder._seed = lambda stream: ClassifierGraph._seed(builder, stream)
+            crops = ClassifierGraph._augment(builder, 0, tf.constant(np.stack([draw_face(i, 1, 36, True) for i in range(6)])))
+            with tf1.Session() as session:
+                seen.append([session.run(crops, {builder.step_now: step}) for step in (0, 1, 0)])
+    (plain, same, _), (once, other, again) = seen
+    assert np.array_equal(plain, same) and np.array_equal(once, again)
+    assert not np.array_equal(plain, once) and not np.array_equal(once, other)
+
+
+@pytest.mark.parametrize("name", ["adagrad", "adadelta", "adam", "rmsprop", "mom"])
+def test_every_optimizer_descends(name):
+    x = tf1.get_variable("x", initializer=tf.constant([3., -2.]), use_resource=True)
+    loss = tf.reduce_sum(tf.square(x))
+    step = classifier_training.optimizer(name, tf.constant(.1)).minimize(loss)
+    with tf1.Session() as session:
+        session.run(tf1.global_variables_initializer())
+        before = session.run(loss)
+        for _ in range(5):
+            session.run(step)
+        assert session.run(loss) < before
+
+
+# Training
+
+def train(options, run_dir, steps, resume=False, pairs=None):
+    faces = labelled_data.load(options)
+    trainer = ClassifierTrainer(options, str(run_dir), faces, lambda step: .05 / (1 + step), pairs)
+    try:
+        trainer.train(steps, 3, str(run_dir) if resume else None)
+    finally:
+        trainer.close()
+
+
+@pytest.mark.slow
+def test_resume_is_exact(data, tmp_path):
+    """6 steps equal 3 + 3, in every bit: with both heads, dropout, center loss and every augmentation."""
+    options = options_of(data, "--synthetic", "generated", keep_probability=.7, center_loss_factor=.1, random_rotate=True,
+                         validate_every_n_epochs=2)
+    for name in ("whole", "parts"):
+        (tmp_path / name).mkdir()
+    train(options, tmp_path / "whole", 6)
+    train(options, tmp_path / "parts", 3)
+    first = read_checkpoint(tmp_path / "parts" / "model.ckpt-3")
+    train(options, tmp_path / "parts", 6, resume=True)
+    assert differences(tmp_path / "whole" / "model.ckpt-6", tmp_path / "parts" / "model.ckpt-6") == []
+    last = read_checkpoint(tmp_path / "parts" / "model.ckpt-6")
+    assert [name for name in last if np.array_equal(last[name], first[name])] == [pretrained.FIXED]
+    other = options_of(data, "--synthetic", "generated", keep_probability=.7, seed=2)
+    (tmp_path / "other").mkdir()
+    train(other, tmp_path / "other", 3)
+    assert "Logits/weights" in differences(tmp_path / "other" / "model.ckpt-3", tmp_path / "parts" / "model.ckpt-3")
+
+
+@pytest.mark.slow
+def test_validation_uses_the_averages(data, tmp_path, monkeypatch):
+    """What is validated is what `verify` would say of the checkpoint: the averaged weights, not the raw ones."""
+    seen = []
+    monkeypatch.setattr(verification, "verify", lambda embeddings, *others: seen.append(embeddings) or verify(embeddings, *others))
+    options = options_of(data, lfw_dir=data / "real", lfw_nrof_folds=2, lfw_use_flipped_images=True, lfw_batch_size=5)
+    pairs = recognizer.find_pairs(options.lfw_dir, "--lfw_dir", "", 2, options)
+    train(options, tmp_path, 3, pairs=pairs)
+    options = recognizer.get_options(["verify", *words(weights=tmp_path, images=data / "real", use_flipped_images=True,
+                                                       image_size=32, input_scale_size=36)])
+    options.model_def, options.embedding_size, options.standardization = "small", 8, "image"
+    found = recognizer.embeddings_of(options, pairs)["classifier"]
+    assert found.shape == (16, 16) and np.allclose(seen[-1], found, atol=1e-5)
+    saved = read_checkpoint(tmp_path / "model.ckpt-3")
+    name = "InceptionResnetV1/Bottleneck/weights"
+    assert not np.allclose(saved[name], saved[name + AVERAGE], atol=1e-4)
+
+
+verify = verification.verify
+
+
+@pytest.mark.slow
+def test_a_training_that_diverges_names_the_last_good_checkpoint(data, tmp_path):
+    options = options_of(data, learning_rate=1)
+    trainer = ClassifierTrainer(options, str(tmp_path), labelled_data.load(options), lambda step: 1e30 if step >= 3 else 0.)
+    try:
+        with pytest.raises(Diverged, match=r"step [45]: .*model.ckpt-3"):
+            trainer.train(9, 3)
+    finally:
+        trainer.close()
+    assert utils.list_checkpoints(str(tmp_path)) == [str(tmp_path / "model.ckpt-3")]
