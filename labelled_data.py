@@ -1,4 +1,4 @@
-"""Labelled faces to train a classifier on: folders of identities, filtered; of synthetic ones the weights by their scores."""
+"""Labelled faces to train a classifier on: folders of identities, filters, weights of synthetic images by their scores."""
 import logging
 import os
 from typing import NamedTuple

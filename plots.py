@@ -1,4 +1,4 @@
-"""Plots of a verification as pictures, drawn with Pillow: the ROC, and histograms of same and different people's distances."""
+"""Plots of a verification, drawn with Pillow: the ROC, and histograms of same and different people's distances."""
 import math
 
 import numpy as np
@@ -14,7 +14,7 @@ BINS = 40
 
 
 class Chart:
-    """A white picture with axes; `x_range` and `y_range` are (low, high), the logarithms of it where `log_x`."""
+    """A white picture with a frame, whose axes run over `x_range` and `y_range`, (low, high) each."""
 
     def __init__(self, title, x_label, y_label, x_range, y_range):
         self.picture = Image.new("RGB", (WIDTH * FINE, HEIGHT * FINE), "white")
@@ -23,7 +23,8 @@ class Chart:
         self.text((LEFT + WIDTH - RIGHT) / 2, 22, title, 19, INK)
         self.text((LEFT + WIDTH - RIGHT) / 2, HEIGHT - 18, x_label, 15, INK)
         label = Image.new("L", (HEIGHT * FINE, 24 * FINE))
-        ImageDraw.Draw(label).text((HEIGHT * FINE / 2, 12 * FINE), y_label, 255, ImageFont.load_default(15 * FINE), anchor="mm")
+        font = ImageFont.load_default(15 * FINE)
+        ImageDraw.Draw(label).text((HEIGHT * FINE / 2, 12 * FINE), y_label, 255, font, anchor="mm")
         turned = label.rotate(90, expand=True)
         self.picture.paste(INK, (6 * FINE, (TOP - BOTTOM) * FINE // 2), turned)
 
@@ -117,7 +118,8 @@ def draw_histograms(results, same):
 def _histogram(name, result, same):
     low, high = result.distances.min(), result.distances.max()
     step = _round_step((high - low) or 1.)
-    edges = np.linspace(step * math.floor(low / step), step * max(math.ceil(high / step), math.floor(low / step) + 1), BINS + 1)
+    first = math.floor(low / step)
+    edges = np.linspace(step * first, step * max(math.ceil(high / step), first + 1), BINS + 1)
     shares = [np.histogram(result.distances[kind], edges)[0] / kind.sum() for kind in (same, ~same)]
     top = max(share.max() for share in shares) * 1.3
     chart = Chart(f"Distances: {name}", "distance", "share of pairs", (edges[0], edges[-1]), (0, top))

@@ -15,8 +15,8 @@ import plots
 import preflight
 import utils
 import verification
-from config import (IMAGE_SIZES, Parser, above_0, add_option, boolean, checked, count, count_or_0, decay, differences_in, keep, model,
-                    not_below_0, one_of, path, pixels, seed, share, text)
+from config import (IMAGE_SIZES, Parser, above_0, add_option, boolean, checked, count, count_or_0, decay, differences_in,
+                    keep, model, not_below_0, one_of, path, pixels, seed, share, text)
 from utils import UserError
 
 USAGE = """recognizer.py train --real FOLDER [--synthetic FOLDER ...] [options]    train a classifier
@@ -210,7 +210,7 @@ def check_image_size(options):
 
 
 def read_schedule(file_name):
-    """[(epoch, rate)] of a learning rate schedule in FaceNet's format, up to the first rate of 0 or less. Raises UserError."""
+    """[(epoch, rate)] of a schedule in FaceNet's format, up to the first rate of 0 or less. Raises UserError."""
     table = []
     try:
         with open(file_name, encoding="utf-8") as file:

@@ -36,8 +36,8 @@ def read(path):
         return state
     except FILE_ERRORS as error:
         text = " ".join(str(error).split()) or type(error).__name__
-        raise UserError(f"{path}: can't be read as weights of torch ({text[:160]}); give a state dict that torch.save wrote, "
-                        "or its arrays as .npz") from error
+        raise UserError(f"{path}: can't be read as weights of torch ({text[:160]}); give a state dict that torch.save "
+                        "wrote, or its arrays as .npz") from error
 
 
 class Unpickler(pickle.Unpickler):

@@ -29,8 +29,8 @@ def draw_pairs(faces, folds=10, per_fold=300, seed=0):
     """FacePairs of utils.Renderings: in each fold at most `per_fold` of the same and as many of different people.
 
     Identities take turns: of the same person, none has a pair more than another unless those of the latter are used up;
-    of different people, each appears in as many pairs while new ones are found. No pair is there twice. All follows from `seed`. Raises UserError
-    where there are fewer pairs than folds.
+    of different people, each appears in as many pairs while new ones are found. No pair is there twice. All follows
+    from `seed`. Raises UserError where there are fewer pairs than folds.
     """
     rng = np.random.default_rng(seed)
     images = [np.flatnonzero(faces.labels == label) for label in range(len(faces.identities))]

@@ -301,7 +301,7 @@ def keeps(case):
 
 def places_and_flips(case):
     """(does the classifier see crops at random places, and mirrored ones?)"""
-    return calls(case, facenet, "preprocess", lambda x, size, offset=None, flips=None: (
+    return calls(case, facenet, "preprocess", lambda x, size, offset=None, flips=None, *others: (
         offset is not None, flips is not None))
 
 
