@@ -113,6 +113,7 @@ def write_converted(state, folder):
     """
     weights = state.get("last_linear.weight", np.zeros([512, 0]))
     with tf.Graph().as_default(), tf1.Session() as session:
+        tf1.set_random_seed(0)                          # of no effect, but where ops must be deterministic asked for
         facenet.embed(tf1.placeholder(tf.float32, [None, 160, 160, 3]), "inception_resnet_v1", len(weights))
         network = {v.op.name: v.shape.as_list() for v in tf1.global_variables()}
         values = torch_weights.convert(state, list(network))
