@@ -14,7 +14,7 @@ SCORES = "confidence_scores.csv"
 class Faces(NamedTuple):
     """What a classifier learns from; `real` and `synthetic` are utils.Renderings, or None where there are none.
 
-    `weights` [n] float32 belong to the synthetic images, and have a mean near 1 unless the scores say otherwise.
+    `weights` [n] float32 are those of the losses of the synthetic images.
     """
     real: utils.Renderings
     synthetic: utils.Renderings

@@ -75,7 +75,8 @@ def _kind(source, values, scope):
     embedding_size = None if bottleneck is None else bottleneck.shape[-1]
     fixed = values.get(FIXED)
     if fixed is None:
-        fixed = STEP not in values and (PUBLISHED_FIXED.search(os.path.abspath(source)) or
+        names = os.path.abspath(source).split(os.sep)[-2:]
+        fixed = STEP not in values and (any(map(PUBLISHED_FIXED.search, names)) or
                                         (model_def, embedding_size) == ("inception_resnet_v1", 512))
     return Kind(model_def, embedding_size, "fixed" if fixed else "image")
 

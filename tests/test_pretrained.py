@@ -95,10 +95,10 @@ def test_another_network_is_named(releases):
 
 @pytest.mark.parametrize("folder, others, standardization", [
     ("models", {}, "image"), ("20180408-102900", {}, "fixed"), ("20180402", {pretrained.STEP: np.int32(1)}, "image"),
-    ("models", {pretrained.FIXED: np.array(True)}, "fixed"), ("20180408", {pretrained.FIXED: np.array(False)}, "image")])
+    ("20180408-102900/mine", {}, "image"), ("models", {pretrained.FIXED: np.array(True)}, "fixed"), ("20180408", {pretrained.FIXED: np.array(False)}, "image")])
 def test_standardization_follows_from_the_weights(tmp_path, folder, others, standardization):
     """What recognizer.py wrote says it itself; a folder's name counts for others."""
-    (tmp_path / folder).mkdir()
+    (tmp_path / folder).mkdir(parents=True)
     write_checkpoint(tmp_path / folder / "model-1.ckpt-3", small_classifier() | others)
     assert pretrained.recognize(str(tmp_path / folder), "--w") == ("small", 16, standardization)
 
