@@ -3,6 +3,7 @@ from typing import NamedTuple
 
 import tensorflow as tf
 
+import backward
 import data_loader
 import facenet
 import layers
@@ -79,6 +80,8 @@ class Tower(NamedTuple):
     r_reconstruction: tf.Tensor
     y_reconstruction: tf.Tensor
     s_reconstruction: tf.Tensor
+    forw_layers: list               # models.Layer of D_forw on [x, r]
+    back_layers: list               # models.Layer of D_back on [y, s]
     bottleneck: tf.Tensor           # None without a classifier
     embeddings: tf.Tensor
 
@@ -102,6 +105,7 @@ class TrainingGraph:
         with tf1.name_scope("losses"):
             self._build_losses(towers)
         with tf1.name_scope("train"):
+            self._build_gradients(towers)
             self._build_train_op()
         self.saved_variables = self._saved_variables()
         self._build_summary()                           # in no name scope: its tags would begin with it
@@ -150,14 +154,16 @@ class TrainingGraph:
         with tf1.name_scope("G_inv"):
             y, p = tf.split(net.G_inv(tf.concat([x, photo], 0)), 2)
         with tf1.name_scope("D_forw"):
-            x_reconstruction, r_reconstruction = tf.split(net.D_forw(tf.concat([x, r], 0)), 2)
+            reconstruction, forw_layers = net.D_forw.reconstruct(tf.concat([x, r], 0))
+            x_reconstruction, r_reconstruction = tf.split(reconstruction, 2)
         with tf1.name_scope("D_back"):
-            y_reconstruction, s_reconstruction = tf.split(net.D_back(tf.concat([y, s], 0)), 2)
+            reconstruction, back_layers = net.D_back.reconstruct(tf.concat([y, s], 0))
+            y_reconstruction, s_reconstruction = tf.split(reconstruction, 2)
         with tf1.name_scope("identity"):
             bottleneck, embeddings = self._embed_at_random(x, part) if net.has_classifier else (None, None)
         mask = tf.cast(batch.syn > 0, tf.float32)
         return Tower(s, r, s3, mask, batch.label, x, y, p, x_reconstruction, r_reconstruction,
-                     y_reconstruction, s_reconstruction, bottleneck, embeddings)
+                     y_reconstruction, s_reconstruction, forw_layers, back_layers, bottleneck, embeddings)
 
     def _seed(self, stream):
         """Seed [2] int32 of one use of random numbers in this step."""
@@ -194,8 +200,8 @@ class TrainingGraph:
         s_loss = tf.reduce_mean(s_each)
         paired = losses.paired_terms(tower.p, tower.s3, s_loss, k_t3, gamma)
         terms = dict(
-            d_loss_forw=forw.discriminator, g_loss_forw=forw.generator, balance1=forw.balance,
-            d_loss_back=back.discriminator, g_loss_back=back.generator, balance2=back.balance,
+            d_loss_forw=forw.discriminator, g_loss_forw=forw.generator, real_loss_forw=forw.real, balance1=forw.balance,
+            d_loss_back=back.discriminator, g_loss_back=back.generator, real_loss_back=back.real, balance2=back.balance,
             sd_loss_forw=paired.generator, sd_loss_real_forw=paired.real, balance3=paired.balance,
             s_loss=s_loss, p_loss=losses.pixel_loss(tower.x, tower.s, tower.mask), c_loss=tf.reduce_mean(c_each))
         return terms, dict(d_score=forw.fake_each, s_score=s_each, c_score=c_each)
@@ -234,21 +240,36 @@ class TrainingGraph:
         return {"G": net.G.variables + self._identity_variables(), "G_inv": net.G_inv.variables,
                 "D": net.D_forw.variables + net.D_back.variables}
 
-    def _build_train_op(self):
-        """All gradients from the weights as they are; then the averages, the optimizers, the k's, centroids and step."""
-        c, loss = self.config, self.losses
-        objectives = {
-            "G": (loss["g_loss_forw"] + self.lambda_c * loss["c_loss"] + c.lambda_s * loss["s_loss"]
-                  + c.lambda_p * loss["p_loss"]),
-            "G_inv": loss["g_loss_back"] + c.lambda_d * loss["sd_loss_forw"] + c.lambda_s * loss["s_loss"],
-            "D": loss["d_loss"]}
+    def _build_gradients(self, towers):
+        """`gradients`: (gradient, variable) pairs of each optimizer, all from the weights as they are."""
+        c, loss, variables = self.config, self.losses, self._trained_variables()
+        by_x, by_forw = self._play(towers, "forw")
+        by_y, by_back = self._play(towers, "back")
+        # What G and G_inv minimise besides L(fake) of their discriminators.
+        others = {
+            "G": self.lambda_c * loss["c_loss"] + c.lambda_s * loss["s_loss"] + c.lambda_p * loss["p_loss"],
+            "G_inv": c.lambda_d * loss["sd_loss_forw"] + c.lambda_s * loss["s_loss"]}
         if c.weight_decay:
-            objectives["G"] += c.weight_decay * tf.add_n([tf.nn.l2_loss(v) for v in self._identity_variables()] or [0.])
+            others["G"] += c.weight_decay * tf.add_n([tf.nn.l2_loss(v) for v in self._identity_variables()] or [0.])
+        images = {"G": ([t.x for t in towers], by_x), "G_inv": ([t.y for t in towers], by_y)}
+        gradients = {name: tf1.gradients([others[name]] + made, variables[name], [None] + by_made,
+                                         colocate_gradients_with_ops=True)
+                     for name, (made, by_made) in images.items()}
+        gradients["D"] = by_forw + by_back
+        self.gradients = {name: list(zip(gradients[name], variables[name])) for name in variables}
+
+    def _play(self, towers, side):
+        """Gradients of D_forw's or D_back's L(fake) by each tower's fakes, and of its own loss by its variables."""
+        fakes, layers, network, k = {
+            "forw": ([t.x for t in towers], [t.forw_layers for t in towers], self.networks.D_forw, self.k_now[0]),
+            "back": ([t.y for t in towers], [t.back_layers for t in towers], self.networks.D_back, self.k_now[1])}[side]
+        loss = self.losses[f"real_loss_{side}"] + self.losses[f"g_loss_{side}"]
+        return backward.both_players(sum(layers, []), fakes, loss, k, network.variables)
+
+    def _build_train_op(self):
+        """From the gradients: the averages, then the optimizers, the k's, centroids and step."""
+        c, loss = self.config, self.losses
         rates = {"G": self.g_lr, "G_inv": self.g_lr, "D": self.d_lr}
-        self.gradients = {}
-        for name, variables in self._trained_variables().items():
-            gradients = tf1.gradients(objectives[name], variables, colocate_gradients_with_ops=True)
-            self.gradients[name] = list(zip(gradients, variables))
         state = [(k, losses.update_k(now, loss[balance], c.lambda_k))
                  for k, now, balance in zip(self.k, self.k_now, ("balance1", "balance2", "balance3"))]
         if self.moved_centroids is not None:

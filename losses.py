@@ -16,6 +16,7 @@ class BeganTerms(NamedTuple):
     """One discriminator's game, all scalars but the per-example `fake_each` [B]."""
     discriminator: tf.Tensor
     generator: tf.Tensor
+    real: tf.Tensor
     balance: tf.Tensor
     fake_each: tf.Tensor
 
@@ -25,7 +26,7 @@ def began_terms(real, real_reconstruction, fake, fake_reconstruction, k, gamma):
     real_loss = tf.reduce_mean(l1_per_example(real_reconstruction, real))
     fake_each = l1_per_example(fake_reconstruction, fake)
     fake_loss = tf.reduce_mean(fake_each)
-    return BeganTerms(real_loss - k * fake_loss, fake_loss, gamma * real_loss - fake_loss, fake_each)
+    return BeganTerms(real_loss - k * fake_loss, fake_loss, real_loss, gamma * real_loss - fake_loss, fake_each)
 
 
 class PairedTerms(NamedTuple):

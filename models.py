@@ -3,11 +3,15 @@
 A network is a named callable: calling it again shares its variables. Their names and shapes are those of the
 checkpoints published with Gecer et al. 2018, whatever the chosen widths.
 """
+import functools
+from typing import NamedTuple
+
 import tensorflow as tf
 
 import layers
 
 tf1 = tf.compat.v1
+CONV3 = functools.partial(layers.conv2d, kernel=3)
 
 
 class Network:
@@ -56,7 +60,8 @@ class Generator(Network):
             x = self._upsample("u32", tf.concat([x, half], -1) if self.skips else x, f)     # [B, S, S, f]
             x = layers.reflect_pad(tf.concat([x, full], -1) if self.skips else x, 3)
             with tf1.variable_scope("output"):
-                return tf.nn.tanh(layers.conv2d_to_few(x, 3, 7, self.INITIALIZER))      # [B, S, S, 3]
+                x = layers.conv2d_to_few(x, 3, 7, initializer=self.INITIALIZER)
+            return tf.nn.tanh(tf.nn.depth_to_space(x, 2))                               # [B, S, S, 3]
 
     def _conv(self, name, x, filters, kernel, **options):
         with tf1.variable_scope(name):
@@ -79,6 +84,12 @@ class Generator(Network):
         return x + y
 
 
+class Layer(NamedTuple):
+    """A layer of a network that was called: `output`, before the activation, depends on `input` and its variables."""
+    input: tf.Tensor
+    output: tf.Tensor
+
+
 class DiscriminatorCNN(Network):
     """Auto-encoder whose reconstruction error tells real from fake (Berthelot et al. 2017, BEGAN).
 
@@ -91,9 +102,13 @@ class DiscriminatorCNN(Network):
 
     def __call__(self, images):
         """Reconstruct `images` [B, S, S, 3] in [-1, 1]. Returns [B, S, S, 3], unbounded."""
+        return self.reconstruct(images)[0]
+
+    def reconstruct(self, images):
+        """The same, and the list of the Layers that led to it, the first one first."""
         size, h = int(images.shape[1]), self.hidden_num
         levels = size.bit_length() - 3                                                  # floor(log2 S) - 2
-        self._convolutions = 0
+        self._layers, self._convolutions = [], 0
         with self.scope():
             x = tf.nn.elu(self._conv(images, h))                                        # [B, S, S, h]
             for level in range(1, levels + 1):
@@ -102,24 +117,33 @@ class DiscriminatorCNN(Network):
                 if level < levels:
                     x = tf.nn.elu(self._conv(x, h * level, stride=2))                   # [B, S/2^level, .., h*level]
             side = int(x.shape[1])                                                      # d
-            x = tf.reshape(x, [-1, side * side * h * levels])
-            with tf1.variable_scope("fully_connected"):
-                x = layers.dense(x, self.z_num)                                         # [B, z]
-            with tf1.variable_scope("fully_connected_1"):
-                x = layers.dense(x, side * side * h)
-            x = tf.reshape(x, [-1, side, side, h])                                      # [B, d, d, h]
-            for level in range(1, levels + 1):
-                x = tf.nn.elu(self._conv(x, h))
-                x = tf.nn.elu(self._conv(x, h))
-                if level < levels:
-                    x = layers.upscale(x)                                               # [B, d*2^level, .., h]
-            x = self._conv(x, 3)
-        margin = (int(x.shape[1]) - size) // 2
-        return x[:, margin:margin + size, margin:margin + size]                         # [B, S, S, 3]
+            x = self._dense("fully_connected", tf.reshape(x, [-1, side * side * h * levels]), self.z_num)   # [B, z]
+            x = self._dense("fully_connected_1", x, side * side * h)
+            x = tf.nn.elu(self._conv(tf.reshape(x, [-1, side, side, h]), h))            # [B, d, d, h]
+            x = tf.nn.elu(self._conv(x, h))
+            for level in range(1, levels):
+                x = layers.lay_out_upscaled(tf.nn.elu(self._conv(x, h, layers.conv2d_of_upscaled)))
+                x = tf.nn.elu(self._conv(x, h))                                         # [B, d*2^level, .., h]
+            x = self._conv(self._framed(x, size), 3, layers.conv2d_to_few, kernel=3)
+        return tf.nn.depth_to_space(x, 2), self._layers                                 # [B, S, S, 3]
 
-    def _conv(self, x, filters, stride=1):
+    def _framed(self, x, size):
+        """The central `size` of the last features [B, d*2^levels, .., h], and one pixel around it: of them, or zeros."""
+        margin = (int(x.shape[1]) - size) // 2
+        return x[:, margin - 1:margin + size + 1, margin - 1:margin + size + 1] if margin else layers.zero_pad(x, 1)
+
+    def _conv(self, x, filters, convolve=CONV3, **options):
         """The next 3x3 convolution: `Conv`, `Conv_1`, ... in the order of the calls."""
         name = f"Conv_{self._convolutions}" if self._convolutions else "Conv"
         self._convolutions += 1
         with tf1.variable_scope(name):
-            return layers.conv2d(x, filters, 3, stride, bias=True)
+            return self._noted(x, convolve(x, filters, bias=True, **options))
+
+    def _dense(self, name, x, units):
+        x = tf.identity(x)          # one dense layer follows the other: no Layer's input may be another's output
+        with tf1.variable_scope(name):
+            return self._noted(x, layers.dense(x, units))
+
+    def _noted(self, x, output):
+        self._layers.append(Layer(x, output))
+        return output
