@@ -260,11 +260,10 @@ class TrainingGraph:
 
     def _play(self, towers, side):
         """Gradients of D_forw's or D_back's L(fake) by each tower's fakes, and of its own loss by its variables."""
-        fakes, layers, network, k = {
-            "forw": ([t.x for t in towers], [t.forw_layers for t in towers], self.networks.D_forw, self.k_now[0]),
-            "back": ([t.y for t in towers], [t.back_layers for t in towers], self.networks.D_back, self.k_now[1])}[side]
-        loss = self.losses[f"real_loss_{side}"] + self.losses[f"g_loss_{side}"]
-        return backward.both_players(sum(layers, []), fakes, loss, k, network.variables)
+        fakes, calls, k = {
+            "forw": ([t.x for t in towers], [t.forw_layers for t in towers], self.k_now[0]),
+            "back": ([t.y for t in towers], [t.back_layers for t in towers], self.k_now[1])}[side]
+        return backward.both_players(calls, fakes, self.losses[f"real_loss_{side}"] + self.losses[f"g_loss_{side}"], k)
 
     def _build_train_op(self):
         """From the gradients: the averages, then the optimizers, the k's, centroids and step."""

@@ -18,45 +18,43 @@ def conv2d(x, filters, kernel, stride=1, padding="SAME", bias=False, initializer
     """
     height, width = (kernel, kernel) if isinstance(kernel, int) else kernel
     weights = get_variable(name, [height, width, x.shape[-1], filters], initializer)
-    return _add_bias(tf.nn.conv2d(x, weights, stride, padding), bias)
+    x = tf.nn.conv2d(x, weights, stride, padding)
+    return add_bias(x) if bias else x
 
 
-def _add_bias(x, bias, repeats=1):
-    """`x` [..., repeats * C] plus, if `bias`, a variable `biases` [C], which every repetition shares."""
-    if not bias:
-        return x
+def add_bias(x, repeats=1):
+    """`x` [..., repeats * C] plus a variable `biases` [C], the same to every repetition."""
     biases = get_variable("biases", [x.shape[-1] // repeats], tf1.zeros_initializer())
     return tf.nn.bias_add(x, tf.tile(biases, [repeats]) if repeats > 1 else biases)
 
 
-def conv2d_to_few(x, filters, kernel, bias=False, initializer=XAVIER):
+def conv2d_to_few(x, filters, kernel, initializer=XAVIER):
     """Convolution of `x` [B, H, W, C] with `weights` [kernel, kernel, C, filters], VALID and of even size, to few filters.
 
     A matrix product with so few columns is slow. So each 2x2 tile of the output is computed at once, with the kernel
     at its four places side by side: the same sums, in a third of the time. The tiles lie in the channels: the result
-    [B, H', W', 4 * filters] is to be laid out by `tf.nn.depth_to_space(result, 2)`. `biases` are those of `conv2d`.
+    [B, H'/2, W'/2, 4 * filters] is to be laid out by `tf.nn.depth_to_space(result, 2)`.
     """
     weights = get_variable("weights", [kernel, kernel, x.shape[-1], filters], initializer)
     places = [tf.pad(weights, [[i, 1 - i], [j, 1 - j], [0, 0], [0, 0]]) for i in (0, 1) for j in (0, 1)]
-    return _add_bias(tf.nn.conv2d(x, tf.concat(places, -1), 2, "VALID"), bias, repeats=4)
+    return tf.nn.conv2d(x, tf.concat(places, -1), 2, "VALID")
 
 
-def conv2d_of_upscaled(x, filters, bias=False, initializer=XAVIER):
+def conv2d_of_upscaled(x, filters, initializer=XAVIER):
     """SAME convolution with `weights` [3, 3, C, filters] of `x` [B, H, W, C] upscaled by 2 -> [B, H+1, W+1, 4*filters].
 
     A pixel and its like lie under each 3x3 window, so that four 2x2 windows on the small image, one for each parity of
     row and column, with the taps of like pixels added up, give the same sums in 4/9 of the time. All four lie side by
     side, each on the padded image's every window: `lay_out_upscaled` takes the result to [B, 2*H, 2*W, filters].
-    `biases` are those of `conv2d`.
     """
     weights = get_variable("weights", [3, 3, x.shape[-1], filters], initializer)
     taps = _taps_by_parity(_taps_by_parity([weights], 0), 1)                          # 4 of [2, 2, C, filters]
-    return _add_bias(tf.nn.conv2d(zero_pad(x, 1), tf.concat(taps, -1), 1, "VALID"), bias, repeats=4)
+    return tf.nn.conv2d(zero_pad(x, 1), tf.concat(taps, -1), 1, "VALID")
 
 
 def lay_out_upscaled(x):
     """The four parities [B, H+1, W+1, 4*C] of `conv2d_of_upscaled` as an image [B, 2*H, 2*W, C]."""
-    return tf.nn.depth_to_space(x, 2)[:, 1:-1, 1:-1]
+    return crop(tf.nn.depth_to_space(x, 2), 1)
 
 
 def _taps_by_parity(kernels, axis):
@@ -82,7 +80,8 @@ def conv2d_transpose(x, filters, kernel, stride, initializer=XAVIER, name="weigh
 
 def dense(x, units, bias=True, initializer=XAVIER):
     """`x` [B, n] times `weights` [n, units], plus `biases` [units] unless `bias` is False."""
-    return _add_bias(tf.matmul(x, get_variable("weights", [x.shape[-1], units], initializer)), bias)
+    x = tf.matmul(x, get_variable("weights", [x.shape[-1], units], initializer))
+    return add_bias(x) if bias else x
 
 
 def instance_norm(x, epsilon=1e-5):
@@ -131,6 +130,12 @@ def uniform_part(shape, seed, part):
 def reflect_pad(x, width):
     """Mirror `width` pixels around `x` [B, H, W, C], without repeating the edge."""
     return tf.pad(x, [[0, 0], [width, width], [width, width], [0, 0]], "REFLECT")
+
+
+def crop(x, width):
+    """`x` [B, H, W, C] without `width` pixels on each side. The gradient of Python's slices takes ten times as long."""
+    height, breadth = (side - 2 * width for side in x.shape[1:3])
+    return tf.slice(x, [0, width, width, 0], [-1, height, breadth, -1])
 
 
 def zero_pad(x, width):

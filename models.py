@@ -3,15 +3,13 @@
 A network is a named callable: calling it again shares its variables. Their names and shapes are those of the
 checkpoints published with Gecer et al. 2018, whatever the chosen widths.
 """
-import functools
-from typing import NamedTuple
+from typing import Callable, NamedTuple
 
 import tensorflow as tf
 
 import layers
 
 tf1 = tf.compat.v1
-CONV3 = functools.partial(layers.conv2d, kernel=3)
 
 
 class Network:
@@ -85,9 +83,12 @@ class Generator(Network):
 
 
 class Layer(NamedTuple):
-    """A layer of a network that was called: `output`, before the activation, depends on `input` and its variables."""
+    """A layer as called in a network: its `output`, before any activation, is `product(input)` plus `biases`."""
     input: tf.Tensor
     output: tf.Tensor
+    product: Callable[[tf.Tensor], tf.Tensor]       # linear in `weights`, for each example on its own
+    weights: tf.Variable
+    biases: tf.Variable
 
 
 class DiscriminatorCNN(Network):
@@ -117,33 +118,49 @@ class DiscriminatorCNN(Network):
                 if level < levels:
                     x = tf.nn.elu(self._conv(x, h * level, stride=2))                   # [B, S/2^level, .., h*level]
             side = int(x.shape[1])                                                      # d
-            x = self._dense("fully_connected", tf.reshape(x, [-1, side * side * h * levels]), self.z_num)   # [B, z]
+            x = tf.reshape(x, [-1, side * side * h * levels])
+            x = self._dense("fully_connected", x, self.z_num)                           # [B, z]
             x = self._dense("fully_connected_1", x, side * side * h)
             x = tf.nn.elu(self._conv(tf.reshape(x, [-1, side, side, h]), h))            # [B, d, d, h]
             x = tf.nn.elu(self._conv(x, h))
             for level in range(1, levels):
-                x = layers.lay_out_upscaled(tf.nn.elu(self._conv(x, h, layers.conv2d_of_upscaled)))
+                x = layers.lay_out_upscaled(tf.nn.elu(self._conv_of_upscaled(x, h)))
                 x = tf.nn.elu(self._conv(x, h))                                         # [B, d*2^level, .., h]
-            x = self._conv(self._framed(x, size), 3, layers.conv2d_to_few, kernel=3)
+            x = self._last_conv(self._framed(x, size), 3)
         return tf.nn.depth_to_space(x, 2), self._layers                                 # [B, S, S, 3]
 
     def _framed(self, x, size):
         """The central `size` of the last features [B, d*2^levels, .., h], and one pixel around it: of them, or zeros."""
         margin = (int(x.shape[1]) - size) // 2
-        return x[:, margin - 1:margin + size + 1, margin - 1:margin + size + 1] if margin else layers.zero_pad(x, 1)
+        return layers.crop(x, margin - 1) if margin else layers.zero_pad(x, 1)
 
-    def _conv(self, x, filters, convolve=CONV3, **options):
+    def _conv(self, x, filters, stride=1):
         """The next 3x3 convolution: `Conv`, `Conv_1`, ... in the order of the calls."""
-        name = f"Conv_{self._convolutions}" if self._convolutions else "Conv"
-        self._convolutions += 1
-        with tf1.variable_scope(name):
-            return self._noted(x, convolve(x, filters, bias=True, **options))
+        return self._layer(self._next_conv(), x, lambda x: layers.conv2d(x, filters, 3, stride))
+
+    def _conv_of_upscaled(self, x, filters):
+        """The same of `x` upscaled by 2; the result is still to be laid out."""
+        return self._layer(self._next_conv(), x, lambda x: layers.conv2d_of_upscaled(x, filters), repeats=4)
+
+    def _last_conv(self, x, filters):
+        """The same, VALID and to few filters; the result is still to be laid out."""
+        return self._layer(self._next_conv(), x, lambda x: layers.conv2d_to_few(x, filters, 3), repeats=4)
 
     def _dense(self, name, x, units):
-        x = tf.identity(x)          # one dense layer follows the other: no Layer's input may be another's output
-        with tf1.variable_scope(name):
-            return self._noted(x, layers.dense(x, units))
+        return self._layer(name, x, lambda x: layers.dense(x, units, bias=False))
 
-    def _noted(self, x, output):
-        self._layers.append(Layer(x, output))
+    def _next_conv(self):
+        self._convolutions += 1
+        return f"Conv_{self._convolutions - 1}" if self._convolutions > 1 else "Conv"
+
+    def _layer(self, name, x, product, repeats=1):
+        """`product(x)` plus biases, noted as a Layer; its variables lie in the scope `name`."""
+        with tf1.variable_scope(name) as scope:
+            output = layers.add_bias(product(x), repeats)
+
+        def in_scope(x):
+            with tf1.variable_scope(scope):
+                return product(x)
+
+        self._layers.append(Layer(x, output, in_scope, *tf1.trainable_variables(scope.name + "/")))
         return output
