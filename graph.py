@@ -152,7 +152,7 @@ class TrainingGraph:
         with tf1.name_scope("G"):
             x = net.G(s, self.config.dropout_keep, self._seed(DROPOUT_STREAM), part)
         with tf1.name_scope("G_inv"):
-            y, p = tf.split(net.G_inv(tf.concat([x, photo], 0)), 2)
+            y, p = net.G_inv(x), net.G_inv(photo)          # apart: x goes on to G, and its gradient through here alone
         with tf1.name_scope("D_forw"):
             reconstruction, forw_layers = net.D_forw.reconstruct(tf.concat([x, r], 0))
             x_reconstruction, r_reconstruction = tf.split(reconstruction, 2)
