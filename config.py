@@ -225,8 +225,16 @@ def logging_options(add):
     add("log_level", one_of(("DEBUG", "INFO", "WARNING", "ERROR"), str.upper), "INFO", "least level that is logged")
 
 
+def speed_options(add):
+    add("precision", one_of(("float32", "bfloat16")), "float32", "number format of the convolutions; variables, losses "
+        "and norms stay float32. bfloat16 is for GPUs and CPUs that have it, and repeats other digits than the original's")
+    add("xla", boolean, False, "let XLA fuse element-wise operations: compiles for half a minute first, and has gained "
+        "nothing on a CPU")
+    add("profile", path, "", "folder for a trace of a few training steps, to be read by TensorBoard's profiler")
+
+
 GROUPS = {"Network": network_options, "Data": data_options, "Mode": mode_options, "Training": training_options,
-          "Loss": loss_options, "Identity": identity_options, "Logging": logging_options}
+          "Loss": loss_options, "Identity": identity_options, "Logging": logging_options, "Speed": speed_options}
 
 
 def build_parser():

@@ -34,11 +34,12 @@ class Networks:
     """
 
     def __init__(self, config, standardization="image"):
-        self.config, self.standardization = config, standardization
-        self.G = Generator("G_inf", config.conv_hidden_num_res, config.num_res_rep, skips=True)
-        self.G_inv = Generator("G_inv", config.conv_hidden_num_res, config.num_res_rep, skips=False)
-        self.D_forw = DiscriminatorCNN("D_forw", config.conv_hidden_num, config.z_num)
-        self.D_back = DiscriminatorCNN("D_back", config.conv_hidden_num, config.z_num)
+        self.config, self.standardization, self.precision = config, standardization, tf.as_dtype(config.precision)
+        generator = config.conv_hidden_num_res, config.num_res_rep
+        self.G = Generator("G_inf", *generator, skips=True, precision=self.precision)
+        self.G_inv = Generator("G_inv", *generator, skips=False, precision=self.precision)
+        self.D_forw = DiscriminatorCNN("D_forw", config.conv_hidden_num, config.z_num, self.precision)
+        self.D_back = DiscriminatorCNN("D_back", config.conv_hidden_num, config.z_num, self.precision)
         self.has_classifier = bool(config.pretrained_rec)
         self.classifier_variables = []
 
@@ -46,7 +47,8 @@ class Networks:
         """Bottleneck and embeddings [B, E] of photos `x` [B, S, S, 3]; see `facenet.preprocess` for the others."""
         c = self.config
         crops = facenet.preprocess(x, c.image_size, offset, flips, self.standardization)
-        result = facenet.embed(crops, c.model_def, c.embedding_size, c.facenet_scope, keep, seed, part)
+        with tf1.variable_scope(tf1.get_variable_scope(), dtype=self.precision, auxiliary_name_scope=False):
+            result = facenet.embed(crops, c.model_def, c.embedding_size, c.facenet_scope, keep, seed, part)
         if not self.classifier_variables:                       # before an optimizer adds its own to the scope
             self.classifier_variables = tf1.global_variables(c.facenet_scope + "/")
         return result

@@ -29,6 +29,8 @@ def run(config):
     preflight.open_outputs(c)
     run_dir = preflight.open_run(c, resumed, data.renderings.identities) if c.train_generator else None
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
+    if c.xla:       # on CPUs too; convolutions stay with oneDNN and cuDNN, which are faster and, on a GPU, deterministic
+        os.environ.setdefault("TF_XLA_FLAGS", "--tf_xla_cpu_global_jit --tf_xla_ops_to_cluster=PW,RED,MISC")
     from trainer import Trainer, sample_sheet           # importing TensorFlow takes seconds
 
     trainer = Trainer(c, run_dir)

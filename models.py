@@ -13,13 +13,13 @@ tf1 = tf.compat.v1
 
 
 class Network:
-    """A callable whose variables live under the scope `name`."""
+    """A callable whose variables live under the scope `name`, and whose convolutions compute in `precision`."""
 
-    def __init__(self, name):
-        self.name = name
+    def __init__(self, name, precision):
+        self.name, self.precision = name, precision
 
     def scope(self):
-        return tf1.variable_scope(self.name, reuse=tf1.AUTO_REUSE)
+        return tf1.variable_scope(self.name, reuse=tf1.AUTO_REUSE, dtype=self.precision)
 
     @property
     def variables(self):
@@ -35,8 +35,8 @@ class Generator(Network):
 
     INITIALIZER = tf1.random_normal_initializer(0.0, 0.02)
 
-    def __init__(self, name, filters, num_res_rep, skips):
-        super().__init__(name)
+    def __init__(self, name, filters, num_res_rep, skips, precision=tf.float32):
+        super().__init__(name, precision)
         self.filters, self.num_res_rep, self.skips = filters, num_res_rep, skips
 
     def __call__(self, x, keep=1.0, seed=None, part=(0, 1)):
@@ -97,8 +97,8 @@ class DiscriminatorCNN(Network):
     `hidden_num` is the width of its convolutions and `z_num` that of the code.
     """
 
-    def __init__(self, name, hidden_num, z_num):
-        super().__init__(name)
+    def __init__(self, name, hidden_num, z_num, precision=tf.float32):
+        super().__init__(name, precision)
         self.hidden_num, self.z_num = hidden_num, z_num
 
     def __call__(self, images):

@@ -15,6 +15,7 @@ import data_loader
 import dataset_writer
 import losses
 import pretrained
+import profiling
 import utils
 from commandline import Interrupted, StopRequest, progress_bar
 from graph import FittingGraph, Networks, SynthesisGraph, TrainingGraph
@@ -89,7 +90,7 @@ class Trainer:
             if fitting:
                 self.fitting = FittingGraph(self.networks)
             self.weights = self.networks.weights
-            self.session = tf1.Session(graph=graph, config=session_options(self.config.use_gpu))
+            self.session = tf1.Session(graph=graph, config=session_options(self.config.use_gpu, self.config.xla))
             classifier = {v.op.name for v in self.networks.classifier_variables}
             self.session.run([v.initializer for v in tf1.global_variables() if v.op.name not in classifier])
             graph.finalize()
@@ -163,9 +164,11 @@ class Trainer:
             stop = stack.enter_context(StopRequest())
             events = stack.enter_context(Events(self.run_dir, self.session.graph, step))
             progress = stack.enter_context(progress_bar("step", last_step, step))
+            trace = stack.enter_context(profiling.Trace(c.profile))
             stack.enter_context(logging_redirect_tqdm())
             while step < last_step:
-                step = self._train_step(step, events, progress)
+                with trace.step(step):
+                    step = self._train_step(step, events, progress)
                 stopping = stop.signal
                 if step % c.checkpoint_step == 0 or step == last_step or stopping:
                     self._save(step)
