@@ -36,11 +36,11 @@ def _by_weights(layer, upstream, k):
 def _by_biases(layer, upstream, k):
     """The same by its biases, which the output may hold several times in a row.
 
-    Summed by example first: fast, and more accurate than TensorFlow's own gradient of `bias_add`.
+    One sum over the weighted batch, as in the original: halves summed apart are rounded otherwise, by more than 1e-4.
     """
-    each = tf.reduce_sum(upstream, list(range(1, upstream.shape.rank - 1)))            # [2B, repeats * C]
-    fake, real = tf.split(each, 2)
-    return tf.reduce_sum(tf.reshape(real - k * fake, [-1, layer.biases.shape[0]]), 0)
+    half = tf.ones([tf.shape(upstream)[0] // 2] + [1] * (upstream.shape.rank - 1))
+    total = tf.raw_ops.BiasAddGrad(out_backprop=tf.concat([-k * half, half], 0) * upstream)        # [repeats * C]
+    return tf.reduce_sum(tf.reshape(total, [-1, layer.biases.shape[0]]), 0)
 
 
 def _gradients(ys, xs, upstream=None):

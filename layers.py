@@ -50,12 +50,12 @@ def conv2d_to_few(x, filters, kernel, initializer=XAVIER):
     """Convolution of `x` [B, H, W, C] with `weights` [kernel, kernel, C, filters], VALID and of even size, to few filters.
 
     A matrix product with so few columns is slow. So each 2x2 tile of the output is computed at once, with the kernel
-    at its four places side by side: the same sums, in a third of the time. The tiles lie in the channels: the result
-    [B, H'/2, W'/2, 4 * filters] is to be laid out by `tf.nn.depth_to_space(result, 2)`.
+    at its four places side by side: the same sums, in a third of the time.
     """
     weights = get_variable("weights", [kernel, kernel, x.shape[-1], filters], initializer)
     places = [tf.pad(weights, [[i, 1 - i], [j, 1 - j], [0, 0], [0, 0]]) for i in (0, 1) for j in (0, 1)]
-    return _in_precision(lambda x, weights: tf.nn.conv2d(x, weights, 2, "VALID"), x, tf.concat(places, -1))
+    tiles = _in_precision(lambda x, weights: tf.nn.conv2d(x, weights, 2, "VALID"), x, tf.concat(places, -1))
+    return tf.nn.depth_to_space(tiles, 2)
 
 
 def conv2d_of_upscaled(x, filters, initializer=XAVIER):

@@ -58,8 +58,7 @@ class Generator(Network):
             x = self._upsample("u32", tf.concat([x, half], -1) if self.skips else x, f)     # [B, S, S, f]
             x = layers.reflect_pad(tf.concat([x, full], -1) if self.skips else x, 3)
             with tf1.variable_scope("output"):
-                x = layers.conv2d_to_few(x, 3, 7, initializer=self.INITIALIZER)
-            return tf.nn.tanh(tf.nn.depth_to_space(x, 2))                               # [B, S, S, 3]
+                return tf.nn.tanh(layers.conv2d_to_few(x, 3, 7, self.INITIALIZER))      # [B, S, S, 3]
 
     def _conv(self, name, x, filters, kernel, **options):
         with tf1.variable_scope(name):
@@ -126,8 +125,7 @@ class DiscriminatorCNN(Network):
             for level in range(1, levels):
                 x = layers.lay_out_upscaled(tf.nn.elu(self._conv_of_upscaled(x, h)))
                 x = tf.nn.elu(self._conv(x, h))                                         # [B, d*2^level, .., h]
-            x = self._last_conv(self._framed(x, size), 3)
-        return tf.nn.depth_to_space(x, 2), self._layers                                 # [B, S, S, 3]
+            return self._last_conv(self._framed(x, size), 3), self._layers              # [B, S, S, 3]
 
     def _framed(self, x, size):
         """The central `size` of the last features [B, d*2^levels, .., h], and one pixel around it: of them, or zeros."""
@@ -143,8 +141,8 @@ class DiscriminatorCNN(Network):
         return self._layer(self._next_conv(), x, lambda x: layers.conv2d_of_upscaled(x, filters), repeats=4)
 
     def _last_conv(self, x, filters):
-        """The same, VALID and to few filters; the result is still to be laid out."""
-        return self._layer(self._next_conv(), x, lambda x: layers.conv2d_to_few(x, filters, 3), repeats=4)
+        """The same, VALID and to few filters."""
+        return self._layer(self._next_conv(), x, lambda x: layers.conv2d_to_few(x, filters, 3))
 
     def _dense(self, name, x, units):
         return self._layer(name, x, lambda x: layers.dense(x, units, bias=False))
