@@ -4,30 +4,24 @@ import tensorflow as tf
 tf1 = tf.compat.v1
 
 
-def both_players(calls, fakes, loss, k):
+def both_players(layers, fake, loss, k):
     """Gradients of both losses of a discriminator (Berthelot et al. 2017, sec. 3.4), back-propagated once.
 
-    `calls` are lists of `models.Layer`s, one for each call of the discriminator, each on images [fake, real], as many
-    of the one as of the other; `fakes` are those of each call, [B, S, S, 3], and `loss` is L(real) + L(fake). Down to
-    any layer's output, the gradient of L(fake) is that of `loss` on the fake half, and the gradient of L(real) -
-    k L(fake), which the discriminator minimises, is the same but for a factor of -k there. Its variables add up what
-    comes from each image. So only these sums take the two halves apart: exact for k = 0 too.
+    `layers` are the `models.Layer`s of its call on images [fake, real], as many of the one as of the other, `fake`
+    [B, S, S, 3] are the first half, and `loss` is L(real) + L(fake). Down to any layer's output, the gradient of
+    L(fake) is that of `loss` on the fake half, and the gradient of L(real) - k L(fake), which the discriminator
+    minimises, is the same but for a factor of -k there. Its variables add up what comes from each image. So only these
+    sums take the two halves apart: exact for k = 0 too.
 
-    Returns the gradients of L(fake) by each of `fakes`, and those of L(real) - k L(fake) by every variable, in the
-    layers' order.
+    Returns the gradient of L(fake) by `fake`, and those of L(real) - k L(fake) by every variable in the layers' order.
     """
-    outputs = [layer.output for layers in calls for layer in layers]
-    gradients = _gradients(loss, outputs + fakes)
-    by_outputs = [gradients[first:first + len(calls[0])] for first in range(0, len(outputs), len(calls[0]))]
-    by_variables = []
-    for layers, upstream in zip(zip(*calls), zip(*by_outputs)):
-        by_variables.append(tf.add_n([_by_weights(*pair, k) for pair in zip(layers, upstream)]))
-        by_variables.append(tf.add_n([_by_biases(*pair, k) for pair in zip(layers, upstream)]))
-    return gradients[len(outputs):], by_variables
+    *upstream, by_fake = _gradients(loss, [layer.output for layer in layers] + [fake])
+    by_variables = [by(layer, gradient, k) for layer, gradient in zip(layers, upstream) for by in (_by_weights, _by_biases)]
+    return by_fake, by_variables
 
 
 def _by_weights(layer, upstream, k):
-    """A layer's share of the gradient by its weights, given that of `loss` by its output [2B, ...]."""
+    """The gradient by a layer's weights, given that of `loss` by its output [2B, ...]."""
     fake, real = (_gradients(layer.product(x), layer.weights, gradient)[0]
                   for x, gradient in zip(tf.split(layer.input, 2), tf.split(upstream, 2)))
     return real - k * fake

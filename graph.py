@@ -68,6 +68,15 @@ class Batch(NamedTuple):
     annot_3dmm: tf.Tensor
 
 
+class Game(NamedTuple):
+    """One discriminator's play on a batch: reconstructions [B, S, S, 3], its `losses.BeganTerms`, and gradients."""
+    fake_reconstruction: tf.Tensor
+    real_reconstruction: tf.Tensor
+    terms: losses.BeganTerms
+    by_fake: tf.Tensor              # of the generator's loss by the fake images
+    by_variables: list              # of its own loss by each of its variables
+
+
 class Tower(NamedTuple):
     """What one device computes for its part of the batch: images [B, S, S, 3] in [-1, 1], embeddings [B, E]."""
     s: tf.Tensor                    # renderings
@@ -78,12 +87,12 @@ class Tower(NamedTuple):
     x: tf.Tensor                    # photos generated from s
     y: tf.Tensor                    # renderings generated from x
     p: tf.Tensor                    # renderings generated from the paired photos
+    forw: Game                      # D_forw on x and r
+    back: Game                      # D_back on y and s
     x_reconstruction: tf.Tensor
     r_reconstruction: tf.Tensor
     y_reconstruction: tf.Tensor
     s_reconstruction: tf.Tensor
-    forw_layers: list               # models.Layer of D_forw on [x, r]
-    back_layers: list               # models.Layer of D_back on [y, s]
     bottleneck: tf.Tensor           # None without a classifier
     embeddings: tf.Tensor
 
@@ -154,18 +163,26 @@ class TrainingGraph:
         with tf1.name_scope("G"):
             x = net.G(s, self.config.dropout_keep, self._seed(DROPOUT_STREAM), part)
         with tf1.name_scope("G_inv"):
-            y, p = net.G_inv(x), net.G_inv(photo)          # apart: x goes on to G, and its gradient through here alone
+            y, p = tf.split(net.G_inv(tf.concat([x, photo], 0)), 2)
         with tf1.name_scope("D_forw"):
-            reconstruction, forw_layers = net.D_forw.reconstruct(tf.concat([x, r], 0))
-            x_reconstruction, r_reconstruction = tf.split(reconstruction, 2)
+            forw = self._play(net.D_forw, x, r, self.k_now[0])
         with tf1.name_scope("D_back"):
-            reconstruction, back_layers = net.D_back.reconstruct(tf.concat([y, s], 0))
-            y_reconstruction, s_reconstruction = tf.split(reconstruction, 2)
+            back = self._play(net.D_back, y, s, self.k_now[1], after=[forw.by_fake, *forw.by_variables])
         with tf1.name_scope("identity"):
             bottleneck, embeddings = self._embed_at_random(x, part) if net.has_classifier else (None, None)
         mask = tf.cast(batch.syn > 0, tf.float32)
-        return Tower(s, r, s3, mask, batch.label, x, y, p, x_reconstruction, r_reconstruction,
-                     y_reconstruction, s_reconstruction, forw_layers, back_layers, bottleneck, embeddings)
+        return Tower(s, r, s3, mask, batch.label, x, y, p, forw, back, forw.fake_reconstruction,
+                     forw.real_reconstruction, back.fake_reconstruction, back.real_reconstruction, bottleneck, embeddings)
+
+    def _play(self, discriminator, fake, real, k, after=()):
+        """The Game of a discriminator. `after`: tensors to wait for, as two games at a time take twice the memory."""
+        with tf.control_dependencies(after):
+            images = tf.concat([fake, real], 0)
+        reconstruction, network = discriminator.reconstruct(images)
+        fake_reconstruction, real_reconstruction = tf.split(reconstruction, 2)
+        terms = losses.began_terms(real, real_reconstruction, fake, fake_reconstruction, k, self.config.gamma)
+        return Game(fake_reconstruction, real_reconstruction, terms,
+                    *backward.both_players(network, fake, terms.real + terms.generator, k))
 
     def _seed(self, stream):
         """Seed [2] int32 of one use of random numbers in this step."""
@@ -189,21 +206,19 @@ class TrainingGraph:
             tower_terms, each = self._tower_losses(tower, c_each)
             terms.append(tower_terms)
             scores.append(each)
-        self.losses = {name: tf.add_n([t[name] for t in terms]) / len(terms) for name in terms[0]}
+        self.losses = {name: _mean([t[name] for t in terms]) for name in terms[0]}
         self.losses["d_loss"] = self.losses["d_loss_forw"] + self.losses["d_loss_back"]
         self.losses["g_loss"] = self.losses["g_loss_forw"] + self.losses["g_loss_back"]     # logged, minimised by nobody
         self.scores = {name: tf.concat([each[name] for each in scores], 0) for name in scores[0]}
 
     def _tower_losses(self, tower, c_each):
-        gamma, (k_t, k_t2, k_t3) = self.config.gamma, self.k_now
-        forw = losses.began_terms(tower.r, tower.r_reconstruction, tower.x, tower.x_reconstruction, k_t, gamma)
-        back = losses.began_terms(tower.s, tower.s_reconstruction, tower.y, tower.y_reconstruction, k_t2, gamma)
+        forw, back = tower.forw.terms, tower.back.terms
         s_each = losses.l1_per_example(tower.s, tower.y)
         s_loss = tf.reduce_mean(s_each)
-        paired = losses.paired_terms(tower.p, tower.s3, s_loss, k_t3, gamma)
+        paired = losses.paired_terms(tower.p, tower.s3, s_loss, self.k_now[2], self.config.gamma)
         terms = dict(
-            d_loss_forw=forw.discriminator, g_loss_forw=forw.generator, real_loss_forw=forw.real, balance1=forw.balance,
-            d_loss_back=back.discriminator, g_loss_back=back.generator, real_loss_back=back.real, balance2=back.balance,
+            d_loss_forw=forw.discriminator, g_loss_forw=forw.generator, balance1=forw.balance,
+            d_loss_back=back.discriminator, g_loss_back=back.generator, balance2=back.balance,
             sd_loss_forw=paired.generator, sd_loss_real_forw=paired.real, balance3=paired.balance,
             s_loss=s_loss, p_loss=losses.pixel_loss(tower.x, tower.s, tower.mask), c_loss=tf.reduce_mean(c_each))
         return terms, dict(d_score=forw.fake_each, s_score=s_each, c_score=c_each)
@@ -245,27 +260,19 @@ class TrainingGraph:
     def _build_gradients(self, towers):
         """`gradients`: (gradient, variable) pairs of each optimizer, all from the weights as they are."""
         c, loss, variables = self.config, self.losses, self._trained_variables()
-        by_x, by_forw = self._play(towers, "forw")
-        by_y, by_back = self._play(towers, "back")
         # What G and G_inv minimise besides L(fake) of their discriminators.
         others = {
             "G": self.lambda_c * loss["c_loss"] + c.lambda_s * loss["s_loss"] + c.lambda_p * loss["p_loss"],
             "G_inv": c.lambda_d * loss["sd_loss_forw"] + c.lambda_s * loss["s_loss"]}
         if c.weight_decay:
             others["G"] += c.weight_decay * tf.add_n([tf.nn.l2_loss(v) for v in self._identity_variables()] or [0.])
-        images = {"G": ([t.x for t in towers], by_x), "G_inv": ([t.y for t in towers], by_y)}
-        gradients = {name: tf1.gradients([others[name]] + made, variables[name], [None] + by_made,
-                                         colocate_gradients_with_ops=True)
-                     for name, (made, by_made) in images.items()}
-        gradients["D"] = by_forw + by_back
+        made = {"G": [(t.x, t.forw.by_fake) for t in towers], "G_inv": [(t.y, t.back.by_fake) for t in towers]}
+        gradients = {"D": [_mean(each) for each in zip(*(t.forw.by_variables + t.back.by_variables for t in towers))]}
+        for name, pairs in made.items():
+            gradients[name] = tf1.gradients(
+                [others[name]] + [image for image, _ in pairs], variables[name],
+                [None] + [gradient / len(towers) for _, gradient in pairs], colocate_gradients_with_ops=True)
         self.gradients = {name: list(zip(gradients[name], variables[name])) for name in variables}
-
-    def _play(self, towers, side):
-        """Gradients of D_forw's or D_back's L(fake) by each tower's fakes, and of its own loss by its variables."""
-        fakes, calls, k = {
-            "forw": ([t.x for t in towers], [t.forw_layers for t in towers], self.k_now[0]),
-            "back": ([t.y for t in towers], [t.back_layers for t in towers], self.k_now[1])}[side]
-        return backward.both_players(calls, fakes, self.losses[f"real_loss_{side}"] + self.losses[f"g_loss_{side}"], k)
 
     def _build_train_op(self):
         """From the gradients: the averages, then the optimizers, the k's, centroids and step."""
@@ -312,6 +319,10 @@ class TrainingGraph:
         self.summary = tf1.summary.merge(
             [tf1.summary.scalar(name, value) for name, value in scalars.items()]
             + [tf1.summary.image(name, to_image(value), 4) for name, value in images.items()])
+
+
+def _mean(tensors):
+    return tf.add_n(tensors) / len(tensors)
 
 
 def average_of(variable):
