@@ -64,11 +64,13 @@ def check_classifier(config):
 
 
 def open_outputs(config):
-    """Create the folders that synthesis and fitting write to. Raises UserError where that can't be."""
+    """Create the folders that synthesis, fitting and traces are written to. Raises UserError where that can't be."""
     c = config
-    for wanted, option in ((c.generate_dataset, "save_syn_dataset"), (c.fit_dataset, "save_fitting")):
-        folder = os.path.join(c.data_dir, getattr(c, option))
-        if wanted:
+    folders = {"save_syn_dataset": os.path.join(c.data_dir, c.save_syn_dataset) if c.generate_dataset else "",
+               "save_fitting": os.path.join(c.data_dir, c.save_fitting) if c.fit_dataset else "",
+               "profile": c.profile if c.train_generator else ""}
+    for option, folder in folders.items():
+        if folder:
             try:
                 utils.check_writable(folder)
             except OSError as error:

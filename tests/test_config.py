@@ -21,7 +21,7 @@ DEFAULTS = dict(
     center_loss_alfa=.95, facenet_scope="InceptionResnetV1", image_size=96, standardization="auto",
     log_dir="logs", log_step=50, save_step=20, num_log_id=16, num_log_samples=8, log_level="INFO",
     dropout_keep=.9, scores=True, generation_dropout=True, random_crop=True, random_flip=True,
-    checkpoint_step=1000, keep_every=0)
+    checkpoint_step=1000, keep_every=0, precision="float32", xla=False, profile="")
 
 # Another good value of every option: what is typed, and what the program gets.
 OTHERS = dict(
@@ -44,7 +44,8 @@ OTHERS = dict(
     standardization=("Fixed", "fixed"),
     random_crop=("False", False), random_flip=("False", False),
     log_dir=("runs", "runs"), log_step=("10", 10), save_step=("2", 2), checkpoint_step=("5", 5), keep_every=("4", 4),
-    num_log_id=("3", 3), num_log_samples=("2", 2), log_level=("debug", "DEBUG"))
+    num_log_id=("3", 3), num_log_samples=("2", 2), log_level=("debug", "DEBUG"),
+    precision=("BFloat16", "bfloat16"), xla=("1", True), profile=("t", "t"))
 
 BOOLS = [name for name, value in DEFAULTS.items() if isinstance(value, bool)]
 
@@ -68,6 +69,7 @@ BAD = [
     *((name, "") for name in ("data_dir", "dataset", "syn_dataset", "dataset_3dmm", "dataset_3dmm_test", "task",
                               "save_syn_dataset", "save_fitting", "facenet_scope", "log_dir")),
     ("optimizer", "lion"), ("method_c", "triplet"), ("model_def", "models.vgg"), ("cont", "rec"), ("log_level", "LOUD"),
+    ("precision", "float16"),
     ("syn_scale_size", "108"), ("lambda_c_upper", "0.0001"), ("train_generator", "False"),
 ]
 
@@ -190,7 +192,7 @@ def test_old_options_are_hidden_and_not_in_the_way():
 def test_help(capsys):
     text = help_text(capsys)
     positions = [text.index(f"\n{title}:") for title in
-                 ("Network", "Data", "Mode", "Training", "Loss", "Identity", "Logging")]
+                 ("Network", "Data", "Mode", "Training", "Loss", "Identity", "Logging", "Speed")]
     assert positions == sorted(positions)
     shown = [line.split()[0] for line in text.splitlines() if line.startswith("  --")]
     assert sorted(shown) == sorted(f"--{name}" for name in DEFAULTS)

@@ -10,7 +10,7 @@ from config import LEGACY, get_config
 ROOT = Path(__file__).resolve().parent.parent
 FILES = {path.stem: path for path in sorted(ROOT.glob("*.py"))}
 FLOORS = {
-    "config": 0, "utils": 0, "layers": 0, "losses": 0,
+    "config": 0, "utils": 0, "layers": 0, "losses": 0, "backward": 0, "profiling": 0,
     "face_model": 0, "latents": 0, "renderer": 0, "crop": 0, "builtin_head": 0,
     "models": 1, "facenet": 1, "data_loader": 1, "checkpoints": 1, "dataset_writer": 1, "preflight": 1,
     "model_files": 1, "builtin_texture": 1, "commandline": 1, "labelled_data": 1, "verification": 1, "plots": 1,
@@ -21,6 +21,7 @@ FLOORS = {
 # Packages beyond the standard library; the files that are not named may import any of those that the project needs.
 PACKAGES = {
     "config": set(), "utils": {"numpy", "PIL"}, "layers": {"tensorflow"}, "losses": {"tensorflow"},
+    "backward": {"tensorflow"}, "profiling": {"tensorflow"},
     "face_model": {"numpy", "scipy"}, "renderer": {"numpy", "scipy"}, "latents": {"numpy", "scipy"},
     "crop": {"numpy", "PIL"}, "builtin_head": {"numpy", "scipy"}, "builtin_texture": {"numpy", "scipy"},
     "builtin_model": {"numpy", "scipy"}, "model_files": {"numpy", "scipy", "h5py"},     # TensorFlow brings h5py

@@ -1,4 +1,5 @@
-"""Networks and layers: names and shapes of a training's variables, sizes and widths, upscaling, dropout."""
+"""Networks and layers: names and shapes of a training's variables, sizes, widths, gradients, layers."""
+import itertools
 import json
 import os
 
@@ -10,8 +11,10 @@ import tensorflow as tf
 
 import layers
 import utils
+from backward import both_players
 from config import get_config
 from drawn import write_dataset
+from losses import began_terms
 from models import DiscriminatorCNN, Generator
 from trainer import Trainer
 
@@ -100,21 +103,62 @@ def test_discriminator_sizes_are_the_originals(graph):
         assert sum(np.prod(shape) for shape in shapes.values()) == wanted["params"]
 
 
-def test_discriminator_crops_centrally(graph):
-    """The original's offset of 2 at 108: 4 of the 112 rows and columns go, 2 on each side."""
-    class Corners(DiscriminatorCNN):
-        def _conv(self, x, filters, stride=1):
-            """The last convolution gives its own coordinates instead."""
-            y = super()._conv(x, filters, stride)
-            if filters != 3:
-                return y
-            rows, columns = tf.meshgrid(*[tf.range(int(y.shape[1]))] * 2, indexing="ij")
-            return tf.cast(tf.stack([rows, columns, rows], -1), tf.float32)[None]
+def plain_discriminator(images, weights, levels):
+    """SPEC's layers one by one, with the variables `weights` {name: variable}: upscaled, convolved, cropped."""
+    numbers = itertools.count()
 
-    network = Corners("D", 1, 1)
+    def conv(x, stride=1):
+        name = f"Conv_{number}" if (number := next(numbers)) else "Conv"
+        return tf.nn.bias_add(tf.nn.conv2d(x, weights[f"{name}/weights"], stride, "SAME"), weights[f"{name}/biases"])
+
+    def dense(x, name):
+        return tf.matmul(x, weights[f"{name}/weights"]) + weights[f"{name}/biases"]
+
+    x = tf.nn.elu(conv(images))
+    for level in range(levels):
+        for stride in (1, 1, 2)[:3 if level < levels - 1 else 2]:
+            x = tf.nn.elu(conv(x, stride))
+    x = dense(dense(tf.reshape(x, [len(images), -1]), "fully_connected"), "fully_connected_1")
+    side = round((x.shape[1] / weights["Conv/biases"].shape[0]) ** .5)
+    x = tf.reshape(x, [len(images), side, side, -1])
+    for level in range(levels):
+        x = tf.repeat(tf.repeat(x, 2, 1), 2, 2) if level else x
+        x = tf.nn.elu(conv(tf.nn.elu(conv(x))))
+    x = conv(x)
+    margin = (x.shape[1] - images.shape[1]) // 2
+    return x[:, margin:margin + images.shape[1], margin:margin + images.shape[2]]
+
+
+@pytest.mark.parametrize("size, levels, margin", [(16, 2, 0), (36, 3, 0), (100, 4, 2), (132, 5, 6)])
+def test_discriminator_is_that_of_the_original(graph, size, levels, margin):
+    """Up to rounding, though upscaling, convolution and crop are not computed one by one; cropped centrally."""
+    images = np.random.default_rng(size).uniform(-1, 1, [2, size, size, 3]).astype(np.float32)
+    network = DiscriminatorCNN("D", 3, 5)
+    ours = network(tf.constant(images))
+    plain = plain_discriminator(images, {v.op.name[2:]: v for v in network.variables}, levels)
     with tf1.Session() as session:
-        got = session.run(network(tf1.placeholder(tf.float32, [None, 108, 108, 3])))[0]
-    assert got[0, 0].tolist() == [2, 2, 2] and got[-1, -1].tolist() == [109, 109, 109]
+        session.run([v.initializer for v in network.variables], {
+            v.initializer.inputs[1]: np.random.default_rng(i).normal(0, .3, v.shape) for i, v in enumerate(network.variables)})
+        ours, plain = session.run([ours, plain])
+    assert ours.shape == plain.shape == images.shape
+    assert np.abs(ours - plain).max() < 1e-5 * np.abs(plain).max()
+
+
+@pytest.mark.parametrize("size", [16, 100])
+def test_one_backward_pass_gives_both_players_gradients(graph, size):
+    """Those of each loss on its own: by every variable, and by the fake images, with a k of 0 too."""
+    rng = np.random.default_rng(1)
+    fake, real = (tf.constant(rng.uniform(-1, 1, [2, size, size, 3]).astype(np.float32)) for _ in range(2))
+    network, k = DiscriminatorCNN("D", 2, 3), tf1.placeholder(tf.float32, [])
+    reconstruction, called = network.reconstruct(tf.concat([fake, real], 0))
+    terms = began_terms(real, reconstruction[2:], fake, reconstruction[:2], k, .5)
+    by_fake, by_variables = both_players(called, fake, terms.real + terms.generator, k)
+    apart = tf1.gradients(terms.generator, fake) + tf1.gradients(terms.discriminator, network.variables)
+    with tf1.Session() as session:
+        session.run(tf1.global_variables_initializer())
+        for value in (0., .7):
+            for ours, wanted in zip(*session.run([[by_fake, *by_variables], apart], {k: value})):
+                assert ours.shape == wanted.shape and np.abs(ours - wanted).max() < 2e-5 * np.abs(wanted).max()
 
 
 # Sizes and widths
@@ -141,10 +185,30 @@ def test_any_size_and_width(graph, size, width):
 
 # Layers
 
-def test_upscale_is_nearest_neighbour(graph):
-    x = np.random.default_rng(0).normal(size=[2, 3, 5, 4]).astype(np.float32)
+def same_gradients(ours, wanted, inputs, rng):
+    """Have two tensors the same values, and gradients by `inputs` for a random gradient of their own?"""
+    upstream = tf.constant(rng.normal(size=wanted.shape).astype(np.float32))
     with tf1.Session() as session:
-        assert np.array_equal(session.run(layers.upscale(tf.constant(x))), x.repeat(2, 1).repeat(2, 2))
+        session.run(tf1.global_variables_initializer())
+        pairs = zip(*(session.run([y, *tf1.gradients(y, inputs, upstream)]) for y in (ours, wanted)))
+        return all(a.shape == b.shape and np.abs(a - b).max() < 1e-5 * np.abs(b).max() for a, b in pairs)
+
+
+def test_convolution_of_an_upscaled_image_is_an_ordinary_one(graph):
+    rng = np.random.default_rng(0)
+    x = tf.constant(rng.normal(size=[2, 4, 6, 5]).astype(np.float32))
+    ours = layers.lay_out_upscaled(layers.conv2d_of_upscaled(x, 7))
+    weights, = tf1.trainable_variables()
+    wanted = tf.nn.conv2d(tf.repeat(tf.repeat(x, 2, 1), 2, 2), weights, 1, "SAME")
+    assert ours.shape == [2, 8, 12, 7] and same_gradients(ours, wanted, [x, weights], rng)
+
+
+def test_convolution_of_single_pixels_is_an_ordinary_one(graph):
+    rng = np.random.default_rng(0)
+    x = tf.constant(rng.normal(size=[2, 4, 6, 5]).astype(np.float32))
+    ours = layers.conv2d(x, 7, 1)
+    weights, = tf1.trainable_variables()
+    assert same_gradients(ours, tf.nn.conv2d(x, weights, 1, "SAME"), [x, weights], rng)
 
 
 def test_convolution_to_few_filters_is_an_ordinary_one(graph):
@@ -152,12 +216,23 @@ def test_convolution_to_few_filters_is_an_ordinary_one(graph):
     x = tf.constant(rng.normal(size=[2, 12, 14, 8]).astype(np.float32))
     few = layers.conv2d_to_few(x, 3, 7, tf1.random_normal_initializer())
     weights, = tf1.trainable_variables()
-    ordinary = tf.nn.conv2d(x, weights, 1, "VALID")
-    upstream = tf.constant(rng.normal(size=[2, 6, 8, 3]).astype(np.float32))
-    with tf1.Session() as session:
-        session.run(tf1.global_variables_initializer())
-        for each, wanted in zip(*(session.run([y, *tf1.gradients(y, [x, weights], upstream)]) for y in (few, ordinary))):
-            assert each.shape == wanted.shape and np.allclose(each, wanted, atol=1e-5 * np.abs(wanted).max())
+    assert same_gradients(few, tf.nn.conv2d(x, weights, 1, "VALID"), [x, weights], rng)
+
+
+def test_bfloat16_is_near_float32(graph):
+    """Convolutions compute in it, with the same float32 variables; images and gradients stay float32."""
+    x = tf.constant(np.random.default_rng(2).uniform(-1, 1, [2, 16, 16, 3]).astype(np.float32))
+    for name, build in (("G", lambda precision: Generator("G", 4, 2, skips=True, precision=precision)),
+                        ("D", lambda precision: DiscriminatorCNN("D", 4, 4, precision))):
+        exact, near = (build(precision)(x) for precision in (tf.float32, tf.bfloat16))
+        variables = tf1.trainable_variables(name + "/")
+        gradients = [tf1.gradients(y, variables) for y in (exact, near)]
+        assert {tensor.dtype for tensor in [near, *variables, *gradients[1]]} == {tf.float32}
+        with tf1.Session() as session:
+            session.run(tf1.global_variables_initializer())
+            pairs = list(zip(*session.run([[exact, *gradients[0]], [near, *gradients[1]]])))
+            assert all(np.linalg.norm(a - b) < .15 * np.linalg.norm(a) for a, b in pairs)
+            assert 0 < np.abs(pairs[0][0] - pairs[0][1]).max() < .05
 
 
 def test_reciprocal_root_is_rounded_correctly(graph):

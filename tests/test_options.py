@@ -1,5 +1,6 @@
 """Every option has the effect that its help promises: a table of a value, of what to look at, and of what is seen."""
 import functools
+import glob
 import itertools
 import logging
 import os
@@ -10,6 +11,7 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
+import backward
 import data_loader
 import facenet
 import graph as graph_module
@@ -250,6 +252,16 @@ def classifier_input(case):
     return operation.inputs[0].shape[1]
 
 
+def precisions(case):
+    """The number formats of the convolutions."""
+    return {op.inputs[0].dtype.name for op in networks(case.line)[2] if op.type == "Conv2D"}
+
+
+def fused(case):
+    """Does a session let XLA fuse operations?"""
+    return Trainer(case.config)._session_options().graph_options.optimizer_options.global_jit_level > 0
+
+
 def noise(case):
     """Does synthesis draw random numbers, for each image in a loop?"""
     return any("While" in op.type for op in networks(case.line)[2])
@@ -258,8 +270,11 @@ def noise(case):
 class Forward(TrainingGraph):
     """The training's graph up to the losses: the gradients would take seconds more."""
 
-    def _build_train_op(self):
+    def _build_gradients(self, towers):
         self.trained = self._trained_variables()
+
+    def _build_train_op(self):
+        pass
 
     def _build_summary(self):
         pass
@@ -269,6 +284,7 @@ def forward(case, look):
     """`look(graph, session)` at a training's forward part, fed by its own pipeline."""
     with tf.Graph().as_default(), tf1.Session(config=session_options(case.config.use_gpu)) as session:
         tf1.set_random_seed(case.config.random_seed)
+        case.patch.setattr(backward, "both_players", lambda layers, fake, loss, k: (fake, []))
         graph = Forward(Networks(case.config), case.data.photos, case.data.renderings, case.data.pairs)
         session.run(tf1.global_variables_initializer())
         session.run(graph.iterator.initializer, {graph.start_step: 0})
@@ -431,6 +447,12 @@ def training(look):
     return probe
 
 
+def traces(case):
+    """The number of traces that a training leaves for TensorBoard."""
+    training(lambda names, lines: None)(case)
+    return len(glob.glob(os.path.join(case.config.profile, "plugins/profile/*/*.xplane.pb"))) if case.config.profile else 0
+
+
 @training
 def grids(names, lines):
     """The steps of the sample grids."""
@@ -565,6 +587,10 @@ ROWS = [
     Row("num_log_id", 2, sheet, (16, 8, False)),
     Row("num_log_samples", 5, sheet, (15, 5, False)),
     Row("log_level", "warning", log_level, logging.WARNING),
+
+    Row("precision", "bfloat16", precisions, {"bfloat16"}),
+    Row("xla", True, fused, True),
+    Row("profile", "{data}/../trace", traces, 1, SHORT),
 ]
 
 
