@@ -2,13 +2,14 @@
 
 Every case runs in a process of its own, which also times the yardstick before and after: forward and both gradients of
 four 3x3 64->64 convolutions with ELU on [4, 108, 108, 64]. Ratios to it can be compared between machines, and between
-moments of a busy one. Networks have their default widths, the classifier is Inception-ResNet-v1 with random weights,
-and the images are drawn.
+moments of a busy one; those of CPU time also where other programs take their share. Networks have their default widths,
+the classifier is Inception-ResNet-v1 with random weights, and the images are drawn.
 """
 import argparse
 import json
 import os
 import resource
+import statistics
 import subprocess
 import sys
 import tempfile
@@ -20,6 +21,7 @@ os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
 
 CASES = {                   # what, options
     "train-108-2": ("step", dict(input_scale_size=108, batch_size=2)),
+    "train-108-16": ("step", dict(input_scale_size=108, batch_size=16)),
     "train-64-4": ("step", dict(input_scale_size=64, batch_size=4)),
     "synthesis-108-16": ("synthesis", dict(input_scale_size=108, generate_dataset=True)),
     "synthesis-108-16-images-only": ("synthesis", dict(input_scale_size=108, generate_dataset=True, scores=False)),
@@ -30,18 +32,17 @@ REPEATS = 5
 
 
 def median_seconds(run, repeats=REPEATS):
-    """Median seconds of `run()`, after two runs that don't count."""
-    import numpy as np
+    """Median (seconds, CPU seconds of all threads) of `run()`, after two runs that don't count."""
     times = []
     for _ in range(repeats + 2):
-        start = time.perf_counter()
+        start, cpu = time.perf_counter(), time.process_time()
         run()
-        times.append(time.perf_counter() - start)
-    return float(np.median(times[2:]))
+        times.append((time.perf_counter() - start, time.process_time() - cpu))
+    return tuple(statistics.median(column) for column in zip(*times[2:]))
 
 
 def yardstick():
-    """Seconds of the yardstick."""
+    """Seconds and CPU seconds of the yardstick."""
     import tensorflow as tf
     tf1 = tf.compat.v1
     with tf.Graph().as_default():
@@ -73,18 +74,18 @@ def open_trainer(config, folder):
 
 
 def time_step(config, folder):
-    """{"s/step": seconds of a training step}."""
+    """{"seconds": (seconds, CPU seconds) of a training step}."""
     trainer, data = open_trainer(config, folder)
     trainer.build_model(data)
     graph = trainer.training
     trainer.session.run(graph.iterator.initializer, {graph.start_step: 0})
     seconds = median_seconds(lambda: trainer.run_step(0, {"losses": graph.losses}))
     trainer.close()
-    return {"s/step": seconds}
+    return {"seconds": seconds}
 
 
 def time_synthesis(config, folder):
-    """{"s/batch": ..., "images/s": ...} of synthesis without reading or writing files."""
+    """{"seconds": ..., "images/s": ...} of synthesis without reading or writing files."""
     import numpy as np
     trainer, _ = open_trainer(config, folder)
     trainer.build_model(synthesis=True)
@@ -93,22 +94,22 @@ def time_synthesis(config, folder):
             graph.seeds: np.ones(graph.seeds.shape, np.int32)}
     seconds = median_seconds(lambda: trainer.session.run([graph.photos] + graph.scores, feed))
     trainer.close()
-    return {"s/batch": seconds, "images/s": graph.BATCH / seconds}
+    return {"seconds": seconds, "images/s": graph.BATCH / seconds[0]}
 
 
 def time_input(config, folder):
-    """{"s/batch": ..., "images/s": ...} of the training input alone: photos, renderings and both halves of pairs."""
+    """{"seconds": ..., "images/s": ...} of the training input alone: photos, renderings and both halves of pairs."""
     trainer, data = open_trainer(config, folder)
     trainer.build_model(data)
     graph = trainer.training
     trainer.session.run(graph.iterator.initializer, {graph.start_step: 0})
-    seconds = median_seconds(lambda: [trainer.session.run(graph.batch) for _ in range(50)]) / 50
+    seconds = [each / 50 for each in median_seconds(lambda: [trainer.session.run(graph.batch) for _ in range(50)])]
     trainer.close()
-    return {"s/batch": seconds, "images/s": 4 * config.batch_size / seconds}
+    return {"seconds": seconds, "images/s": 4 * config.batch_size / seconds[0]}
 
 
 def time_start(config, folder):
-    """{"s/step": seconds from `python main.py` on 1,000 images to the end of the first training step}."""
+    """{"seconds": seconds from `python main.py` on 1,000 images to the end of the first training step}."""
     import drawn
     import facenet
     import tensorflow as tf
@@ -121,7 +122,7 @@ def time_start(config, folder):
     drawn.write_dataset(folder, size=config.input_scale_size, identities=20, per_identity=20, photos=400, pairs=100)
     options = dict(data_dir=folder, dataset="real", syn_dataset="syn", dataset_3dmm="paired", log_dir=folder, log_step=1,
                    max_step=1, input_scale_size=config.input_scale_size, batch_size=config.batch_size,
-                   model_def=config.model_def, pretrained_rec=classifier)
+                   model_def=config.model_def, pretrained_rec=classifier, precision=config.precision, xla=config.xla)
     command = [sys.executable, os.path.join(os.path.dirname(HERE), "main.py")]
     start = time.perf_counter()
     with subprocess.Popen(command + [word for name, value in options.items() for word in (f"--{name}", str(value))],
@@ -130,20 +131,21 @@ def time_start(config, folder):
         program.stderr.read()
     if seconds is None:
         raise RuntimeError("main.py ended before its first step")
-    return {"s/step": seconds}
+    program_cpu = resource.getrusage(resource.RUSAGE_CHILDREN)
+    return {"seconds": (seconds, program_cpu.ru_utime + program_cpu.ru_stime)}
 
 
-def run_case(name):
-    """Print the figures of one case as JSON."""
+def run_case(name, more):
+    """Print the figures of one case, with `more` words on its command line, as JSON."""
     from config import get_config
     kind, options = CASES[name]
     options = {"model_def": "inception_resnet_v1", "pretrained_rec": "random", **options}
-    config, _ = get_config([word for option, value in options.items() for word in (f"--{option}", str(value))])
+    config, _ = get_config([word for option, value in options.items() for word in (f"--{option}", str(value))] + more)
     before = yardstick()
     with tempfile.TemporaryDirectory() as folder:
         time_it = {"step": time_step, "synthesis": time_synthesis, "input": time_input, "start": time_start}[kind]
         figures = time_it(config, folder)
-    figures["yardstick"] = (before + yardstick()) / 2
+    figures["yardstick"] = [sum(each) / 2 for each in zip(before, yardstick())]
     figures["peak RSS GiB"] = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2 ** 20
     print(json.dumps(figures))
 
@@ -152,20 +154,23 @@ def main():
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("cases", nargs="*", metavar="CASE", help=f"of {', '.join(CASES)} (default: all)")
     parser.add_argument("--child", action="store_true", help=argparse.SUPPRESS)
+    parser.add_argument("--options", default="", help="more options of main.py, such as '--precision bfloat16'")
     arguments = parser.parse_args()
+    more = arguments.options.split()
     for name in arguments.cases:
         if name not in CASES:
             parser.error(f"{name}: no such case; one of {', '.join(CASES)}")
     if arguments.child:
-        return run_case(arguments.cases[0])
-    print(f"{'case':30} {'seconds':>8} {'yardsticks':>10} {'images/s':>9} {'peak GiB':>8}   (one yardstick in s)")
+        return run_case(arguments.cases[0], more)
+    print(f"{'case':30} {'seconds':>8} {'yardsticks':>10} {'of CPU':>7} {'images/s':>9} {'peak GiB':>8}   (one in s)")
     for name in arguments.cases or CASES:
-        output = subprocess.run([sys.executable, __file__, name, "--child"], stdout=subprocess.PIPE, check=True).stdout
+        command = [sys.executable, __file__, name, "--child", f"--options={arguments.options}"]
+        output = subprocess.run(command, stdout=subprocess.PIPE, check=True).stdout
         figures = json.loads(output.decode().splitlines()[-1])
-        seconds = figures.get("s/step", figures.get("s/batch"))
+        ratio, cpu_ratio = (each / one for each, one in zip(figures["seconds"], figures["yardstick"]))
         rate = f"{figures['images/s']:9.2f}" if "images/s" in figures else " " * 9
-        print(f"{name:30} {seconds:8.3f} {seconds / figures['yardstick']:10.2f} {rate} "
-              f"{figures['peak RSS GiB']:8.2f}   ({figures['yardstick']:.3f})", flush=True)
+        print(f"{name:30} {figures['seconds'][0]:8.3f} {ratio:10.2f} {cpu_ratio:7.2f} {rate} "
+              f"{figures['peak RSS GiB']:8.2f}   ({figures['yardstick'][0]:.3f})", flush=True)
 
 
 if __name__ == "__main__":
