@@ -259,7 +259,7 @@ def precisions(case):
 
 def fused(case):
     """Does a session let XLA fuse operations?"""
-    return Trainer(case.config)._session_options().graph_options.optimizer_options.global_jit_level > 0
+    return session_options(True, case.config.xla).graph_options.optimizer_options.global_jit_level > 0
 
 
 def noise(case):
