@@ -16,7 +16,8 @@ def both_players(layers, fake, loss, k):
     Returns the gradient of L(fake) by `fake`, and those of L(real) - k L(fake) by every variable in the layers' order.
     """
     *upstream, by_fake = _gradients(loss, [layer.output for layer in layers] + [fake])
-    by_variables = [by(layer, gradient, k) for layer, gradient in zip(layers, upstream) for by in (_by_weights, _by_biases)]
+    by_variables = [by(layer, gradient, k) for layer, gradient in zip(layers, upstream)
+                    for by in (_by_weights, _by_biases)]
     return by_fake, by_variables
 
 
@@ -38,4 +39,5 @@ def _by_biases(layer, upstream, k):
 
 
 def _gradients(ys, xs, upstream=None):
+    """`tf.gradients`, each on the device of what it is the gradient of."""
     return tf1.gradients(ys, xs, upstream, colocate_gradients_with_ops=True)

@@ -227,7 +227,7 @@ def logging_options(add):
 
 def speed_options(add):
     add("precision", one_of(("float32", "bfloat16")), "float32", "number format of the convolutions; variables, losses "
-        "and norms stay float32. bfloat16 is for GPUs and CPUs that have it, and repeats other digits than the original's")
+        "and norms stay float32. bfloat16 is for GPUs and CPUs that have it; its digits are not the original's")
     add("xla", boolean, False, "let XLA fuse element-wise operations: compiles for half a minute first, and has gained "
         "nothing on a CPU")
     add("profile", path, "", "folder for a trace of a few training steps, to be read by TensorBoard's profiler")

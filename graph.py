@@ -322,6 +322,7 @@ class TrainingGraph:
 
 
 def _mean(tensors):
+    """The mean of a list of tensors of one shape: of the towers' shares."""
     return tf.add_n(tensors) / len(tensors)
 
 

@@ -145,9 +145,11 @@ class DiscriminatorCNN(Network):
         return self._layer(self._next_conv(), x, lambda x: layers.conv2d_to_few(x, filters, 3))
 
     def _dense(self, name, x, units):
+        """The dense layer `name` of `x` [B, n] -> [B, units]."""
         return self._layer(name, x, lambda x: layers.dense(x, units, bias=False))
 
     def _next_conv(self):
+        """The name of the next convolution."""
         self._convolutions += 1
         return f"Conv_{self._convolutions - 1}" if self._convolutions > 1 else "Conv"
 

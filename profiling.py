@@ -9,8 +9,8 @@ SKIPPED, TRACED = 3, 3          # steps: the first ones compile, and are not typ
 class Trace:
     """Traces into `folder` the steps that follow the first few of this run; with "" for a folder, none.
 
-    Use as a context, and call `step(number)` before each step: `<folder>/plugins/profile/*/*.xplane.pb` is written
-    after the last traced step, or on leaving. An empty run of the profiler leaves no file.
+    Use as a context, and run each step in that of `step(number)`: `<folder>/plugins/profile/*/*.xplane.pb` is written
+    after the last traced step, or on leaving.
     """
 
     def __init__(self, folder):
@@ -24,7 +24,9 @@ class Trace:
             self.running = True
         if self.steps == SKIPPED + TRACED + 1:
             self._stop()
-        return tf.profiler.experimental.Trace("train", step_num=number, _r=1) if self.running else contextlib.nullcontext()
+        if not self.running:
+            return contextlib.nullcontext()
+        return tf.profiler.experimental.Trace("train", step_num=number, _r=1)
 
     def _stop(self):
         if self.running:
