@@ -169,7 +169,9 @@ class TrainingGraph:
         with tf1.name_scope("D_back"):
             back = self._play(net.D_back, y, s, self.k_now[1], after=[forw.by_fake, *forw.by_variables])
         with tf1.name_scope("identity"):
-            bottleneck, embeddings = self._embed_at_random(x, part) if net.has_classifier else (None, None)
+            with tf.control_dependencies([back.by_fake, *back.by_variables]):           # by then, their memory is free
+                seen = tf.identity(x)
+            bottleneck, embeddings = self._embed_at_random(seen, part) if net.has_classifier else (None, None)
         mask = tf.cast(batch.syn > 0, tf.float32)
         return Tower(s, r, s3, mask, batch.label, x, y, p, forw, back, forw.fake_reconstruction,
                      forw.real_reconstruction, back.fake_reconstruction, back.real_reconstruction, bottleneck, embeddings)
