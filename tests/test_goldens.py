@@ -7,6 +7,8 @@ import sys
 import numpy as np
 import pytest
 
+from conftest import scenario
+
 HERE = os.path.dirname(os.path.abspath(__file__))
 GOLDEN = os.path.join(HERE, "golden")
 
@@ -38,9 +40,27 @@ def test_relative(relative, ours, golden, scale, wanted):
     assert got > 1e200 if wanted == np.inf else got == pytest.approx(wanted)
 
 
+@scenario
+def right(tools):
+    """`check` of the project's own goldens."""
+    return check(GOLDEN)
+
+
+@scenario
+def wrong(tools):
+    """`check` of one embedding that is off by 1e-3 of the largest, and a loss after the third step by 1e-2."""
+    with np.load(os.path.join(GOLDEN, "B.npz"), allow_pickle=False) as file:
+        golden = dict(file)
+    golden["embeddings"][1, 5] += 1e-3 * np.abs(golden["embeddings"]).max()
+    golden["canon_pre/3/losses_in_run"][0] *= 1.01
+    folder = tools.new_folder()
+    np.savez(folder / "wrong.npz", **golden)
+    return check(folder)
+
+
 @pytest.mark.slow
-def test_the_port_equals_the_original():
-    status, output = check(GOLDEN)
+def test_the_port_equals_the_original(right):
+    status, output = right
     assert status == 0, output
     assert "A.npz: {'size': 108," in output and "3 of 3 cases within tolerance" in output
     for line in ("forward       images", "forward       grad G_inv", "after step 3  averages"):
@@ -48,14 +68,8 @@ def test_the_port_equals_the_original():
 
 
 @pytest.mark.slow
-def test_a_wrong_number_is_found(tmp_path):
-    """One embedding off by 1e-3 of the largest, one loss after the third step by 1e-2."""
-    with np.load(os.path.join(GOLDEN, "B.npz"), allow_pickle=False) as file:
-        golden = dict(file)
-    golden["embeddings"][1, 5] += 1e-3 * np.abs(golden["embeddings"]).max()
-    golden["canon_pre/3/losses_in_run"][0] *= 1.01
-    np.savez(tmp_path / "wrong.npz", **golden)
-    status, output = check(tmp_path)
+def test_a_wrong_number_is_found(wrong):
+    status, output = wrong
     above = [line.split()[:-2] for line in output.splitlines() if "ABOVE" in line]
     assert status == 1 and "0 of 1 cases within tolerance" in output, output
     assert [" ".join(words[:-1]) for words in above] == ["forward embeddings", "after step 3 losses"], output
