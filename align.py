@@ -24,6 +24,7 @@ import crop
 import processes
 import utils
 from commandline import at_least
+from config import Parser
 
 TABLE = "alignment.csv"
 POINTS = "left_eye", "right_eye", "nose", "mouth_left", "mouth_right"       # left and right as seen in the picture
@@ -39,10 +40,9 @@ YELLOW, GREEN, RED = (255, 220, 0), (0, 255, 0), (255, 0, 0)
 
 def get_options(arguments=None):
     """The options of the command line, as a Namespace. A typo ends with status 2."""
-    parser = argparse.ArgumentParser(prog="align.py", allow_abbrev=False,
-                                     description="Find the face in each photo and cut it out: OUTPUT/NAME.jpg or "
-                                                 "OUTPUT/PERSON/NAME.jpg, as in INPUT, and OUTPUT/alignment.csv.",
-                                     formatter_class=argparse.ArgumentDefaultsHelpFormatter)
+    parser = Parser("align.py", description="Find the face in each photo and cut it out: OUTPUT/NAME.jpg or "
+                                            "OUTPUT/PERSON/NAME.jpg, as in INPUT, and OUTPUT/alignment.csv.",
+                    formatter_class=argparse.ArgumentDefaultsHelpFormatter)
     parser.add_argument("--input", required=True, help="folder of photos, or of one sub-folder of photos per person")
     parser.add_argument("--output", required=True, help="folder to write to; what is complete there is kept")
     commandline.add_crop_options(parser)

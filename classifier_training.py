@@ -200,8 +200,8 @@ class ClassifierTrainer:
     """The graph, and a session to train it in. `schedule` gives the learning rate of a step; `pairs`, a
     verification.FacePairs or None, are what it is validated on."""
 
-    def __init__(self, options, run_dir, faces, schedule, pairs=None):
-        self.options, self.run_dir, self.schedule, self.pairs = options, run_dir, schedule, pairs
+    def __init__(self, options, faces, schedule, pairs=None):
+        self.options, self.schedule, self.pairs = options, schedule, pairs
         with tf.Graph().as_default() as graph:
             tf1.set_random_seed(options.seed)
             self.graph = ClassifierGraph(options, faces, validation=bool(pairs))
@@ -224,12 +224,14 @@ class ClassifierTrainer:
         logging.info("%s: going on after step %d", prefix, step)
         return step
 
-    def train(self, last_step, epoch_size, resume_from=None):
+    def train(self, last_step, epoch_size, resume_from, open_run):
         """Train to `last_step`, from the newest checkpoint in `resume_from` (a run directory), or else from the start.
 
+        When the first step is to be run, `open_run()` gives the run directory; `run_dir` holds it then.
         Raises Interrupted after SIGINT or SIGTERM, when everything is saved, and Diverged.
         """
         o, graph = self.options, self.graph
+        self.run_dir = resume_from
         step = self.resume(resume_from) if resume_from and utils.list_checkpoints(resume_from) else 0
         if step >= last_step:
             logging.info("this training has done its %d steps; give a larger --max_nrof_epochs to go on", last_step)
@@ -237,6 +239,7 @@ class ClassifierTrainer:
         self.session.run(graph.iterator.initializer, {graph.start_step: step})
         with contextlib.ExitStack() as stack:
             stop = stack.enter_context(StopRequest())
+            self.run_dir = open_run()
             events = stack.enter_context(Events(self.run_dir, self.session.graph, step))
             progress = stack.enter_context(progress_bar("step", last_step, step))
             stack.enter_context(logging_redirect_tqdm())

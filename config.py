@@ -37,10 +37,14 @@ IMAGE_SIZES = {"nn4": (65, 96), "inception_resnet_v1": (75, math.inf), "small": 
 class Parser(argparse.ArgumentParser):
     """Answers any mistake with one line on stderr and exit status 2, without a usage block."""
 
-    def __init__(self, prog="main.py", usage=USAGE):
-        super().__init__(prog=prog, usage=usage, allow_abbrev=False, exit_on_error=False)
+    def __init__(self, prog, usage=None, **options):
+        super().__init__(prog=prog, usage=usage, allow_abbrev=False, exit_on_error=False, **options)
         self._negative_number_matcher = re.compile(r"-(\.?\d|inf|nan)")    # -1e-3 is a value too, if a bad one
-        self.visible = []
+
+    @property
+    def visible(self):
+        """The options that --help shows."""
+        return [name for name, action in self._option_string_actions.items() if action.help != argparse.SUPPRESS and action.dest != "help"]
 
     def error(self, message):
         self.exit(2, f"{self.prog}: error: {' '.join(message.split())}\n")
@@ -55,7 +59,7 @@ class Parser(argparse.ArgumentParser):
             return config
         name = next((word for word in unknown if word.startswith("-")), None)
         if name is None:
-            self.error(f"{unknown[0]}: no option takes this value; an option is --name and one value")
+            self.error(f"{unknown[0]}: no option takes this value")
         name = name.split("=")[0]
         close = difflib.get_close_matches(name, self.visible, n=1)
         self.error(f"{name}: unknown option ({f'did you mean {close[0]}?' if close else '--help lists all'})")
@@ -239,21 +243,20 @@ GROUPS = {"Network": network_options, "Data": data_options, "Mode": mode_options
 
 def build_parser():
     """The parser of every option."""
-    parser = Parser()
+    parser = Parser("main.py", USAGE)
     for title, add_options in GROUPS.items():
-        add_options(functools.partial(add_option, parser, parser.add_argument_group(title)))
+        add_options(functools.partial(add_option, parser.add_argument_group(title)))
     for legacy in LEGACY:
         parser.add_argument(f"--{legacy}", nargs="?", default=argparse.SUPPRESS, help=argparse.SUPPRESS)
     return parser
 
 
-def add_option(parser, group, name, kind, default, help, shown=None):
-    """Add one option to a `group` of `parser`; `shown` describes a default that follows from other options."""
+def add_option(group, name, kind, default, help, shown=None):
+    """Add one option to a `group` of a parser; `shown` describes a default that follows from other options."""
     optional_value = {"nargs": "?", "const": True} if kind is boolean else {}
     shown = shown or ("none" if default in (None, "") else default)
     group.add_argument(f"--{name}", type=kind, default=default, metavar=kind.metavar,
                        help=f"{help} (default: {shown})", **optional_value)
-    parser.visible.append(f"--{name}")
 
 
 def resolve(config, error):
@@ -275,14 +278,24 @@ def resolve(config, error):
         error(f"--lambda_c_upper {config.lambda_c_upper:g}: must not be below --lambda_c {config.lambda_c:g}")
     if config.relax_c and config.method_c == "none":
         error("--relax_c True: needs --method_c magnet, softmax or center, not none")
-    low, high = IMAGE_SIZES[config.model_def]
-    if not low <= config.image_size <= high:
-        allowed = f"from {low} up" if high == math.inf else f"from {low} to {high}"
-        error(f"--image_size {config.image_size}: must be {allowed} for --model_def {config.model_def}")
+    problem = image_size_problem(config.model_def, config.image_size)
+    if problem:
+        error(problem)
+    if config.max_step < config.num_gpu:
+        error(f"--max_step {config.max_step}: less than --num_gpu {config.num_gpu}, and the steps are divided by it")
     check_outputs(config, error)
 
     config.sample_per_image = config.sample_per_image or (8 if config.test_data_path else 1)
     config.checkpoint_step = config.checkpoint_step or config.log_step * config.save_step
+
+
+def image_size_problem(model_def, image_size):
+    """What is wrong with the side `image_size` of the input of the classifier `model_def`, None if nothing is."""
+    low, high = IMAGE_SIZES[model_def]
+    if low <= image_size <= high:
+        return None
+    allowed = f"from {low} up" if high == math.inf else f"from {low} to {high}"
+    return f"--image_size {image_size}: must be {allowed} for --model_def {model_def}"
 
 
 def check_outputs(config, error):

@@ -20,6 +20,7 @@ import gen_syn_latent
 import latents
 import renderer
 import utils
+from config import Parser
 
 FINE = 4                    # a photo is composed so many times larger, then reduced
 SHINE = .18, 14             # strength and exponent of the light reflected by skin, on 0..1
@@ -115,9 +116,9 @@ def draw_all(options):
 
 def get_options():
     """The options of the command line, and those of `gen_syn_latent.py sample` that drawing reads."""
-    parser = argparse.ArgumentParser(description="Draw photos of the built-in model's people: OUTPUT/real/PERSON/*.jpg, "
-                                     "and pairs: OUTPUT/paired/*.jpg with OUTPUT/paired/3dmm/*.jpg.", allow_abbrev=False,
-                                     formatter_class=argparse.ArgumentDefaultsHelpFormatter)
+    parser = Parser("drawn_photos.py", description="Draw photos of the built-in model's people: OUTPUT/real/PERSON/*.jpg, "
+                    "and pairs: OUTPUT/paired/*.jpg with OUTPUT/paired/3dmm/*.jpg.",
+                    formatter_class=argparse.ArgumentDefaultsHelpFormatter)
     parser.add_argument("--output", required=True, help="folder to write to")
     parser.add_argument("--photos", type=commandline.at_least(0), default=600, help=f"photos, {PER_PERSON} of each person")
     parser.add_argument("--pairs", type=commandline.at_least(0), default=200, help="pairs of a photo and its rendering")

@@ -14,6 +14,7 @@ import scipy.linalg
 
 import commandline
 import utils
+from config import Parser
 
 SIDE, PLACES = 32, 8        # pixels that images are reduced to; places along each side
 MINIMUM = 2                 # images of a set, for a covariance
@@ -47,8 +48,8 @@ def read_features(folder, limit):
 
 def main():
     """Print a line a folder. Exit status: 2 bad input."""
-    parser = argparse.ArgumentParser(description="How far the images of folders are, as a whole, from photos.",
-                                     formatter_class=argparse.ArgumentDefaultsHelpFormatter, allow_abbrev=False)
+    parser = Parser("evaluate.py", description="How far the images of folders are, as a whole, from photos.",
+                    formatter_class=argparse.ArgumentDefaultsHelpFormatter)
     parser.add_argument("folders", nargs="+", metavar="FOLDER", help="images, with or without a folder for each person")
     parser.add_argument("--photos", required=True, help="folder of the photos that they should look like")
     parser.add_argument("--limit", type=commandline.at_least(2), default=5000, help="images of each folder to look at")

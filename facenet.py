@@ -4,11 +4,10 @@ import contextlib
 import tensorflow as tf
 
 import layers
+from config import image_size_problem
 
 tf1 = tf.compat.v1
 
-MIN_INPUT = {"inception_resnet_v1": 75, "nn4": 65, "small": 32}   # pixels a side; for `small`: its total stride
-MAX_INPUT = {"nn4": 96}                                           # the others average over whatever is left
 CROP_FROM = 96                                                    # smaller crops keep their border
 SMALL_FILTERS = (32, 64, 128, 256, 192)
 
@@ -102,14 +101,6 @@ def _to_values(x):
 
 # From the network's input to embeddings
 
-def check_input_size(model_def, input_size):
-    """Raise ValueError if the network `model_def` can't take square images of side `input_size`."""
-    low, high = MIN_INPUT[model_def], MAX_INPUT.get(model_def)
-    if input_size < low or (high and input_size > high):
-        sizes = f"from {low} to {high}" if high else f"of {low} or more"
-        raise ValueError(f"{model_def} takes images {sizes} pixels, not {input_size}")
-
-
 def embed(images, model_def, embedding_size, scope="InceptionResnetV1", keep=1.0, seed=None, part=(0, 1)):
     """Embed standardised `images` [B, H, W, 3] with the network `model_def`; a second call shares the variables.
 
@@ -118,7 +109,9 @@ def embed(images, model_def, embedding_size, scope="InceptionResnetV1", keep=1.0
     Raises ValueError for a size that the network can't take.
     """
     for side in images.shape[1:3]:
-        check_input_size(model_def, side)
+        problem = image_size_problem(model_def, side)
+        if problem:
+            raise ValueError(problem)
     with tf1.variable_scope(scope, reuse=tf1.AUTO_REUSE):
         features = NETWORKS[model_def](images)
         if keep < 1:

@@ -29,6 +29,7 @@ import processes
 import renderer
 import utils
 from commandline import at_least
+from config import Parser
 
 CANVAS = 450                # pixels: the picture that the sampled pose stands in
 CHUNK = 16                  # images whose vertices are made at once
@@ -55,9 +56,8 @@ def get_options(arguments=None):
     command = "pairs" if arguments[:1] == ["pairs"] else "sample"
     if command == "pairs":
         arguments = arguments[1:]
-    parser = argparse.ArgumentParser(prog="gen_syn_latent.py" + " pairs" * (command == "pairs"), allow_abbrev=False,
-                                     description=DESCRIPTIONS[command],
-                                     formatter_class=argparse.ArgumentDefaultsHelpFormatter)
+    parser = Parser("gen_syn_latent.py" + " pairs" * (command == "pairs"), description=DESCRIPTIONS[command],
+                    formatter_class=argparse.ArgumentDefaultsHelpFormatter)
     parser.set_defaults(command=command)
     parser.add_argument("--output", required=True, help="folder to write to; what is complete there is kept")
     {"sample": add_sample_options, "pairs": add_pair_options}[command](parser)

@@ -33,7 +33,11 @@ def load(options):
         real = usable(real, "--real", o)
     if o.synthetic:
         folders = [utils.data_folder("--synthetic", o.data_dir, name) for name in o.synthetic]
-        synthetic = usable(together([utils.find_renderings(folder) for folder in folders]), "--synthetic", o)
+        places = [os.path.realpath(folder) for folder in folders + ([real.root] if real else [])]
+        if len(set(places)) < len(places):
+            raise UserError("--real, --synthetic: a folder is named twice, and each of its people would be two; name it once")
+        found = [utils.find_renderings(folder) for folder in folders]
+        synthetic = usable(together(o.data_dir, o.synthetic, found), "--synthetic", o)
         weights = score_weights(synthetic, folders, o.score_weights)
     return Faces(real, synthetic, weights)
 
@@ -48,15 +52,15 @@ def usable(faces, option, options):
     return faces
 
 
-def together(parts):
-    """Several utils.Renderings as one, with identities named `FOLDER/IDENTITY` where there is more than one folder."""
+def together(data_dir, folders, parts):
+    """Several utils.Renderings, of `folders` in `data_dir`, as one; of more than one, identities are `FOLDER/IDENTITY`."""
     if len(parts) == 1:
         return parts[0]
     firsts = np.cumsum([0] + [len(part.identities) for part in parts])
     return utils.Renderings(
-        "", [os.path.join(part.root, name) for part in parts for name in part.names],
+        data_dir, [os.path.join(folder, name) for folder, part in zip(folders, parts) for name in part.names],
         np.concatenate([part.labels + np.int32(first) for part, first in zip(parts, firsts)]),
-        [os.path.join(part.root, identity) for part in parts for identity in part.identities])
+        [os.path.join(folder, identity) for folder, part in zip(folders, parts) for identity in part.identities])
 
 
 # Filters, as in FaceNet's trainer
@@ -87,7 +91,7 @@ def far_images(path, percentile):
         with h5py.File(path, "r") as file:
             distances = np.asarray(file["distance_to_center"], np.float64).ravel()
             paths = [os.fsdecode(each) for each in np.asarray(file["image_list"]).ravel()]
-    except (OSError, KeyError, ValueError) as error:
+    except (OSError, KeyError, ValueError, TypeError) as error:
         raise UserError(f"--filter_filename {path}: can't be read ({str(error).splitlines()[0]}); give an HDF5 file with "
                         "distance_to_center and image_list") from error
     if len(paths) != len(distances) or not len(paths):
@@ -133,4 +137,5 @@ def read_scores(folder):
         raise UserError(f"{path}: can't be read ({error.strerror}); give a set that main.py synthesized, or take "
                         "--score_weights none") from error
     except (ValueError, IndexError) as error:
-        raise UserError(f"{path}: not lines of `/identity/image.jpg d_score s_score c_score` ({error})") from error
+        raise UserError(f"{path}: not lines of `/identity/image.jpg d_score s_score c_score`; synthesize the set again, or "
+                        "take --score_weights none") from error

@@ -1,4 +1,5 @@
 """Train, resume, synthesize, fit, test: `python main.py --help` lists the options."""
+import functools
 import logging
 import os
 import sys
@@ -6,7 +7,7 @@ import sys
 import commandline
 import preflight
 import utils
-from config import get_config
+from config import get_config, structural_differences
 
 
 def main():
@@ -26,22 +27,26 @@ def run(config):
     data = preflight.load_data(c)
     preflight.check_classifier(c)
     resumed, source = preflight.find_weights(c)
+    if c.train_generator:
+        preflight.check_log_dir(c.log_dir)
+        if resumed:
+            preflight.check_run(resumed, structural_differences(c, utils.load_params(resumed)), data.renderings.identities)
     preflight.open_outputs(c)
-    run_dir = preflight.open_run(c, resumed, data.renderings.identities) if c.train_generator else None
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
     if c.xla:       # on CPUs too; convolutions stay with oneDNN and cuDNN, which are faster and, on a GPU, deterministic
         os.environ.setdefault("TF_XLA_FLAGS", "--tf_xla_cpu_global_jit --tf_xla_ops_to_cluster=PW,RED,MISC")
     from trainer import Trainer, sample_sheet           # importing TensorFlow takes seconds
 
-    trainer = Trainer(c, run_dir)
+    trainer = Trainer(c)
     try:
         trainer.build_model(
             training_data=(data.photos, data.renderings, data.pairs) if c.train_generator else None,
             synthesis=c.train_generator or c.generate_dataset or not c.is_train,
             fitting=c.fit_dataset or bool(data.test_pairs))
         if c.train_generator:
-            trainer.train(sample_sheet(c, data.renderings), data.test_pairs, resume_from=resumed)
-            source = run_dir
+            trainer.train(sample_sheet(c, data.renderings), data.test_pairs, resumed,
+                          functools.partial(preflight.open_run, c, resumed, data.renderings.identities))
+            source = trainer.run_dir
         if c.generate_dataset or c.fit_dataset or not c.is_train:
             prefix = trainer.load_weights(source)
         if c.generate_dataset:
@@ -50,10 +55,6 @@ def run(config):
             trainer.fit_dataset(data.photos, os.path.join(c.data_dir, c.save_fitting))
         if not c.is_train:
             trainer.test(data.renderings, data.test_renderings, os.path.dirname(prefix), prefix)
-    except utils.UserError:
-        if run_dir and not resumed:
-            preflight.withdraw_run(run_dir)
-        raise
     finally:
         trainer.close()
     return 0

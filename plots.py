@@ -75,10 +75,11 @@ class Chart:
                    ((edges[i], height), (edges[i + 1], height))]
         self.line([(edges[0], 0), *corners, (edges[-1], 0)], colour, 2)
 
-    def legend(self, entries, x, y):
-        """Lines of (colour, words) in a white box, whose upper left corner is at (x, y) in pixels."""
+    def legend(self, entries, low=False):
+        """Lines of (colour, words) in a white box: in the upper left corner, or with `low` in the lower right one."""
         font = ImageFont.load_default(14 * FINE)
         width = max(font.getlength(words) for _, words in entries) / FINE + 50
+        x, y = (WIDTH - RIGHT - 14 - width, HEIGHT - BOTTOM - 22 - 22 * len(entries)) if low else (LEFT + 14, TOP + 12)
         self.draw.rectangle([v * FINE for v in (x, y, x + width, y + 10 + 22 * len(entries))], "white", LIGHT, FINE)
         for i, (colour, words) in enumerate(entries):
             middle = y + 16 + 22 * i
@@ -106,7 +107,7 @@ def draw_roc(results):
         chart.line(steps, colour, 2.5)
     entries = [(colour, f"{name}: AUC {result.auc:.3f}, EER {result.eer:.3f}")
                for (name, result), colour in zip(results.items(), COLOURS)] + [(GREY, "chance")]
-    chart.legend(entries, LEFT + 14, TOP + 12)
+    chart.legend(entries, low=True)            # a good curve passes the upper left
     return chart.pixels()
 
 
@@ -131,7 +132,7 @@ def _histogram(name, result, same):
     if edges[0] <= result.threshold <= edges[-1]:
         chart.line([(result.threshold, 0), (result.threshold, top)], INK, 2, dash=7)
     chart.legend([(SAME, "same person"), (DIFFERENT, "different people"),
-                  (INK, f"threshold {result.threshold:.3g}, accuracy {result.accuracy:.3f}")], LEFT + 14, TOP + 12)
+                  (INK, f"threshold {result.threshold:.3g}, accuracy {result.accuracy:.3f}")])
     return chart.pixels()
 
 

@@ -77,6 +77,21 @@ def open_outputs(config):
                 raise UserError(f"--{option} {folder}: can't write there ({error.strerror}); name another folder")
 
 
+def check_log_dir(log_dir):
+    """Raise UserError where no run directory can be created."""
+    try:
+        utils.check_writable(log_dir)
+    except OSError as error:
+        raise UserError(f"--log_dir {log_dir}: can't create a run directory there ({error.strerror}); name a folder that "
+                        "can be written") from error
+
+
+def warn_of_start(run_dir):
+    """Warn where a run to go on with has saved nothing yet."""
+    if not utils.list_checkpoints(run_dir):
+        logging.warning("%s: stopped before its first checkpoint; it starts again from step 0", run_dir)
+
+
 def find_weights(config):
     """(run directory to go on with, where synthesis without training takes its weights), None where there is none.
 
@@ -95,10 +110,10 @@ def find_weights(config):
         if not source:
             raise UserError(f"--pretrained_gen {c.pretrained_gen}: no checkpoint there; give its prefix, such as "
                             "RUN/model.ckpt-1000, or a run directory")
-    elif run_dir and not utils.list_checkpoints(run_dir):
-        if not c.train_generator:
-            raise UserError(f"--load_path {run_dir}: no checkpoint there; name a run that has saved one")
-        logging.warning("%s: stopped before its first checkpoint; it starts again from step 0", run_dir)
+    elif run_dir and not c.train_generator and not utils.list_checkpoints(run_dir):
+        raise UserError(f"--load_path {run_dir}: no checkpoint there; name a run that has saved one")
+    elif run_dir:
+        warn_of_start(run_dir)
     elif not run_dir and not c.train_generator:
         source = utils.newest_run(c.log_dir)
         if not source:
@@ -114,43 +129,30 @@ def _check_networks(config, source):
     options = ("conv_hidden_num_res", "num_res_rep", "grayscale")
     if config.generate_dataset and config.scores:                   # these need a discriminator
         options += ("conv_hidden_num", "z_num", "input_scale_size")
-    run = source if os.path.isdir(source) else os.path.dirname(source)
-    differences = structural_differences(config, utils.load_params(run), options)
+    differences = structural_differences(config, utils.load_params(utils.folder_of(source)), options)
     if differences:
         raise UserError(f"{source}: trained with other options: {', '.join(differences)}; give the run's")
 
 
-def open_run(config, run_dir, identities):
-    """Return `run_dir`, checked against `config`, or a new run directory; its params.json and identities.json written.
+def check_run(run_dir, differences, identities):
+    """Raise UserError when the run was trained with other structural options (`differences`, a list) or identities."""
+    if differences:
+        raise UserError(f"--load_path {run_dir}: trained with other options: {', '.join(differences)}; give the run's, "
+                        "or start a new run")
+    if utils.load_json(os.path.join(run_dir, IDENTITIES), identities) != identities:
+        raise UserError(f"--load_path {run_dir}: trained on other identities; restore them, or start a new run")
 
-    Raises UserError when the run was trained with other structural options or other identities.
+
+def open_run(config, run_dir, identities, kind="gen"):
+    """`run_dir` to go on in, or else a new run directory of this `kind`; options and identities are written into it.
+
+    To be called when all is ready for the first step: a training that can't begin leaves no trace.
     """
     if run_dir:
-        _check_run(config, run_dir, identities)
         utils.clean_temporary(run_dir)
     else:
-        run_dir = utils.prepare_dirs(config.log_dir, config.task or utils.git_branch())
+        run_dir = utils.prepare_dirs(config.log_dir, config.task or utils.git_branch(), kind)
     utils.save_json(identities, os.path.join(run_dir, IDENTITIES))
     utils.save_config(config, run_dir, identities=IDENTITIES)
     logging.info("run directory: %s", run_dir)
     return run_dir
-
-
-def withdraw_run(run_dir):
-    """Remove a run directory in which nothing but `open_run` has written."""
-    written = {IDENTITIES, "params.json"}
-    if set(os.listdir(run_dir)) == written:
-        for name in written:
-            os.remove(os.path.join(run_dir, name))
-        os.rmdir(run_dir)
-
-
-def _check_run(config, run_dir, identities):
-    differences = structural_differences(config, utils.load_params(run_dir))
-    if differences:
-        raise UserError(f"--load_path {run_dir}: trained with other options: {', '.join(differences)}; give the run's, "
-                        "or start a new run")
-    trained = utils.load_json(os.path.join(run_dir, IDENTITIES), identities)
-    if trained != identities:
-        raise UserError(f"--load_path {run_dir}: trained on {len(trained)} identities, {len(identities)} now, or "
-                        "others; restore them, or start a new run from its weights with --pretrained_gen")

@@ -13,6 +13,7 @@ import numpy as np
 import tensorflow as tf
 
 import checkpoints
+import commandline
 import facenet
 import torch_weights
 import utils
@@ -33,13 +34,26 @@ class Kind(NamedTuple):
 
 
 def standardization(config):
-    """"image" or "fixed": what the classifier of `config`, `--pretrained_rec`, expects."""
-    if config.standardization != "auto":
-        return config.standardization
-    if not utils.list_weights(config.pretrained_rec):
-        return "image"
-    kind = recognize(config.pretrained_rec, "--pretrained_rec", config.facenet_scope)
-    logging.info("%s: it takes --standardization %s", config.pretrained_rec, kind.standardization)
+    """"image" or "fixed": what the classifier of `config`, `--pretrained_rec`, expects.
+
+    Raises UserError where the file holds another network, and warns where it was trained at another size.
+    """
+    c = config
+    if not utils.list_weights(c.pretrained_rec):
+        return "image" if c.standardization == "auto" else c.standardization
+    kind = recognize(c.pretrained_rec, "--pretrained_rec", c.facenet_scope)
+    if not kind.model_def:
+        raise utils.UserError(f"--pretrained_rec {c.pretrained_rec}: no classifier under {c.facenet_scope}/ in it; give a run "
+                              "of recognizer.py train, or FaceNet's weights")
+    if (kind.model_def, kind.embedding_size) != (c.model_def, c.embedding_size):
+        raise utils.UserError(f"--pretrained_rec {c.pretrained_rec}: holds another network; give --model_def "
+                              f"{kind.model_def} --embedding_size {kind.embedding_size}")
+    size = utils.load_params(utils.folder_of(c.pretrained_rec)).get("image_size", c.image_size)
+    if size != c.image_size:
+        logging.warning("%s: trained with --image_size %d, not %d", c.pretrained_rec, size, c.image_size)
+    if c.standardization != "auto":
+        return c.standardization
+    logging.info("%s: it takes --standardization %s", c.pretrained_rec, kind.standardization)
     return kind.standardization
 
 
@@ -112,7 +126,9 @@ def write_converted(state, folder):
 
     Returns its prefix. Raises UserError.
     """
-    weights = state.get("last_linear.weight", np.zeros([512, 0]))
+    if utils.list_checkpoints(folder):
+        raise utils.UserError(f"--output {folder}: there are checkpoints already; name another folder")
+    weights = np.atleast_1d(state.get("last_linear.weight", np.zeros([512, 0])))
     with tf.Graph().as_default(), tf1.Session() as session:
         tf1.set_random_seed(0)                          # of no effect, but where ops must be deterministic asked for
         facenet.embed(tf1.placeholder(tf.float32, [None, 160, 160, 3]), "inception_resnet_v1", len(weights))
@@ -122,4 +138,5 @@ def write_converted(state, folder):
         others = {name: value for name, value in values.items() if name not in network} | {FIXED: np.array(True)}
         variables = [tf1.get_variable(name, initializer=value, use_resource=True) for name, value in others.items()]
         session.run([v.initializer for v in variables])
+        commandline.check_folder(folder)
         return checkpoints.save(session, tf1.train.Saver(), folder, 0)

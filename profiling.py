@@ -1,5 +1,6 @@
 """A trace of a few training steps, for TensorBoard's profiler."""
 import contextlib
+import logging
 
 import tensorflow as tf
 
@@ -38,3 +39,5 @@ class Trace:
 
     def __exit__(self, *exception):
         self._stop()
+        if self.folder and self.steps <= SKIPPED:
+            logging.warning("--profile %s: no trace, as the first %d steps are not traced", self.folder, SKIPPED)

@@ -15,14 +15,15 @@ import plots
 import preflight
 import utils
 import verification
-from config import (IMAGE_SIZES, Parser, above_0, add_option, boolean, checked, count, count_or_0, decay, differences_in,
+from config import (Parser, above_0, add_option, boolean, checked, count, count_or_0, decay, differences_in, image_size_problem,
                     keep, model, not_below_0, one_of, path, pixels, seed, share, text)
 from utils import UserError
 
 USAGE = """recognizer.py train --real FOLDER [--synthetic FOLDER ...] [options]    train a classifier
        recognizer.py verify --weights WEIGHTS --images FOLDER [options]       tell how good one is
        recognizer.py convert --input FILE --output FOLDER                     take over weights of facenet-pytorch"""
-STRUCTURAL = ("model_def", "embedding_size", "optimizer", "standardization")    # what a resumed run must keep
+# What a resumed run must keep.
+STRUCTURAL = ("model_def", "embedding_size", "image_size", "input_scale_size", "optimizer", "standardization")
 
 rate_or_file = checked("X", float, lambda x: 0 < x < float("inf") or x == -1, "a number above 0, or -1")
 percentile = checked("X", float, lambda x: 0 < x <= 100, "a number above 0, up to 100")
@@ -138,11 +139,12 @@ def get_options(arguments):
     parser = Parser("recognizer.py" + (f" {command}" if command else ""), USAGE)
     for title, add_options in GROUPS.get(command, {}).items():
         group = parser.add_argument_group(title)
-        add_options(functools.partial(add_option, parser, group))
+        add_options(functools.partial(add_option, group))
         if title == "Data":
             group.add_argument("--synthetic", nargs="+", type=text, default=[], metavar="FOLDER",
                                help="folders in data_dir that main.py synthesized, whose identities get a head of their own")
-            parser.visible.append("--synthetic")
+    if not command and arguments and not arguments[0].startswith("-"):
+        parser.error(f"{arguments[0]}: no such command; give one of {', '.join(GROUPS)}")
     options = parser.parse_args(arguments[1:] if command else arguments)
     if not command:
         parser.error(f"give a command: {', '.join(GROUPS)}; --help tells more")
@@ -166,8 +168,13 @@ def resolve(options, error):
     for given, needed in (("filter_filename", "real"), ("lfw_pairs", "lfw_dir")):
         if getattr(o, given) and not getattr(o, needed):
             error(f"--{given}: needs --{needed}")
-    if o.score_weights != "none" and not o.synthetic:
-        error(f"--score_weights {o.score_weights}: needs --synthetic")
+    if not o.synthetic and (o.score_weights != "none" or o.lambda_synthetic != 1):
+        error("--score_weights, --lambda_synthetic: need --synthetic")
+    if bool(o.filter_filename) != (o.filter_percentile < 100):
+        error("--filter_filename and --filter_percentile below 100: give both, or neither")
+    problem = image_size_problem(o.model_def, o.image_size)
+    if problem:
+        error(problem)
 
 
 # Training
@@ -175,12 +182,15 @@ def resolve(options, error):
 def train(options):
     """Train a classifier. Returns the exit status."""
     o = options
-    check_image_size(o)
     table = read_schedule(o.learning_rate_schedule_file) if o.learning_rate == -1 else [(0, o.learning_rate)]
     resumed = utils.find_run(o.log_dir, o.load_path) if o.load_path else None
+    pairs = find_pairs(o.lfw_dir, "--lfw_dir", o.lfw_pairs, "--lfw_pairs", o.lfw_nrof_folds, o) if o.lfw_dir else None
     faces = labelled_data.load(o)
-    pairs = find_pairs(o.lfw_dir, "--lfw_dir", o.lfw_pairs, o.lfw_nrof_folds, o) if o.lfw_dir else None
-    run_dir = open_run(o, resumed, faces)
+    identities = {kind: part.identities if part else [] for kind, part in faces._asdict().items() if kind != "weights"}
+    if resumed:
+        preflight.check_run(resumed, differences_in(STRUCTURAL, o, utils.load_params(resumed)), identities)
+        preflight.warn_of_start(resumed)
+    preflight.check_log_dir(o.log_dir)
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
     import losses                                               # importing TensorFlow takes seconds
     from classifier_training import ClassifierTrainer
@@ -189,29 +199,19 @@ def train(options):
     schedule = functools.partial(losses.classifier_rate, epoch_size=epoch_size, table=table,
                                  decay_epochs=o.learning_rate_decay_epochs, factor=o.learning_rate_decay_factor)
     epochs = min([o.max_nrof_epochs] + [epoch - 1 for epoch, rate in table if rate <= 0])
-    trainer = ClassifierTrainer(o, run_dir, faces, schedule, pairs)
+    trainer = ClassifierTrainer(o, faces, schedule, pairs)
     try:
-        trainer.train(epochs * epoch_size, epoch_size, resumed)
-    except UserError:
-        if not resumed:
-            preflight.withdraw_run(run_dir)
-        raise
+        trainer.train(epochs * epoch_size, epoch_size, resumed,
+                      functools.partial(preflight.open_run, o, resumed, identities, "rec"))
     finally:
         trainer.close()
-    print(f"trained: {run_dir}")
+    print(f"trained: {trainer.run_dir}")
     return 0
-
-
-def check_image_size(options):
-    """Raise UserError where the network can't take images of this size."""
-    low, high = IMAGE_SIZES[options.model_def]
-    if not low <= options.image_size <= high:
-        raise UserError(f"--image_size {options.image_size}: {options.model_def} takes {low} to {high:g} pixels")
 
 
 def read_schedule(file_name):
     """[(epoch, rate)] of a schedule in FaceNet's format, up to the first rate of 0 or less. Raises UserError."""
-    table = []
+    table, number = [], 1
     try:
         with open(file_name, encoding="utf-8") as file:
             for number, line in enumerate(file, 1):
@@ -219,8 +219,8 @@ def read_schedule(file_name):
                 if line and (not table or table[-1][1] > 0):
                     epoch, rate = line.split(":")
                     table.append((int(epoch), float(rate)))
-                    if not -1 <= table[-1][1] < float("inf") or sorted(table)[-1] != table[-1]:
-                        raise ValueError("epochs must ascend, and rates be numbers")
+                    if not -1 <= table[-1][1] < float("inf") or table[-1][0] < 1 or sorted(table)[-1] != table[-1]:
+                        raise ValueError("epochs must ascend from 1, and rates be numbers")
     except OSError as error:
         raise UserError(f"--learning_rate_schedule_file {file_name}: can't be read ({error.strerror})") from error
     except ValueError as error:
@@ -230,36 +230,13 @@ def read_schedule(file_name):
     return table
 
 
-def find_pairs(folder, option, file_name, folds, options, per_fold=300, seed=0):
-    """The FacePairs in `folder`: of the file `file_name`, or drawn. Raises UserError."""
+def find_pairs(folder, option, file_name, file_option, folds, options, per_fold=300, seed=0):
+    """The FacePairs in `folder`: of the file `file_name`, or drawn. Raises UserError, which names the option."""
     folder = utils.data_folder(option, "", folder)
     if file_name:
-        return verification.read_pairs(file_name, folder, folds)
+        return verification.read_pairs(file_name, folder, file_option, folds)
     faces = utils.check_images(utils.find_renderings(folder), options.input_scale_size, options.num_worker)
     return verification.draw_pairs(faces, folds, per_fold, seed)
-
-
-def open_run(options, run_dir, faces):
-    """`run_dir`, checked against `options`, or a new run directory; its params.json and identities.json written.
-
-    Raises UserError when the run was trained with other structural options or other identities.
-    """
-    identities = {kind: part.identities if part else [] for kind, part in (("real", faces.real),
-                                                                           ("synthetic", faces.synthetic))}
-    if run_dir:
-        differences = differences_in(STRUCTURAL, options, utils.load_params(run_dir))
-        if differences:
-            raise UserError(f"--load_path {run_dir}: trained with other options: {', '.join(differences)}; give the run's, "
-                            "or start a new run")
-        if utils.load_json(os.path.join(run_dir, preflight.IDENTITIES), identities) != identities:
-            raise UserError(f"--load_path {run_dir}: trained on other identities; restore them, or start a new run")
-        utils.clean_temporary(run_dir)
-    else:
-        run_dir = utils.prepare_dirs(options.log_dir, options.task or utils.git_branch(), "rec")
-    utils.save_json(identities, os.path.join(run_dir, preflight.IDENTITIES))
-    utils.save_config(options, run_dir, identities=preflight.IDENTITIES)
-    logging.info("run directory: %s", run_dir)
-    return run_dir
 
 
 # Verification
@@ -267,21 +244,24 @@ def open_run(options, run_dir, faces):
 def verify(options):
     """Verify a classifier, and write a table, JSON and plots."""
     o = options
-    commandline.check_folder(o.output)
     utils.data_folder("--images", "", o.images)
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
     import pretrained                                           # importing TensorFlow takes seconds
 
     kind = pretrained.recognize(o.weights, "--weights")
     if not kind.model_def:
-        raise UserError(f"--weights {o.weights}: no network of ours in it: neither inception_resnet_v1, nn4 nor small")
-    run = utils.load_params(o.weights if os.path.isdir(o.weights) else os.path.dirname(o.weights))
+        raise UserError(f"--weights {o.weights}: neither inception_resnet_v1, nn4 nor small is in it; give a run of "
+                        "recognizer.py train, or FaceNet's weights")
+    run = utils.load_params(utils.folder_of(o.weights))
     o.model_def, o.embedding_size = kind.model_def, kind.embedding_size
     o.image_size = o.image_size or run.get("image_size") or (96 if kind.model_def == "nn4" else 160)
     o.input_scale_size = o.input_scale_size or run.get("input_scale_size") or round(o.image_size * 108 / 96)
     o.standardization = kind.standardization if o.standardization == "auto" else o.standardization
-    check_image_size(o)
-    pairs = find_pairs(o.images, "--images", o.pairs, o.nrof_folds, o, o.pairs_per_fold, o.seed)
+    problem = image_size_problem(o.model_def, o.image_size)
+    if problem:
+        raise UserError(problem)
+    commandline.check_folder(o.output)
+    pairs = find_pairs(o.images, "--images", o.pairs, "--pairs", o.nrof_folds, o, o.pairs_per_fold, o.seed)
     results = {name: verification.verify(embeddings, pairs, o.distance_metric, o.subtract_mean)
                for name, embeddings in embeddings_of(o, pairs).items()}
     print(table_of(results, pairs))
@@ -308,7 +288,6 @@ def embeddings_of(options, pairs):
     with tf.Graph().as_default(), tf1.Session(config=session.session_options(o.use_gpu)) as running:
         tf1.set_random_seed(o.seed)
         network = embedder.Embedder(recipe, o.batch_size)
-        bare = embedder.Embedder(recipe, o.batch_size, embedder.bare_pixels)
         variables, start = tf1.global_variables(), tf1.global_variables_initializer()
         values = pretrained.read(o.weights, variables, "--weights")
         checkpoints.assign(running, variables, values, o.weights)
@@ -316,6 +295,7 @@ def embeddings_of(options, pairs):
         if o.baselines:
             running.run(start)
             found["random network"] = network.embed_all(running, pairs.root, pairs.names, o.num_worker)
+            bare = embedder.Embedder(recipe, o.batch_size, embedder.bare_pixels)
             found["bare pixels"] = bare.embed_all(running, pairs.root, pairs.names, o.num_worker)
     return found
 
@@ -337,7 +317,6 @@ def convert(options):
     import torch_weights
 
     state = torch_weights.read(options.input)
-    commandline.check_folder(options.output)
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
     import pretrained
 

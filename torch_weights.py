@@ -8,6 +8,7 @@ import io
 import pickle
 import re
 import zipfile
+import zlib
 
 import numpy as np
 
@@ -17,7 +18,7 @@ DTYPES = {"FloatStorage": "<f4", "DoubleStorage": "<f8", "HalfStorage": "<f2", "
           "ShortStorage": "<i2", "CharStorage": "<i1", "ByteStorage": "<u1", "BoolStorage": "?"}
 LEGACY_MAGIC = 0x1950a86a20f9469cfc6c       # begins what torch.save wrote before version 1.6
 FILE_ERRORS = (OSError, ValueError, KeyError, IndexError, EOFError, TypeError, AttributeError, pickle.UnpicklingError,
-               zipfile.BadZipFile, NotImplementedError, RuntimeError, OverflowError, MemoryError)
+               zipfile.BadZipFile, zlib.error, NotImplementedError, RuntimeError, OverflowError, MemoryError)
 BATCH_NORM = {"beta": "bias", "moving_mean": "running_mean", "moving_variance": "running_var"}
 REPEATS = {"Repeat/block35": "repeat_1", "Repeat_1/block17": "repeat_2", "Repeat_2/block8": "repeat_3"}
 
@@ -140,6 +141,9 @@ def convert(state, names):
             values[name] = np.ascontiguousarray(_convert_one(state, name, chains), np.float32)
         except KeyError as error:
             missing.append(str(error.args[0]))
+        except ValueError as error:                         # arrays of other dimensions
+            raise UserError(f"not weights of facenet-pytorch's InceptionResnetV1: what should be {name} has another shape "
+                            f"({error})") from error
     if missing:
         raise UserError(f"not weights of facenet-pytorch's InceptionResnetV1: {', '.join(missing[:3])} "
                         f"{'is' if len(missing) == 1 else 'are'} not there" + (f" (and {len(missing) - 3} more)"

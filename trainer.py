@@ -63,12 +63,12 @@ def sample_sheet(config, renderings, sample=0):
 class Trainer:
     """One graph, and a session to run it in.
 
-    `config` holds the resolved options (`config.get_config`), `run_dir` is where a training writes. Call
-    `build_model` for what is to be done, then `train`, `generate_dataset`, `fit_dataset` or `test`.
+    `config` holds the resolved options (`config.get_config`). Call `build_model` for what is to be done, then `train`,
+    `generate_dataset`, `fit_dataset` or `test`.
     """
 
-    def __init__(self, config, run_dir=None):
-        self.config, self.run_dir = config, run_dir
+    def __init__(self, config):
+        self.config, self.run_dir = config, None
         self.training = self.synthesis = self.fitting = self.session = None
 
     # Building
@@ -142,14 +142,15 @@ class Trainer:
 
     # Training
 
-    def train(self, samples, test_pairs=None, resume_from=None):
+    def train(self, samples, test_pairs, resume_from, open_run):
         """Train to `max_step`, from the newest checkpoint in `resume_from` (a run directory), or else from the start.
 
-        `samples` is the Sheet to draw now and then, `test_pairs` are the Pairs to report on, if any.
+        `samples` is the Sheet to draw now and then, `test_pairs` are the Pairs to report on, or None. When the first
+        step is to be run, `open_run()` gives the run directory; `run_dir` holds it then.
         Raises Interrupted after SIGINT or SIGTERM, when everything is saved, and Diverged.
         """
         c, graph = self.config, self.training
-        step = 0
+        step, self.run_dir = 0, resume_from
         if resume_from and utils.list_checkpoints(resume_from):
             step = self._resume(resume_from)
         elif c.pretrained_gen:
@@ -159,9 +160,10 @@ class Trainer:
             logging.info("this training has done its %d steps; give a larger --max_step to go on", last_step)
             return
         self.session.run(graph.iterator.initializer, {graph.start_step: step})
-        utils.save_image(utils.make_grid(samples.images, samples.columns), os.path.join(self.run_dir, "syn_fixed.png"))
         with contextlib.ExitStack() as stack:
             stop = stack.enter_context(StopRequest())
+            self.run_dir = open_run()
+            utils.save_image(utils.make_grid(samples.images, samples.columns), os.path.join(self.run_dir, "syn_fixed.png"))
             events = stack.enter_context(Events(self.run_dir, self.session.graph, step))
             progress = stack.enter_context(progress_bar("step", last_step, step))
             trace = stack.enter_context(profiling.Trace(c.profile))

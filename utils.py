@@ -70,7 +70,7 @@ def set_up_logging(level):
 def find_run(log_dir, load_path):
     """The run directory that `load_path` means: a run's name under `log_dir`, or a path. Raises UserError if absent."""
     for run_dir in (os.path.join(log_dir, load_path), load_path):
-        if os.path.isdir(run_dir):
+        if os.path.isfile(os.path.join(run_dir, "params.json")) or os.path.isdir(run_dir) and list_checkpoints(run_dir):
             return os.path.normpath(run_dir)
     raise UserError(f"--load_path {load_path}: no such run, neither under {log_dir} nor as a path; "
                     f"name a folder with params.json and checkpoints")
@@ -111,6 +111,11 @@ def list_checkpoints(path):
     pattern = os.path.join(glob.escape(path), "*.index") if os.path.isdir(path) else glob.escape(path) + "-*.index"
     found = [index.removesuffix(".index") for index in glob.glob(pattern)]
     return sorted((prefix for prefix in found if os.path.isdir(path) or step_of(prefix)), key=step_of, reverse=True)
+
+
+def folder_of(path):
+    """The folder that `path`, a folder itself or a checkpoint's prefix in one, means."""
+    return path if os.path.isdir(path) else os.path.dirname(path)
 
 
 def list_weights(path):
@@ -270,7 +275,7 @@ def data_folder(option, data_dir, name, split=""):
     """
     folder = os.path.join(data_dir, name)
     if not os.path.isdir(folder):
-        raise UserError(f"{option}: no folder {folder}; check {option} and --data_dir")
+        raise UserError(f"{option}: no folder {folder}; check {option}{' and --data_dir' if data_dir else ''}")
     inside = os.path.join(folder, split)
     return inside if split and os.path.isdir(inside) else folder
 

@@ -72,7 +72,7 @@ def _different_pairs(images, wanted, rng):
     return list(pairs)[:wanted]
 
 
-def read_pairs(path, root, folds=10):
+def read_pairs(path, root, option="--pairs", folds=10):
     """FacePairs of the images in `root` that the file `path`, in the format of LFW's pairs.txt, names.
 
     Its first line is the number of folds and of pairs of either kind in each, or the latter alone: such a file is
@@ -87,13 +87,16 @@ def read_pairs(path, root, folds=10):
                 for row in lines[1:] if len(row) in (3, 4)]
         if len(rows) < len(lines) - 1 or not rows or len(heading) > 2 or min(heading) < 1:
             raise ValueError("a line has neither 3 nor 4 columns, or there is no pair")
+        if len(rows) != 2 * math.prod(heading):
+            raise ValueError(f"{len(rows)} pairs, {2 * math.prod(heading)} by its first line")
     except (OSError, ValueError, IndexError) as error:
-        raise UserError(f"{path}: not pairs as in LFW's pairs.txt ({getattr(error, 'strerror', None) or error})") from error
+        raise UserError(f"{option} {path}: not pairs as in LFW's pairs.txt ({getattr(error, 'strerror', None) or error}); "
+                        "mend it, or leave it out to draw pairs") from error
     finder = ImageFinder(root)
     found = [(finder.find(*one), finder.find(*other)) for one, other in rows]
     whole = [i for i, pair in enumerate(found) if None not in pair]
     if len(heading) == 2:
-        folds, fold = heading[0], np.minimum(np.arange(len(rows)) // (2 * heading[1]), heading[0] - 1)
+        folds, fold = heading[0], np.arange(len(rows)) // (2 * heading[1])
     else:
         kinds = np.array([one[0] == other[0] for one, other in rows])
         fold = np.where(kinds, np.cumsum(kinds), np.cumsum(~kinds)) % folds
@@ -103,9 +106,10 @@ def read_pairs(path, root, folds=10):
     same = np.array([rows[i][0][0] == rows[i][1][0] for i in whole], bool)
     fold = fold[whole]
     if folds < 2:
-        raise UserError(f"{path}: one fold only; an accuracy needs two or more")
+        raise UserError(f"{option} {path}: one fold only, and an accuracy needs two; leave the first number out of it")
     if any(len(set(same[fold == number])) < 2 for number in range(folds)):
-        raise UserError(f"{path}: of its {folds} folds one has no pair of both kinds in {root}; check the folder")
+        raise UserError(f"{option} {path}: of its {folds} folds one has no pair of both kinds in {root}; check the folder, "
+                        "or take fewer folds")
     first, second = np.array([found[i] for i in whole]).T
     return FacePairs(root, finder.names, first, second, same, fold)
 

@@ -168,9 +168,9 @@ def test_every_optimizer_descends(name):
 
 def train(options, run_dir, steps, resume=False, pairs=None):
     faces = labelled_data.load(options)
-    trainer = ClassifierTrainer(options, str(run_dir), faces, lambda step: .05 / (1 + step), pairs)
+    trainer = ClassifierTrainer(options, faces, lambda step: .05 / (1 + step), pairs)
     try:
-        trainer.train(steps, 3, str(run_dir) if resume else None)
+        trainer.train(steps, 3, str(run_dir) if resume else None, lambda: str(run_dir))
     finally:
         trainer.close()
 
@@ -201,7 +201,7 @@ def test_validation_uses_the_averages(data, tmp_path, monkeypatch):
     seen = []
     monkeypatch.setattr(verification, "verify", lambda embeddings, *others: seen.append(embeddings) or verify(embeddings, *others))
     options = options_of(data, lfw_dir=data / "real", lfw_nrof_folds=2, lfw_use_flipped_images=True, lfw_batch_size=5)
-    pairs = recognizer.find_pairs(options.lfw_dir, "--lfw_dir", "", 2, options)
+    pairs = recognizer.find_pairs(options.lfw_dir, "--lfw_dir", "", "--lfw_pairs", 2, options)
     train(options, tmp_path, 3, pairs=pairs)
     options = recognizer.get_options(["verify", *words(weights=tmp_path, images=data / "real", use_flipped_images=True,
                                                        image_size=32, input_scale_size=36)])
@@ -219,10 +219,10 @@ verify = verification.verify
 @pytest.mark.slow
 def test_a_training_that_diverges_names_the_last_good_checkpoint(data, tmp_path):
     options = options_of(data, learning_rate=1)
-    trainer = ClassifierTrainer(options, str(tmp_path), labelled_data.load(options), lambda step: 1e30 if step >= 3 else 0.)
+    trainer = ClassifierTrainer(options, labelled_data.load(options), lambda step: 1e30 if step >= 3 else 0.)
     try:
         with pytest.raises(Diverged, match=r"step [45]: .*model.ckpt-3"):
-            trainer.train(9, 3)
+            trainer.train(9, 3, None, lambda: str(tmp_path))
     finally:
         trainer.close()
     assert utils.list_checkpoints(str(tmp_path)) == [str(tmp_path / "model.ckpt-3")]

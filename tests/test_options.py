@@ -139,7 +139,6 @@ def work(case):
             return call
 
     case.patch.setattr(trainer_module, "Trainer", Recorder)
-    case.patch.setattr(preflight, "open_run", lambda *arguments: "run")
     assert main.run(case.config) == 0
     return calls
 
@@ -439,11 +438,11 @@ def training(look):
     """`look(names of the files, log lines)` at what a training leaves."""
     def probe(case):
         trainer, _ = learner(command_line(case.world, {}))         # none of these options is part of the graph
-        trainer.config, trainer.run_dir, lines = case.config, case.world.scratch(), []
+        trainer.config, run_dir, lines = case.config, case.world.scratch(), []
         case.patch.setattr(logging, "info", lambda form, *values: lines.append(form % values))
-        trainer.train(sample_sheet(case.config, case.data.renderings))
+        trainer.train(sample_sheet(case.config, case.data.renderings), None, None, lambda: run_dir)
         case.patch.undo()
-        return look(os.listdir(trainer.run_dir), lines)
+        return look(os.listdir(run_dir), lines)
     return probe
 
 

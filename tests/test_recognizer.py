@@ -144,15 +144,17 @@ BAD = [                     # command, options, what the line names
     ("train", dict(TRAIN, score_weights="original"), ["--synthetic"]), ("train", dict(TRAIN, lfw_pairs="bad.txt"), ["--lfw_dir"]),
     ("train", dict(TRAIN, lfw_dir="one"), ["one", "too few"]), ("train", dict(TRAIN, load_path="nowhere"), ["--load_path nowhere"]),
     ("train", dict(TRAIN, load_path="run"), ["--load_path", "embedding_size (run: 8, given: 128)"]),
+    ("train", dict(TRAIN, filter_filename="bad.txt"), ["--filter_percentile", "both"]),
+    ("train", dict(TRAIN, synthetic="real"), ["named twice"]), ("train", dict(TRAIN, load_path="real"), ["--load_path real"]),
     ("train", dict(TRAIN, filter_min_nrof_images_per_class=9), ["no image is left"]),
-    ("train", dict(TRAIN, filter_filename="bad.txt"), ["--filter_filename bad.txt"]), ("train", dict(TRAIN, log_dir="bad.txt"), ["--log_dir"]),
+    ("train", dict(TRAIN, filter_filename="bad.txt", filter_percentile=90), ["--filter_filename bad.txt"]), ("train", dict(TRAIN, log_dir="bad.txt"), ["--log_dir"]),
     ("verify", dict(weights="alien-1"), ["--images"]), ("verify", dict(images="others"), ["--weights"]),
     ("verify", dict(weights="nowhere", images="others"), ["--weights nowhere", "no weights"]),
-    ("verify", dict(weights="alien", images="others"), ["--weights alien", "no network"]),
+    ("verify", dict(weights="alien", images="others"), ["--weights alien", "neither"]),
     ("verify", dict(weights="alien", images="nowhere"), ["--images", "nowhere"]),
-    ("verify", dict(weights="alien", images="others", output="bad.txt"), ["--output bad.txt"]),
+    ("verify", dict(weights="good", images="others", image_size=32, output="bad.txt"), ["--output bad.txt"]),
     ("convert", dict(input="bad.txt"), ["--output"]), ("convert", dict(input="bad.txt", output="new"), ["bad.txt", "torch"]),
-    ("guess", {}, ["guess"]), ("", {}, ["train, verify, convert"])]
+    ("guess", {}, ["guess", "no such command"]), ("", {}, ["train, verify, convert"])]
 
 
 @pytest.mark.parametrize("command, options, named", BAD, ids=[f"{row[0]}-{'-'.join(row[2])}" for row in BAD])
@@ -165,6 +167,8 @@ def test_bad_input(data, tmp_path, monkeypatch, capsys, command, options, named)
     (tmp_path / "run" / "params.json").write_text('{"embedding_size": 8}')
     if "alien" in str(options):
         write_checkpoint(tmp_path / "alien-1", {"a": np.zeros(3, np.float32)})
+    if "good" in str(options):
+        write_checkpoint(tmp_path / "good-1", small_classifier())
     monkeypatch.chdir(tmp_path)
     monkeypatch.setattr("sys.argv", ["recognizer.py", *([command] if command else []), *words(
         **({"data_dir": "."} if command == "train" else {}), **options)])
@@ -186,6 +190,7 @@ def test_other_identities_can_not_go_on(data, tmp_path):
     run = tmp_path / "run"
     run.mkdir()
     (run / "identities.json").write_text('{"real": ["1", "2"], "synthetic": []}')
+    (run / "params.json").write_text("{}")
     options.load_path = str(run)
     with pytest.raises(utils.UserError, match="other identities"):
         recognizer.train(options)
@@ -196,6 +201,21 @@ def test_bad_input_is_found_before_tensorflow_is_loaded(data, tmp_path):
     result = TOOL.run("train", *words(**TRAIN, data_dir=data, lfw_dir=data / "one"), cwd=tmp_path)
     TOOL.refused(result, "too few")
     assert "oneDNN" not in result.err and "absl" not in result.err and not list(tmp_path.iterdir())
+
+def test_main_says_which_network_there_is(tmp_path, caplog):
+    """Another network is refused with the options to give, another size of its input is warned of."""
+    write_checkpoint(tmp_path / "model-1", small_classifier())
+    (tmp_path / "params.json").write_text('{"image_size": 64}')
+    with pytest.raises(utils.UserError, match="give --model_def small --embedding_size 16$"):
+        pretrained.standardization(get_config(words(pretrained_rec=tmp_path, model_def="nn4"))[0])
+    small = dict(pretrained_rec=tmp_path, model_def="small", embedding_size=16)
+    pretrained.standardization(get_config(words(**small, image_size=64))[0])
+    assert not [record for record in caplog.records if record.levelname == "WARNING"]
+    pretrained.standardization(get_config(words(**small, image_size=96))[0])
+    assert "trained with --image_size 64, not 96" in caplog.text
+    write_checkpoint(tmp_path / "alien-2", {"G_inf/a": np.zeros(3, np.float32)})
+    with pytest.raises(utils.UserError, match="no classifier"):
+        pretrained.standardization(get_config(words(pretrained_rec=tmp_path / "alien-2"))[0])
 
 
 def test_help_lists_every_option(capsys):
@@ -219,6 +239,7 @@ def test_bad_schedules(tmp_path, text):
 def test_standardization_reaches_main_s_classifier(tmp_path):
     """By what the checkpoint says, or by the option."""
     write_checkpoint(tmp_path / "model-1", small_classifier() | {pretrained.FIXED: np.array(True)})
+    small = dict(pretrained_rec=tmp_path / "model-1", model_def="small", embedding_size=16)
     for given, wanted in (("auto", "fixed"), ("image", "image"), ("fixed", "fixed")):
-        config, _ = get_config(words(pretrained_rec=tmp_path / "model-1", standardization=given))
+        config, _ = get_config(words(**small, standardization=given))
         assert pretrained.standardization(config) == wanted

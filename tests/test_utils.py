@@ -144,12 +144,16 @@ def test_log_dir_that_cannot_be_written(tmp_path):
 
 def test_find_run_by_name_and_path(tmp_path, monkeypatch):
     (tmp_path / "logs" / "run").mkdir(parents=True)
+    (tmp_path / "logs" / "data").mkdir()                        # of images, say
+    (tmp_path / "logs" / "run" / "params.json").write_text("{}")
     monkeypatch.chdir(tmp_path)
     for log_dir, load_path in (("logs", "run"), ("logs", "run/"), ("logs", "logs/run"), ("elsewhere", "logs/run"),
                                ("logs", str(tmp_path / "logs" / "run"))):
         assert os.path.samefile(utils.find_run(log_dir, load_path), "logs/run")
     with pytest.raises(UserError) as error:
         utils.find_run("logs", "other")
+    with pytest.raises(UserError, match="--load_path data: no such run"):
+        utils.find_run("logs", "data")
     one_line(error, "--load_path other", "logs")
 
 

@@ -153,13 +153,15 @@ def test_a_file_without_folds_is_divided(tmp_path):
 
 def test_pairs_without_images_are_skipped(tmp_path, caplog):
     root = folder(tmp_path / "faces", {"ann": 2, "bob jr": 2})
-    (tmp_path / "pairs.txt").write_text("\n".join(["2 2", *LINES[1:3], "ann\t1\t3", "ann\t1\tzoe\t1", *LINES[3:]]))
+    (tmp_path / "pairs.txt").write_text("\n".join(["2 2", *LINES[1:3], "ann\t1\t3", "ann\t1\tzoe\t1", *LINES[3:],
+                                                    "zoe\t1\t2", "zoe\t1\tann\t1"]))
     pairs = verification.read_pairs(str(tmp_path / "pairs.txt"), root)
-    assert pairs.fold.tolist() == [0, 0, 1, 1] and "2 of 6 pairs lack an image" in caplog.text
+    assert pairs.fold.tolist() == [0, 0, 1, 1] and "4 of 8 pairs lack an image" in caplog.text
 
 
 @pytest.mark.parametrize("text", ["", "2 1\nann 1", "1 1\n" + "\n".join(LINES[1:3]), "2 1\n" + "\n".join(LINES[1:2]),
-                                  "x\n" + LINES[1], "2 1\nann one two", "2 2\n" + "\n".join(LINES[1:])])
+                                  "x\n" + LINES[1], "2 1\nann one two", "2 2\n" + "\n".join(LINES[1:]),
+                                  "2 1\n" + "\n".join(LINES[1:] + LINES[1:3])])
 def test_bad_pairs(tmp_path, text):
     root = folder(tmp_path / "faces", {"ann": 2, "bob jr": 2})
     (tmp_path / "pairs.txt").write_text(text)
