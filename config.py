@@ -44,7 +44,8 @@ class Parser(argparse.ArgumentParser):
     @property
     def visible(self):
         """The options that --help shows."""
-        return [name for name, action in self._option_string_actions.items() if action.help != argparse.SUPPRESS and action.dest != "help"]
+        return [name for name, action in self._option_string_actions.items()
+                if action.help != argparse.SUPPRESS and action.dest != "help"]
 
     def error(self, message):
         self.exit(2, f"{self.prog}: error: {' '.join(message.split())}\n")
