@@ -24,7 +24,7 @@ import verification
 from commandline import Interrupted, StopRequest, progress_bar
 from embedder import Embedder, Recipe
 from graph import average_of, to_image, to_network
-from session import Events, diverged, images_needed, session_options
+from session import Events, check_losses, images_needed, save_checkpoint, session_options
 
 tf1 = tf.compat.v1
 
@@ -265,8 +265,7 @@ class ClassifierTrainer:
         with images_needed(self.run_dir, done):
             results = self.session.run(fetches, {graph.rate: rate})
         values = results["losses"]
-        if not all(math.isfinite(value) for value in values.values()):
-            raise diverged(self.run_dir, done, ", ".join(f"{name} {value:.4g}" for name, value in values.items()))
+        check_losses(self.run_dir, done, values)
         progress.update()
         progress.set_postfix(loss=f"{values['total']:.3f}", refresh=False)
         if "summary" in results:
@@ -278,9 +277,7 @@ class ClassifierTrainer:
         return done
 
     def _save(self, step):
-        if not self.session.run(self.graph.all_finite):
-            raise diverged(self.run_dir, step, "a weight is not finite")
-        checkpoints.save(self.session, self.saver, self.run_dir, step, keep_every=self.options.keep_every)
+        save_checkpoint(self.session, self.saver, self.run_dir, step, self.graph.all_finite, self.options.keep_every)
 
     def _validate(self, step, epoch, events):
         """Verify the averaged weights on the pairs; to the log and to TensorBoard."""

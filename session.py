@@ -1,6 +1,7 @@
-"""What every training shares: the session's options, TensorBoard's events, what ends it early."""
+"""What every training shares: the session's options, TensorBoard's events, saving, what ends it early."""
 import contextlib
 import logging
+import math
 
 import tensorflow as tf
 from tensorflow.core.protobuf.rewriter_config_pb2 import RewriterConfig
@@ -14,8 +15,20 @@ tf1.logging.set_verbosity(tf1.logging.ERROR)        # its deprecation notes tell
 tf.config.experimental.enable_op_determinism()      # a resumed run repeats the digits of an uninterrupted one
 
 
-def diverged(run_dir, step, what):
-    """The Diverged of a training in `run_dir` whose `step` showed `what`."""
+def check_losses(run_dir, step, losses):
+    """Raise Diverged where one of `losses` {name: number} of `step` is not finite."""
+    if not all(math.isfinite(value) for value in losses.values()):
+        raise _diverged(run_dir, step, ", ".join(f"{name} {value:.4g}" for name, value in losses.items()))
+
+
+def save_checkpoint(session, saver, run_dir, step, all_finite, keep_every):
+    """`checkpoints.save`, unless `all_finite`, a tensor, says that a weight is not: that raises Diverged."""
+    if not session.run(all_finite):
+        raise _diverged(run_dir, step, "a weight is not finite")
+    checkpoints.save(session, saver, run_dir, step, keep_every=keep_every)
+
+
+def _diverged(run_dir, step, what):
     good = utils.list_checkpoints(run_dir)
     return Diverged(f"step {step}: {what}; last good checkpoint: {good[0] if good else 'none'}")
 

@@ -1,7 +1,6 @@
 """The session and the loop: train, resume, synthesize a data set, fit renderings, test."""
 import contextlib
 import logging
-import math
 import os
 import zlib
 from typing import NamedTuple
@@ -19,7 +18,7 @@ import profiling
 import utils
 from commandline import Interrupted, StopRequest, progress_bar
 from graph import FittingGraph, Networks, SynthesisGraph, TrainingGraph
-from session import Events, diverged, images_needed, session_options
+from session import Events, check_losses, images_needed, save_checkpoint, session_options
 
 tf1 = tf.compat.v1
 
@@ -200,8 +199,7 @@ class Trainer:
         with images_needed(self.run_dir, done):
             results = self.run_step(step, fetches)
         values = results["losses"]
-        if not all(math.isfinite(value) for value in values.values()):
-            raise diverged(self.run_dir, done, ", ".join(f"{name} {value:.4g}" for name, value in values.items()))
+        check_losses(self.run_dir, done, values)
         progress.update()
         progress.set_postfix({name: f"{values[loss]:.4f}" for name, loss in PROGRESS_LOSSES.items()}, refresh=False)
         if "summary" in results:
@@ -211,9 +209,7 @@ class Trainer:
         return done
 
     def _save(self, step):
-        if not self.session.run(self.training.all_finite):
-            raise diverged(self.run_dir, step, "a weight is not finite")
-        checkpoints.save(self.session, self.saver, self.run_dir, step, keep_every=self.config.keep_every)
+        save_checkpoint(self.session, self.saver, self.run_dir, step, self.training.all_finite, self.config.keep_every)
 
     def _report_test_pairs(self, pairs, step, events):
         """Log the paired loss on `pairs`, if there are any."""
