@@ -15,29 +15,28 @@ def both_players(layers, fake, loss, k):
 
     Returns the gradient of L(fake) by `fake`, and those of L(real) - k L(fake) by every variable in the layers' order.
     """
-    *upstream, by_fake = _gradients(loss, [layer.output for layer in layers] + [fake])
-    by_variables = [by(layer, gradient, k) for layer, gradient in zip(layers, upstream)
-                    for by in (_by_weights, _by_biases)]
-    return by_fake, by_variables
+    first = layers[0]
+    *upstream, directly = _gradients(loss, [layer.output for layer in layers] + [fake], stop=[first.output])
+    through = _gradients(first.product(fake), [fake], tf.split(upstream[0], 2)[0])[0]
+    by_variables = [by for layer, gradient in zip(layers, upstream) for by in _by_variables(layer, gradient, k)]
+    return directly + through, by_variables
 
 
-def _by_weights(layer, upstream, k):
-    """The gradient by a layer's weights, given that of `loss` by its output [2B, ...]."""
-    fake, real = (_gradients(layer.product(x), layer.weights, gradient)[0]
-                  for x, gradient in zip(tf.split(layer.input, 2), tf.split(upstream, 2)))
-    return real - k * fake
+def _by_variables(layer, upstream, k):
+    """The gradients by a layer's weights and biases, given that of `loss` by its output [2B, ...].
 
-
-def _by_biases(layer, upstream, k):
-    """The same by its biases, which the output may hold several times in a row.
-
-    One sum over the weighted batch, as in the original: halves summed apart are rounded otherwise, by more than 1e-4.
+    The biases' is one sum over the weighted batch, as in the original: halves summed apart are rounded otherwise, by
+    more than 1e-4. Where an output is smaller than the weights, theirs is such a sum too, which is then the faster one.
     """
     half = tf.ones([tf.shape(upstream)[0] // 2] + [1] * (upstream.shape.rank - 1))
-    total = tf.raw_ops.BiasAddGrad(out_backprop=tf.concat([-k * half, half], 0) * upstream)        # [repeats * C]
-    return tf.reduce_sum(tf.reshape(total, [-1, layer.biases.shape[0]]), 0)
+    weighted = tf.concat([-k * half, half], 0) * upstream
+    if upstream.shape[1:].num_elements() <= layer.weights.shape.num_elements():
+        return _gradients(layer.output, [layer.weights, layer.biases], weighted)
+    fake, real = (_gradients(layer.product(x), [layer.weights], gradient)[0]
+                  for x, gradient in zip(tf.split(layer.input, 2), tf.split(upstream, 2)))
+    return [real - k * fake] + _gradients(layer.output, [layer.biases], weighted)
 
 
-def _gradients(ys, xs, upstream=None):
+def _gradients(ys, xs, upstream=None, stop=None):
     """`tf.gradients`, each on the device of what it is the gradient of."""
-    return tf1.gradients(ys, xs, upstream, colocate_gradients_with_ops=True)
+    return tf1.gradients(ys, xs, upstream, colocate_gradients_with_ops=True, stop_gradients=stop)

@@ -2,6 +2,7 @@
 
 Convolutions compute in the `dtype` of the variable scope, float32 or bfloat16; what they take and give is float32.
 """
+import numpy as np
 import tensorflow as tf
 
 tf1 = tf.compat.v1
@@ -50,12 +51,30 @@ def conv2d_to_few(x, filters, kernel, initializer=XAVIER):
     """Convolution of `x` [B, H, W, C] with `weights` [kernel, kernel, C, filters], VALID and of even size, to few filters.
 
     A matrix product with so few columns is slow. So each 2x2 tile of the output is computed at once, with the kernel
-    at its four places side by side: the same sums, in a third of the time.
+    at its four places side by side: the same sums, in a third of the time. The gradients are taken the other way round,
+    as convolutions *from* few channels.
     """
     weights = get_variable("weights", [kernel, kernel, x.shape[-1], filters], initializer)
+    return _in_precision(_convolve_to_few, x, weights)
+
+
+@tf.custom_gradient
+def _convolve_to_few(x, weights):
     places = [tf.pad(weights, [[i, 1 - i], [j, 1 - j], [0, 0], [0, 0]]) for i in (0, 1) for j in (0, 1)]
-    tiles = _in_precision(lambda x, weights: tf.nn.conv2d(x, weights, 2, "VALID"), x, tf.concat(places, -1))
-    return tf.nn.depth_to_space(tiles, 2)
+    tiles = tf.nn.conv2d(x, tf.concat(places, -1), 2, "VALID")
+
+    def gradients(upstream):
+        framed = zero_pad(upstream, int(weights.shape[0]) - 1)
+        back = _turned(weights)
+        by_weights = tf1.nn.conv2d_backprop_filter(framed, back.shape, x, [1, 1, 1, 1], "VALID")
+        return tf.nn.conv2d(framed, back, 1, "VALID"), _turned(by_weights)
+
+    return tf.nn.depth_to_space(tiles, 2), gradients
+
+
+def _turned(weights):
+    """The kernel [k, k, in, out] of the convolution that goes back, from `out` to `in` channels, and the other way."""
+    return tf.transpose(tf.reverse(weights, [0, 1]), [0, 1, 3, 2])
 
 
 def conv2d_of_upscaled(x, filters, initializer=XAVIER):
@@ -70,9 +89,9 @@ def conv2d_of_upscaled(x, filters, initializer=XAVIER):
     return _in_precision(lambda x, weights: tf.nn.conv2d(x, weights, 1, "VALID"), zero_pad(x, 1), tf.concat(taps, -1))
 
 
-def lay_out_upscaled(x):
-    """The four parities [B, H+1, W+1, 4*C] of `conv2d_of_upscaled` as an image [B, 2*H, 2*W, C]."""
-    return crop(tf.nn.depth_to_space(x, 2), 1)
+def lay_out_upscaled(x, margin=0):
+    """The four parities [B, H+1, W+1, 4*C] of `conv2d_of_upscaled` as an image [B, 2*H, 2*W, C], less `margin` around."""
+    return crop(tf.nn.depth_to_space(x, 2), 1 + margin)
 
 
 def _taps_by_parity(kernels, axis):
@@ -146,8 +165,16 @@ def uniform_part(shape, seed, part):
 
 
 def reflect_pad(x, width):
-    """Mirror `width` pixels around `x` [B, H, W, C], without repeating the edge."""
-    return tf.pad(x, [[0, 0], [width, width], [width, width], [0, 0]], "REFLECT")
+    """Mirror `width` pixels around `x` [B, H, W, C], without repeating the edge: `tf.pad`'s, in half the time."""
+    @tf.custom_gradient
+    def gather(x):
+        padded = x
+        for axis in (1, 2):
+            padded = tf.gather(padded, np.pad(np.arange(x.shape[axis]), width, mode="reflect"), axis=axis)
+        paddings = [[0, 0], [width, width], [width, width], [0, 0]]
+        return padded, lambda upstream: tf.raw_ops.MirrorPadGrad(input=upstream, paddings=paddings, mode="REFLECT")
+
+    return gather(x)
 
 
 def crop(x, width):

@@ -122,19 +122,20 @@ class DiscriminatorCNN(Network):
             x = self._dense("fully_connected_1", x, side * side * h)
             x = tf.nn.elu(self._conv(tf.reshape(x, [-1, side, side, h]), h))            # [B, d, d, h]
             x = tf.nn.elu(self._conv(x, h))
-            for level in range(1, levels):
+            for level in range(1, levels - 1):
                 x = layers.lay_out_upscaled(tf.nn.elu(self._conv_of_upscaled(x, h)))
                 x = tf.nn.elu(self._conv(x, h))                                         # [B, d*2^level, .., h]
-            return self._last_conv(self._framed(x, size), 3), self._layers              # [B, S, S, 3]
+            x = tf.nn.elu(self._conv_of_upscaled(x, h))
+            margin = (side * 2 ** (levels - 1) - size) // 2                             # 0, or even
+            if margin:                                      # of what is cropped away, the two pixels that S depends on
+                x = tf.nn.elu(self._conv(layers.lay_out_upscaled(x, margin - 2), h, padding="VALID"))
+            else:
+                x = layers.zero_pad(tf.nn.elu(self._conv(layers.lay_out_upscaled(x), h)), 1)
+            return self._last_conv(x, 3), self._layers                                  # [B, S+2, .., h] -> [B, S, S, 3]
 
-    def _framed(self, x, size):
-        """The central `size` of the last features [B, d*2^levels, .., h], and one pixel around it: of them, or zeros."""
-        margin = (int(x.shape[1]) - size) // 2
-        return layers.crop(x, margin - 1) if margin else layers.zero_pad(x, 1)
-
-    def _conv(self, x, filters, stride=1):
+    def _conv(self, x, filters, stride=1, padding="SAME"):
         """The next 3x3 convolution: `Conv`, `Conv_1`, ... in the order of the calls."""
-        return self._layer(self._next_conv(), x, lambda x: layers.conv2d(x, filters, 3, stride))
+        return self._layer(self._next_conv(), x, lambda x: layers.conv2d(x, filters, 3, stride, padding))
 
     def _conv_of_upscaled(self, x, filters):
         """The same of `x` upscaled by 2; the result is still to be laid out."""

@@ -82,9 +82,10 @@ def session_options(use_gpu, xla=False):
     """The tf1.ConfigProto of every session; `use_gpu` False hides any GPU, `xla` compiles what XLA is allowed to."""
     options = tf1.ConfigProto(allow_soft_placement=True)
     options.gpu_options.allow_growth = True
-    rewriting = options.graph_options.rewrite_options       # all passes, twice, cost seconds and gain nothing here
+    # All passes, twice, cost seconds and gain nothing here; "arithmetic" adds up in another order than written.
+    rewriting = options.graph_options.rewrite_options
     rewriting.meta_optimizer_iterations = RewriterConfig.ONE
-    rewriting.optimizers.extend(["pruning", "constfold", "arithmetic", "layout", "remap"])
+    rewriting.optimizers.extend(["pruning", "constfold", "layout", "remap"])
     if xla:
         options.graph_options.optimizer_options.global_jit_level = tf1.OptimizerOptions.ON_1
     if not use_gpu:
