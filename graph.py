@@ -289,10 +289,10 @@ class TrainingGraph:
         shadows = [average_of(variable) for variable in averaged]
         step = tf.cast(self.step_now, tf.float32)
         decay = tf.minimum(0.9999, (1 + step) / (10 + step))
-        with tf.control_dependencies(computed):
-            averages = [shadow.assign_sub((1 - decay) * (shadow - variable), read_value=False)
-                        for shadow, variable in zip(shadows, averaged)]
-        with tf.control_dependencies(averages), tf1.name_scope(None):           # Adam's powers lie at the top
+        with tf.control_dependencies(computed):         # shadow - (1 - decay) (shadow - variable), in one pass over memory
+            averages = tf1.train.GradientDescentOptimizer(1 - decay).apply_gradients(
+                [(shadow - variable, shadow) for shadow, variable in zip(shadows, averaged)])
+        with tf.control_dependencies([averages]), tf1.name_scope(None):           # Adam's powers lie at the top
             updates = [_optimizer(c, rates[name]).apply_gradients(pairs) for name, pairs in self.gradients.items()]
             updates += [variable.assign(value, read_value=False) for variable, value in state]
         with tf.control_dependencies(updates):
