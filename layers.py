@@ -2,7 +2,6 @@
 
 Convolutions compute in the `dtype` of the variable scope, float32 or bfloat16; what they take and give is float32.
 """
-import numpy as np
 import tensorflow as tf
 
 tf1 = tf.compat.v1
@@ -170,7 +169,9 @@ def reflect_pad(x, width):
     def gather(x):
         padded = x
         for axis in (1, 2):
-            padded = tf.gather(padded, np.pad(np.arange(x.shape[axis]), width, mode="reflect"), axis=axis)
+            last = x.shape[axis] - 1
+            order = [*range(width, 0, -1), *range(last + 1), *range(last - 1, last - 1 - width, -1)]
+            padded = tf.gather(padded, order, axis=axis)
         paddings = [[0, 0], [width, width], [width, width], [0, 0]]
         return padded, lambda upstream: tf.raw_ops.MirrorPadGrad(input=upstream, paddings=paddings, mode="REFLECT")
 

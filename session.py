@@ -3,6 +3,7 @@ import contextlib
 import ctypes
 import logging
 import math
+import sys
 
 import tensorflow as tf
 from tensorflow.core.protobuf.rewriter_config_pb2 import RewriterConfig
@@ -98,9 +99,11 @@ def session_options(use_gpu, xla=False):
 def _keep_freed_memory():
     """Ask glibc to keep what is freed for the next step, instead of giving it back to the system page by page.
 
-    Where TensorFlow uses no oneDNN, as on CPUs without AVX-512, that takes a sixth of a step. Elsewhere, and with other
-    C libraries, it changes nothing. Blocks above 64 MiB still come and go: they would leave holes.
+    Where TensorFlow computes without oneDNN, its default on CPUs without AVX-512 VNNI, that takes a sixth of a step.
+    Elsewhere, and with other C libraries, it changes nothing. Blocks above 64 MiB still come and go: they leave holes.
     """
+    if sys.platform != "linux":
+        return
     set_option = getattr(ctypes.CDLL(None), "mallopt", lambda option, value: 0)
     trim_threshold, mmap_threshold, most_arenas = -1, -3, -8                # of malloc.h
     if set_option(mmap_threshold, 64 * 2 ** 20):                            # older ones can't; then the rest would harm

@@ -219,6 +219,13 @@ def test_convolution_to_few_filters_is_an_ordinary_one(graph):
     assert same_gradients(few, tf.nn.conv2d(x, weights, 1, "VALID"), [x, weights], rng)
 
 
+def test_reflect_padding_is_tensorflows(graph):
+    rng = np.random.default_rng(3)
+    x = tf.constant(rng.normal(size=[2, 6, 9, 5]).astype(np.float32))
+    wanted = tf.pad(x, [[0, 0], [3, 3], [3, 3], [0, 0]], "REFLECT")
+    assert same_gradients(layers.reflect_pad(x, 3), wanted, [x], rng)
+
+
 def test_bfloat16_is_near_float32(graph):
     """Convolutions compute in it, with the same float32 variables; images and gradients stay float32."""
     x = tf.constant(np.random.default_rng(2).uniform(-1, 1, [2, 16, 16, 3]).astype(np.float32))
