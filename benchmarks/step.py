@@ -1,9 +1,10 @@
 """Time training steps, synthesis, the input pipeline and the start: python benchmarks/step.py [CASE ...]
 
-Every case runs in a process of its own, which also times the yardstick before and after: forward and both gradients of
-four 3x3 64->64 convolutions with ELU on [4, 108, 108, 64]. Ratios to it can be compared between machines, and between
-moments of a busy one; those of CPU time also where other programs take their share. Networks have their default widths,
-the classifier is Inception-ResNet-v1 with random weights, and the images are drawn.
+Every case runs in a process of its own, and so does the yardstick before and after it: forward and both gradients of
+four 3x3 64->64 convolutions with ELU on [4, 108, 108, 64], in a session with TensorFlow's own settings. Ratios to it can
+be compared between machines, and between moments of a busy one; those of CPU time also where other programs take their
+share. Networks have their default widths, the classifier is Inception-ResNet-v1 with random weights, and the images are
+drawn.
 """
 import argparse
 import json
@@ -41,8 +42,8 @@ def median_seconds(run, repeats=REPEATS):
     return tuple(statistics.median(column) for column in zip(*times[2:]))
 
 
-def yardstick():
-    """Seconds and CPU seconds of the yardstick."""
+def time_yardstick():
+    """{"seconds": (seconds, CPU seconds) of the yardstick}."""
     import tensorflow as tf
     tf1 = tf.compat.v1
     with tf.Graph().as_default():
@@ -54,7 +55,7 @@ def yardstick():
         gradients = [g.op for g in tf1.gradients(x, weights + [first])]
         with tf1.Session() as session:
             session.run(tf1.global_variables_initializer())
-            return median_seconds(lambda: session.run(gradients))
+            return {"seconds": median_seconds(lambda: session.run(gradients))}
 
 
 def open_trainer(config, folder):
@@ -136,18 +137,22 @@ def time_start(config, folder):
 
 
 def run_case(name, more):
-    """Print the figures of one case, with `more` words on its command line, as JSON."""
+    """The figures of one case, with `more` words on its command line, and the most memory this process took."""
     from config import get_config
     kind, options = CASES[name]
     options = {"model_def": "inception_resnet_v1", "pretrained_rec": "random", **options}
     config, _ = get_config([word for option, value in options.items() for word in (f"--{option}", str(value))] + more)
-    before = yardstick()
     with tempfile.TemporaryDirectory() as folder:
         time_it = {"step": time_step, "synthesis": time_synthesis, "input": time_input, "start": time_start}[kind]
         figures = time_it(config, folder)
-    figures["yardstick"] = [sum(each) / 2 for each in zip(before, yardstick())]
-    figures["peak RSS GiB"] = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2 ** 20
-    print(json.dumps(figures))
+    return {**figures, "peak RSS GiB": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2 ** 20}
+
+
+def in_own_process(name, options=""):
+    """The figures of case `name`, or of the "yardstick", with more `options` of main.py."""
+    command = [sys.executable, __file__, name, "--child", f"--options={options}"]
+    output = subprocess.run(command, stdout=subprocess.PIPE, check=True).stdout
+    return json.loads(output.decode().splitlines()[-1])
 
 
 def main():
@@ -156,21 +161,20 @@ def main():
     parser.add_argument("--child", action="store_true", help=argparse.SUPPRESS)
     parser.add_argument("--options", default="", help="more options of main.py, such as '--precision bfloat16'")
     arguments = parser.parse_args()
-    more = arguments.options.split()
+    if arguments.child:
+        name = arguments.cases[0]
+        return print(json.dumps(time_yardstick() if name == "yardstick" else run_case(name, arguments.options.split())))
     for name in arguments.cases:
         if name not in CASES:
             parser.error(f"{name}: no such case; one of {', '.join(CASES)}")
-    if arguments.child:
-        return run_case(arguments.cases[0], more)
     print(f"{'case':30} {'seconds':>8} {'yardsticks':>10} {'of CPU':>7} {'images/s':>9} {'peak GiB':>8}   (one in s)")
     for name in arguments.cases or CASES:
-        command = [sys.executable, __file__, name, "--child", f"--options={arguments.options}"]
-        output = subprocess.run(command, stdout=subprocess.PIPE, check=True).stdout
-        figures = json.loads(output.decode().splitlines()[-1])
-        ratio, cpu_ratio = (each / one for each, one in zip(figures["seconds"], figures["yardstick"]))
+        before, figures, after = map(in_own_process, ("yardstick", name, "yardstick"), ("", arguments.options, ""))
+        one = [sum(each) / 2 for each in zip(before["seconds"], after["seconds"])]
+        ratio, cpu_ratio = (seconds / yardstick for seconds, yardstick in zip(figures["seconds"], one))
         rate = f"{figures['images/s']:9.2f}" if "images/s" in figures else " " * 9
         print(f"{name:30} {figures['seconds'][0]:8.3f} {ratio:10.2f} {cpu_ratio:7.2f} {rate} "
-              f"{figures['peak RSS GiB']:8.2f}   ({figures['yardstick'][0]:.3f})", flush=True)
+              f"{figures['peak RSS GiB']:8.2f}   ({one[0]:.3f})", flush=True)
 
 
 if __name__ == "__main__":
