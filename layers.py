@@ -46,15 +46,18 @@ def add_bias(x, repeats=1):
     return tf.nn.bias_add(x, tf.tile(biases, [repeats]) if repeats > 1 else biases)
 
 
-def conv2d_to_few(x, filters, kernel, initializer=XAVIER):
-    """Convolution of `x` [B, H, W, C] with `weights` [kernel, kernel, C, filters], VALID and of even size, to few filters.
+def conv2d_to_few(parts, filters, kernel, initializer=XAVIER):
+    """Convolution of the list `parts` of [B, H, W, C] with `weights` [kernel, kernel, sum of C, filters] to few filters.
 
-    A matrix product with so few columns is slow. So each 2x2 tile of the output is computed at once, with the kernel
-    at its four places side by side: the same sums, in a third of the time. The gradients are taken the other way round,
-    as convolutions *from* few channels.
+    It takes the parts' channels as lying side by side, and is VALID and of even size. A matrix product with so few
+    columns is slow. So each 2x2 tile of the output is computed at once, with the kernel at its four places side by side:
+    the same sums, in a third of the time. The gradients are taken the other way round, as convolutions *from* few
+    channels.
     """
-    weights = get_variable("weights", [kernel, kernel, x.shape[-1], filters], initializer)
-    return _in_precision(_convolve_to_few, x, weights)
+    channels = [part.shape[-1] for part in parts]
+    weights = get_variable("weights", [kernel, kernel, sum(channels), filters], initializer)
+    shares = tf.split(weights, channels, axis=2)
+    return tf.add_n([_in_precision(_convolve_to_few, part, share) for part, share in zip(parts, shares)])
 
 
 @tf.custom_gradient

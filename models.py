@@ -56,9 +56,9 @@ class Generator(Network):
                     x = layers.dropout(x, keep, seed + [i, 0], part)
             x = self._upsample("u64", x, 2 * f)                                         # [B, S/2, S/2, 2f]
             x = self._upsample("u32", tf.concat([x, half], -1) if self.skips else x, f)     # [B, S, S, f]
-            x = layers.reflect_pad(tf.concat([x, full], -1) if self.skips else x, 3)
+            parts = [layers.reflect_pad(part, 3) for part in ([x, full] if self.skips else [x])]
             with tf1.variable_scope("output"):
-                return tf.nn.tanh(layers.conv2d_to_few(x, 3, 7, self.INITIALIZER))      # [B, S, S, 3]
+                return tf.nn.tanh(layers.conv2d_to_few(parts, 3, 7, self.INITIALIZER))  # [B, S, S, 3]
 
     def _conv(self, name, x, filters, kernel, **options):
         with tf1.variable_scope(name):
@@ -143,7 +143,7 @@ class DiscriminatorCNN(Network):
 
     def _last_conv(self, x, filters):
         """The same, VALID and to few filters."""
-        return self._layer(self._next_conv(), x, lambda x: layers.conv2d_to_few(x, filters, 3))
+        return self._layer(self._next_conv(), x, lambda x: layers.conv2d_to_few([x], filters, 3))
 
     def _dense(self, name, x, units):
         """The dense layer `name` of `x` [B, n] -> [B, units]."""

@@ -213,10 +213,11 @@ def test_convolution_of_single_pixels_is_an_ordinary_one(graph):
 
 def test_convolution_to_few_filters_is_an_ordinary_one(graph):
     rng = np.random.default_rng(2)
-    x = tf.constant(rng.normal(size=[2, 12, 14, 8]).astype(np.float32))
-    few = layers.conv2d_to_few(x, 3, 7, tf1.random_normal_initializer())
+    parts = [tf.constant(rng.normal(size=[2, 12, 14, channels]).astype(np.float32)) for channels in (5, 3)]
+    few = layers.conv2d_to_few(parts, 3, 7, tf1.random_normal_initializer())
     weights, = tf1.trainable_variables()
-    assert same_gradients(few, tf.nn.conv2d(x, weights, 1, "VALID"), [x, weights], rng)
+    wanted = tf.nn.conv2d(tf.concat(parts, -1), weights, 1, "VALID")
+    assert same_gradients(few, wanted, [*parts, weights], rng)
 
 
 def test_reflect_padding_is_tensorflows(graph):
