@@ -55,7 +55,7 @@ def time_yardstick():
         gradients = [g.op for g in tf1.gradients(x, weights + [first])]
         with tf1.Session() as session:
             session.run(tf1.global_variables_initializer())
-            return {"seconds": median_seconds(lambda: session.run(gradients))}
+            return {"seconds": median_seconds(lambda: session.run(gradients), 3 * REPEATS)}
 
 
 def open_trainer(config, folder):
