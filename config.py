@@ -252,12 +252,15 @@ def build_parser():
     return parser
 
 
-def add_option(group, name, kind, default, help, shown=None):
-    """Add one option to a `group` of a parser; `shown` describes a default that follows from other options."""
+def add_option(group, name, kind, default, help, shown=None, needed=()):
+    """Add one option to a `group` of a parser; `shown` describes a default that follows from other options.
+
+    Those whose names are `needed` are said to be so; it is up to the program to ask for them.
+    """
     optional_value = {"nargs": "?", "const": True} if kind is boolean else {}
-    shown = shown or ("none" if default in (None, "") else default)
+    shown = "needed" if name in needed else f"default: {shown or ('none' if default in (None, '') else default)}"
     group.add_argument(f"--{name}", type=kind, default=default, metavar=kind.metavar,
-                       help=f"{help} (default: {shown})", **optional_value)
+                       help=f"{help} ({shown})", **optional_value)
 
 
 def resolve(config, error):

@@ -75,20 +75,31 @@ class Chart:
                    ((edges[i], height), (edges[i + 1], height))]
         self.line([(edges[0], 0), *corners, (edges[-1], 0)], colour, 2)
 
-    def legend(self, entries, low=False):
-        """Lines of (colour, words) in a white box: in the upper left corner, or with `low` in the lower right one."""
+    def legend(self, entries):
+        """Lines of (colour, words) in a white box, in the upper left corner."""
         font = ImageFont.load_default(14 * FINE)
         width = max(font.getlength(words) for _, words in entries) / FINE + 50
-        x, y = (WIDTH - RIGHT - 14 - width, HEIGHT - BOTTOM - 22 - 22 * len(entries)) if low else (LEFT + 14, TOP + 12)
+        x, y = LEFT + 14, TOP + 12
         self.draw.rectangle([v * FINE for v in (x, y, x + width, y + 10 + 22 * len(entries))], "white", LIGHT, FINE)
+        self._entries(x, y, entries)
+
+    def legend_below(self, entries):
+        """The same lines below the chart, where they hide no curve: the picture grows by as much."""
+        chart = self.picture
+        self.picture = Image.new("RGB", (chart.width, chart.height + (16 + 22 * len(entries)) * FINE), "white")
+        self.picture.paste(chart)
+        self.draw = ImageDraw.Draw(self.picture)
+        self._entries(LEFT - 10, HEIGHT, entries)
+
+    def _entries(self, x, y, entries):
         for i, (colour, words) in enumerate(entries):
             middle = y + 16 + 22 * i
             self.draw.line([v * FINE for v in (x + 10, middle, x + 32, middle)], colour, 4 * FINE)
             self.text(x + 40, middle, words, 14, INK, "lm")
 
     def pixels(self):
-        """uint8 [HEIGHT, WIDTH, 3]."""
-        return np.asarray(self.picture.resize((WIDTH, HEIGHT), Image.Resampling.BOX))
+        """uint8 [H, WIDTH, 3], H being HEIGHT and that of a legend below."""
+        return np.asarray(self.picture.reduce(FINE))
 
 
 def draw_roc(results):
@@ -107,7 +118,7 @@ def draw_roc(results):
         chart.line(steps, colour, 2.5)
     entries = [(colour, f"{name}: AUC {result.auc:.3f}, EER {result.eer:.3f}")
                for (name, result), colour in zip(results.items(), COLOURS)] + [(GREY, "chance")]
-    chart.legend(entries, low=True)            # a good curve passes the upper left
+    chart.legend_below(entries)
     return chart.pixels()
 
 

@@ -139,7 +139,7 @@ def get_options(arguments):
     parser = Parser("recognizer.py" + (f" {command}" if command else ""), USAGE)
     for title, add_options in GROUPS.get(command, {}).items():
         group = parser.add_argument_group(title)
-        add_options(functools.partial(add_option, group))
+        add_options(functools.partial(add_option, group, needed=REQUIRED[command]))
         if title == "Data":
             group.add_argument("--synthetic", nargs="+", type=text, default=[], metavar="FOLDER",
                                help="folders in data_dir that main.py synthesized, whose identities get a head of their own")

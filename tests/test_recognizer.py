@@ -225,6 +225,12 @@ def test_help_lists_every_option(capsys):
         assert stop.value.code == 0 and wanted in capsys.readouterr().out
 
 
+def test_help_says_what_is_needed(capsys):
+    with pytest.raises(SystemExit):
+        recognizer.get_options(["verify", "--help"])
+    assert capsys.readouterr().out.count("(needed)") == len(recognizer.REQUIRED["verify"])
+
+
 def test_a_schedule_s_rates(data):
     assert recognizer.read_schedule(str(data / "schedule.txt")) == [(1, .05), (2, .01), (4, -1.)]
 
