@@ -136,12 +136,17 @@ def time_start(config, folder):
     return {"seconds": (seconds, program_cpu.ru_utime + program_cpu.ru_stime)}
 
 
-def run_case(name, more):
-    """The figures of one case, with `more` words on its command line, and the most memory this process took."""
+def case_config(name, options):
+    """The configuration of case `name`, with more `options` of main.py; mistakes in them end the program."""
     from config import get_config
-    kind, options = CASES[name]
-    options = {"model_def": "inception_resnet_v1", "pretrained_rec": "random", **options}
-    config, _ = get_config([word for option, value in options.items() for word in (f"--{option}", str(value))] + more)
+    all_options = {"model_def": "inception_resnet_v1", "pretrained_rec": "random", **CASES[name][1]}
+    words = [word for option, value in all_options.items() for word in (f"--{option}", str(value))]
+    return get_config(words + options.split())[0]
+
+
+def run_case(name, options):
+    """The figures of case `name`, with more `options` of main.py, and the most memory this process took."""
+    kind, config = CASES[name][0], case_config(name, options)
     with tempfile.TemporaryDirectory() as folder:
         time_it = {"step": time_step, "synthesis": time_synthesis, "input": time_input, "start": time_start}[kind]
         figures = time_it(config, folder)
@@ -163,10 +168,12 @@ def main():
     arguments = parser.parse_args()
     if arguments.child:
         name = arguments.cases[0]
-        return print(json.dumps(time_yardstick() if name == "yardstick" else run_case(name, arguments.options.split())))
+        return print(json.dumps(time_yardstick() if name == "yardstick" else run_case(name, arguments.options)))
     for name in arguments.cases:
         if name not in CASES:
             parser.error(f"{name}: no such case; one of {', '.join(CASES)}")
+    for name in arguments.cases or CASES:
+        case_config(name, arguments.options)                        # a mistake shows before long work
     print(f"{'case':30} {'seconds':>8} {'yardsticks':>10} {'of CPU':>7} {'images/s':>9} {'peak GiB':>8}   (one in s)")
     for name in arguments.cases or CASES:
         before, figures, after = map(in_own_process, ("yardstick", name, "yardstick"), ("", arguments.options, ""))

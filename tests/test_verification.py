@@ -191,11 +191,13 @@ def results():
 def test_plots_have_a_colour_for_each_row():
     rows, same = results()
     curve, histograms = plots.draw_roc(rows), plots.draw_histograms(rows, same)
-    assert curve.shape[1:] == (plots.WIDTH, 3) and histograms.shape == (plots.HEIGHT, 2 * plots.WIDTH, 3)
+    assert curve.shape == (plots.HEIGHT + 82, plots.WIDTH, 3)                           # with a legend of 3 lines
+    assert histograms.shape == (plots.HEIGHT, 2 * plots.WIDTH, 3)
     for colour in (plots.COLOURS[0], plots.COLOURS[1]):
         assert (np.abs(curve.astype(int) - colour).max(axis=2) < 8).sum() > 100
         assert (np.abs(histograms.astype(int) - colour).max(axis=2) < 40).sum() > 100
-    assert (curve[:, -8:] == 255).all() and (curve[:4] == 255).all()                    # nothing runs over the edge
+    for edge in (curve[:, -8:], curve[:4], curve[-4:]):
+        assert (edge == 255).all()                                                      # nothing runs over it
 
 
 def test_no_legend_hides_a_roc():
