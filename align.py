@@ -189,9 +189,9 @@ def detector():
     Its networks run as compiled graphs, for pictures of all sizes: the same boxes, in a third of the time.
     """
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
+    import tensorflow as tf
     from mtcnn import MTCNN
     from mtcnn.stages import StageONet, StagePNet, StageRNet
-    import tensorflow as tf
     tf.config.set_visible_devices([], "GPU")
     tf.config.threading.set_intra_op_parallelism_threads(1)
     tf.config.threading.set_inter_op_parallelism_threads(1)

@@ -7,7 +7,7 @@ orthonormal components with standard deviations, as from a principal component a
 """
 import numpy as np
 
-from builtin_head import EYE_HALF, EYE_X, EYE_Y, MOUTH_HALF, MOUTH_Y, build_head, bump, first_row, lens, smooth_step
+from builtin_head import build_head, bump, EYE_HALF, EYE_X, EYE_Y, first_row, lens, MOUTH_HALF, MOUTH_Y, smooth_step
 from builtin_texture import paint, soft_noise
 from face_model import FaceModel
 

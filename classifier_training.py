@@ -13,18 +13,17 @@ import numpy as np
 import tensorflow as tf
 from tqdm.contrib.logging import logging_redirect_tqdm
 
-import checkpoints
 import data_loader
 import facenet
-import layers
 import losses
 import pretrained
-import utils
 import verification
-from commandline import Interrupted, StopRequest, progress_bar
 from embedder import Embedder, Recipe
-from graph import average_of, to_image, to_network
-from session import Events, check_losses, images_needed, save_checkpoint, session_options
+from engine import checkpoints, layers, runs
+from engine.checkpoints import average_of
+from engine.layers import to_image, to_network
+from engine.session import check_losses, Events, images_needed, save_checkpoint, session_options
+from utils import Interrupted, progress_bar, StopRequest
 
 tf1 = tf.compat.v1
 
@@ -232,7 +231,7 @@ class ClassifierTrainer:
         """
         o, graph = self.options, self.graph
         self.run_dir = resume_from
-        step = self.resume(resume_from) if resume_from and utils.list_checkpoints(resume_from) else 0
+        step = self.resume(resume_from) if resume_from and runs.list_checkpoints(resume_from) else 0
         if step >= last_step:
             logging.info("this training has done its %d steps; give a larger --max_nrof_epochs to go on", last_step)
             return

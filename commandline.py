@@ -5,46 +5,10 @@ import os
 import signal
 import sys
 
-from tqdm import tqdm
-
 import utils
+from utils import Diverged, Interrupted, SIGNALS
 
 SETTINGS = "settings.json"
-SIGNALS = signal.SIGINT, signal.SIGTERM
-
-
-class Interrupted(Exception):
-    """SIGINT or SIGTERM ended the work in good order; `signal` is its number. The message tells how to go on."""
-
-    def __init__(self, number, message="run the same command again for the rest"):
-        super().__init__(message)
-        self.signal = number
-
-
-class Diverged(Exception):
-    """A loss or a weight is no longer finite. The message is one line: step, losses, last good checkpoint."""
-
-
-class StopRequest:
-    """While in this context, SIGINT and SIGTERM only set `signal` to their number: the work stops when it can."""
-
-    def __enter__(self):
-        self.signal = None
-        self.previous = [signal.signal(number, self._note) for number in SIGNALS]
-        return self
-
-    def _note(self, number, frame):
-        self.signal = number
-
-    def __exit__(self, *exception):
-        for number, handler in zip(SIGNALS, self.previous):
-            signal.signal(number, handler)
-
-
-def progress_bar(unit, total, initial=0):
-    """tqdm on a terminal; in a log file, a line of it every half minute."""
-    terminal = sys.stderr.isatty()
-    return tqdm(total=total, initial=initial, unit=unit, dynamic_ncols=terminal, mininterval=0.2 if terminal else 30)
 
 
 def at_least(least, most=math.inf):

@@ -8,7 +8,7 @@ import tensorflow as tf
 import data_loader
 import facenet
 import utils
-from graph import to_network
+from engine.layers import to_network
 
 tf1 = tf.compat.v1
 

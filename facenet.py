@@ -3,8 +3,8 @@ import contextlib
 
 import tensorflow as tf
 
-import layers
 from config import image_size_problem
+from engine import layers
 
 tf1 = tf.compat.v1
 

@@ -3,11 +3,12 @@ from typing import NamedTuple
 
 import tensorflow as tf
 
-import backward
 import data_loader
 import facenet
-import layers
 import losses
+from engine import layers
+from engine.checkpoints import average_of
+from engine.layers import to_image, to_network
 from models import DiscriminatorCNN, Generator
 
 tf1 = tf.compat.v1
@@ -15,16 +16,6 @@ tf1.disable_eager_execution()
 
 # Added to the seed, so that no two uses of random numbers in a step share theirs; dropout counts on from its own.
 DROPOUT_STREAM, BOTTLENECK_STREAM, CROP_STREAM, FLIP_STREAM = 0, 1000, 2000, 3000
-
-
-def to_network(images):
-    """uint8 0..255 to float32 -1..1."""
-    return tf.cast(images, tf.float32) / 127.5 - 1
-
-
-def to_image(images):
-    """float32 -1..1 to uint8 0..255, rounded and clipped."""
-    return tf.cast(tf.round(tf.clip_by_value((images + 1) * 127.5, 0, 255)), tf.uint8)
 
 
 class Networks:
@@ -184,7 +175,7 @@ class TrainingGraph:
         fake_reconstruction, real_reconstruction = tf.split(reconstruction, 2)
         terms = losses.began_terms(real, real_reconstruction, fake, fake_reconstruction, k, self.config.gamma)
         return Game(fake_reconstruction, real_reconstruction, terms,
-                    *backward.both_players(network, fake, terms.real + terms.generator, k))
+                    *both_players(network, fake, terms.real + terms.generator, k))
 
     def _seed(self, stream):
         """Seed [2] int32 of one use of random numbers in this step."""
@@ -328,16 +319,6 @@ def _mean(tensors):
     return tf.add_n(tensors) / len(tensors)
 
 
-def average_of(variable):
-    """The variable that holds the moving average of `variable`, under the name that TF's own class gives it.
-
-    That class, `tf.train.ExponentialMovingAverage`, makes a function graph of each initial value: seconds of start-up.
-    """
-    name = variable.op.name + "/ExponentialMovingAverage"
-    start = tf.identity(variable.initial_value)         # a tensor of its own: `checkpoints.assign` feeds it
-    return tf1.get_variable(name, initializer=start, trainable=False, use_resource=True)
-
-
 def _optimizer(config, rate):
     if config.optimizer == "rmsprop":
         return tf1.train.RMSPropOptimizer(rate, decay=config.beta2, momentum=config.beta1)
@@ -385,3 +366,43 @@ class FittingGraph:
             fitted = networks.G_inv(to_network(self.photos))
             self.renderings = to_image(fitted)
             self.error = losses.l1_per_example(fitted, to_network(self.annotations))
+
+
+# One backward pass through a discriminator for both players
+
+def both_players(layers, fake, loss, k):
+    """Gradients of both losses of a discriminator (Berthelot et al. 2017, sec. 3.4), back-propagated once.
+
+    `layers` are the `models.Layer`s of its call on images [fake, real], as many of the one as of the other, `fake`
+    [B, S, S, 3] are the first half, and `loss` is L(real) + L(fake). Down to any layer's output, the gradient of
+    L(fake) is that of `loss` on the fake half, and the gradient of L(real) - k L(fake), which the discriminator
+    minimises, is the same but for a factor of -k there. Its variables add up what comes from each image. So only these
+    sums take the two halves apart: exact for k = 0 too.
+
+    Returns the gradient of L(fake) by `fake`, and those of L(real) - k L(fake) by every variable in the layers' order.
+    """
+    first = layers[0]
+    *upstream, directly = _gradients(loss, [layer.output for layer in layers] + [fake], stop=[first.output])
+    through = _gradients(first.product(fake), [fake], tf.split(upstream[0], 2)[0])[0]
+    by_variables = [by for layer, gradient in zip(layers, upstream) for by in _by_variables(layer, gradient, k)]
+    return directly + through, by_variables
+
+
+def _by_variables(layer, upstream, k):
+    """The gradients by a layer's weights and biases, given that of `loss` by its output [2B, ...].
+
+    The biases' is one sum over the weighted batch, as in the original: halves summed apart are rounded otherwise, by
+    more than 1e-4. Where an output is smaller than the weights, theirs is such a sum too, which is then the faster one.
+    """
+    half = tf.ones([tf.shape(upstream)[0] // 2] + [1] * (upstream.shape.rank - 1))
+    weighted = tf.concat([-k * half, half], 0) * upstream
+    if upstream.shape[1:].num_elements() <= layer.weights.shape.num_elements():
+        return _gradients(layer.output, [layer.weights, layer.biases], weighted)
+    fake, real = (_gradients(layer.product(x), [layer.weights], gradient)[0]
+                  for x, gradient in zip(tf.split(layer.input, 2), tf.split(upstream, 2)))
+    return [real - k * fake] + _gradients(layer.output, [layer.biases], weighted)
+
+
+def _gradients(ys, xs, upstream=None, stop=None):
+    """`tf.gradients`, each on the device of what it is the gradient of."""
+    return tf1.gradients(ys, xs, upstream, colocate_gradients_with_ops=True, stop_gradients=stop)

@@ -8,6 +8,7 @@ import commandline
 import preflight
 import utils
 from config import get_config, structural_differences
+from engine import runs
 
 
 def main():
@@ -28,14 +29,14 @@ def run(config):
     preflight.check_classifier(c)
     resumed, source = preflight.find_weights(c)
     if c.train_generator:
-        preflight.check_log_dir(c.log_dir)
+        runs.check_log_dir(c.log_dir)
         if resumed:
-            preflight.check_run(resumed, structural_differences(c, utils.load_params(resumed)), data.renderings.identities)
+            runs.check_run(resumed, structural_differences(c, runs.load_params(resumed)), data.renderings.identities)
     preflight.open_outputs(c)
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
     if c.xla:       # on CPUs too; convolutions stay with oneDNN and cuDNN, which are faster and, on a GPU, deterministic
         os.environ.setdefault("TF_XLA_FLAGS", "--tf_xla_cpu_global_jit --tf_xla_ops_to_cluster=PW,RED,MISC")
-    from trainer import Trainer, sample_sheet           # importing TensorFlow takes seconds
+    from trainer import sample_sheet, Trainer  # importing TensorFlow takes seconds
 
     trainer = Trainer(c)
     try:
@@ -45,7 +46,7 @@ def run(config):
             fitting=c.fit_dataset or bool(data.test_pairs))
         if c.train_generator:
             trainer.train(sample_sheet(c, data.renderings), data.test_pairs, resumed,
-                          functools.partial(preflight.open_run, c, resumed, data.renderings.identities))
+                          functools.partial(runs.open_run, c, resumed, data.renderings.identities))
             source = trainer.run_dir
         if c.generate_dataset or c.fit_dataset or not c.is_train:
             prefix = trainer.load_weights(source)

@@ -7,7 +7,7 @@ from typing import Callable, NamedTuple
 
 import tensorflow as tf
 
-import layers
+from engine import layers
 
 tf1 = tf.compat.v1
 

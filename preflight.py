@@ -5,9 +5,8 @@ from typing import NamedTuple
 
 import utils
 from config import structural_differences
+from engine import runs
 from utils import UserError
-
-IDENTITIES = "identities.json"
 
 
 class Data(NamedTuple):
@@ -57,7 +56,7 @@ def check_classifier(config):
     c = config
     ways = ("train one with recognizer.py, give a FaceNet checkpoint of --model_def and --embedding_size (for example "
             "20170511-185253, with inception_resnet_v1 and 128), or take --method_c none")
-    if c.pretrained_rec and not utils.list_weights(c.pretrained_rec):
+    if c.pretrained_rec and not runs.list_weights(c.pretrained_rec):
         raise UserError(f"--pretrained_rec {c.pretrained_rec}: no checkpoint there; {ways}")
     if c.train_generator and c.method_c != "none" and not c.pretrained_rec:
         raise UserError(f"--pretrained_rec: needed by --method_c {c.method_c}; {ways}")
@@ -77,45 +76,30 @@ def open_outputs(config):
                 raise UserError(f"--{option} {folder}: can't write there ({error.strerror}); name another folder")
 
 
-def check_log_dir(log_dir):
-    """Raise UserError where no run directory can be created."""
-    try:
-        utils.check_writable(log_dir)
-    except OSError as error:
-        raise UserError(f"--log_dir {log_dir}: can't create a run directory there ({error.strerror}); name a folder that "
-                        "can be written") from error
-
-
-def warn_of_start(run_dir):
-    """Warn where a run to go on with has saved nothing yet."""
-    if not utils.list_checkpoints(run_dir):
-        logging.warning("%s: stopped before its first checkpoint; it starts again from step 0", run_dir)
-
-
 def find_weights(config):
     """(run directory to go on with, where synthesis without training takes its weights), None where there is none.
 
     Raises UserError when what was named is not there, or when synthesis has no weights to work with.
     """
     c = config
-    run_dir = utils.find_run(c.log_dir, c.load_path) if c.load_path else None
+    run_dir = runs.find_run(c.log_dir, c.load_path) if c.load_path else None
     if c.cont and not run_dir:
-        run_dir = utils.newest_run(c.log_dir)
+        run_dir = runs.newest_run(c.log_dir)
         if not run_dir:
             raise UserError(f"--cont: no run with a checkpoint under {c.log_dir}; start one without --cont")
     source = run_dir
     if c.pretrained_gen:
         source = next((p for p in (c.pretrained_gen, os.path.join(c.log_dir, c.pretrained_gen))
-                       if utils.list_checkpoints(p)), None)
+                       if runs.list_checkpoints(p)), None)
         if not source:
             raise UserError(f"--pretrained_gen {c.pretrained_gen}: no checkpoint there; give its prefix, such as "
                             "RUN/model.ckpt-1000, or a run directory")
-    elif run_dir and not c.train_generator and not utils.list_checkpoints(run_dir):
+    elif run_dir and not c.train_generator and not runs.list_checkpoints(run_dir):
         raise UserError(f"--load_path {run_dir}: no checkpoint there; name a run that has saved one")
     elif run_dir:
-        warn_of_start(run_dir)
+        runs.warn_of_start(run_dir)
     elif not run_dir and not c.train_generator:
-        source = utils.newest_run(c.log_dir)
+        source = runs.newest_run(c.log_dir)
         if not source:
             raise UserError(f"no weights: no run with a checkpoint under --log_dir {c.log_dir}; give --pretrained_gen "
                             "or --load_path")
@@ -129,30 +113,6 @@ def _check_networks(config, source):
     options = ("conv_hidden_num_res", "num_res_rep", "grayscale")
     if config.generate_dataset and config.scores:                   # these need a discriminator
         options += ("conv_hidden_num", "z_num", "input_scale_size")
-    differences = structural_differences(config, utils.load_params(utils.folder_of(source)), options)
+    differences = structural_differences(config, runs.load_params(runs.folder_of(source)), options)
     if differences:
         raise UserError(f"{source}: trained with other options: {', '.join(differences)}; give the run's")
-
-
-def check_run(run_dir, differences, identities):
-    """Raise UserError when the run was trained with other structural options (`differences`, a list) or identities."""
-    if differences:
-        raise UserError(f"--load_path {run_dir}: trained with other options: {', '.join(differences)}; give the run's, "
-                        "or start a new run")
-    if utils.load_json(os.path.join(run_dir, IDENTITIES), identities) != identities:
-        raise UserError(f"--load_path {run_dir}: trained on other identities; restore them, or start a new run")
-
-
-def open_run(config, run_dir, identities, kind="gen"):
-    """`run_dir` to go on in, or else a new run directory of this `kind`; options and identities are written into it.
-
-    To be called when all is ready for the first step: a training that can't begin leaves no trace.
-    """
-    if run_dir:
-        utils.clean_temporary(run_dir)
-    else:
-        run_dir = utils.prepare_dirs(config.log_dir, config.task or utils.git_branch(), kind)
-    utils.save_json(identities, os.path.join(run_dir, IDENTITIES))
-    utils.save_config(config, run_dir, identities=IDENTITIES)
-    logging.info("run directory: %s", run_dir)
-    return run_dir

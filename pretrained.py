@@ -12,11 +12,11 @@ import google.protobuf.message
 import numpy as np
 import tensorflow as tf
 
-import checkpoints
 import commandline
 import facenet
 import torch_weights
 import utils
+from engine import checkpoints, runs
 
 tf1 = tf.compat.v1
 
@@ -39,7 +39,7 @@ def standardization(config):
     Raises UserError where the file holds another network, and warns where it was trained at another size.
     """
     c = config
-    if not utils.list_weights(c.pretrained_rec):
+    if not runs.list_weights(c.pretrained_rec):
         return "image" if c.standardization == "auto" else c.standardization
     kind = recognize(c.pretrained_rec, "--pretrained_rec", c.facenet_scope)
     if not kind.model_def:
@@ -48,7 +48,7 @@ def standardization(config):
     if (kind.model_def, kind.embedding_size) != (c.model_def, c.embedding_size):
         raise utils.UserError(f"--pretrained_rec {c.pretrained_rec}: holds another network; give --model_def "
                               f"{kind.model_def} --embedding_size {kind.embedding_size}")
-    size = utils.load_params(utils.folder_of(c.pretrained_rec)).get("image_size", c.image_size)
+    size = runs.load_params(runs.folder_of(c.pretrained_rec)).get("image_size", c.image_size)
     if size != c.image_size:
         logging.warning("%s: trained with --image_size %d, not %d", c.pretrained_rec, size, c.image_size)
     if c.standardization != "auto":
@@ -104,7 +104,7 @@ def _difference(variable, value):
 
 def _read(path, option):
     """(file, {name: array}) of the first whole file of weights at `path`. Raises UserError where there is none."""
-    for source in utils.list_weights(path):
+    for source in runs.list_weights(path):
         try:
             return source, _read_frozen(source) if source.endswith(".pb") else checkpoints.read(source, None)
         except FILE_ERRORS as error:
@@ -126,7 +126,7 @@ def write_converted(state, folder):
 
     Returns its prefix. Raises UserError.
     """
-    if utils.list_checkpoints(folder):
+    if runs.list_checkpoints(folder):
         raise utils.UserError(f"--output {folder}: there are checkpoints already; name another folder")
     weights = np.atleast_1d(state.get("last_linear.weight", np.zeros([512, 0])))
     with tf.Graph().as_default(), tf1.Session() as session:

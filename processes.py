@@ -9,8 +9,7 @@ from concurrent.futures.process import BrokenProcessPool
 
 from tqdm.contrib.logging import logging_redirect_tqdm
 
-from commandline import SIGNALS, Interrupted, StopRequest, progress_bar
-from utils import UserError
+from utils import Interrupted, progress_bar, SIGNALS, StopRequest, UserError
 
 POLL = .2           # seconds between two looks at whether to stop
 

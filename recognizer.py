@@ -12,11 +12,30 @@ import sys
 import commandline
 import labelled_data
 import plots
-import preflight
 import utils
 import verification
-from config import (Parser, above_0, add_option, boolean, checked, count, count_or_0, decay, differences_in, image_size_problem,
-                    keep, model, not_below_0, one_of, path, pixels, seed, share, text)
+from config import (
+    above_0,
+    add_option,
+    boolean,
+    checked,
+    count,
+    count_or_0,
+    decay,
+    differences_in,
+    image_size_problem,
+    keep,
+    model,
+    not_below_0,
+    one_of,
+    Parser,
+    path,
+    pixels,
+    seed,
+    share,
+    text,
+)
+from engine import runs
 from utils import UserError
 
 USAGE = """recognizer.py train --real FOLDER [--synthetic FOLDER ...] [options]    train a classifier
@@ -183,16 +202,16 @@ def train(options):
     """Train a classifier. Returns the exit status."""
     o = options
     table = read_schedule(o.learning_rate_schedule_file) if o.learning_rate == -1 else [(0, o.learning_rate)]
-    resumed = utils.find_run(o.log_dir, o.load_path) if o.load_path else None
+    resumed = runs.find_run(o.log_dir, o.load_path) if o.load_path else None
     pairs = find_pairs(o.lfw_dir, "--lfw_dir", o.lfw_pairs, "--lfw_pairs", o.lfw_nrof_folds, o) if o.lfw_dir else None
     faces = labelled_data.load(o)
     identities = {kind: part.identities if part else [] for kind, part in faces._asdict().items() if kind != "weights"}
     if resumed:
-        preflight.check_run(resumed, differences_in(STRUCTURAL, o, utils.load_params(resumed)), identities)
-        preflight.warn_of_start(resumed)
-    preflight.check_log_dir(o.log_dir)
+        runs.check_run(resumed, differences_in(STRUCTURAL, o, runs.load_params(resumed)), identities)
+        runs.warn_of_start(resumed)
+    runs.check_log_dir(o.log_dir)
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
-    import losses                                               # importing TensorFlow takes seconds
+    import losses  # importing TensorFlow takes seconds
     from classifier_training import ClassifierTrainer
 
     epoch_size = o.epoch_size or -(-len((faces.real or faces.synthetic).names) // o.batch_size)
@@ -202,7 +221,7 @@ def train(options):
     trainer = ClassifierTrainer(o, faces, schedule, pairs)
     try:
         trainer.train(epochs * epoch_size, epoch_size, resumed,
-                      functools.partial(preflight.open_run, o, resumed, identities, "rec"))
+                      functools.partial(runs.open_run, o, resumed, identities, "rec"))
     finally:
         trainer.close()
     print(f"trained: {trainer.run_dir}")
@@ -246,13 +265,13 @@ def verify(options):
     o = options
     utils.data_folder("--images", "", o.images)
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
-    import pretrained                                           # importing TensorFlow takes seconds
+    import pretrained  # importing TensorFlow takes seconds
 
     kind = pretrained.recognize(o.weights, "--weights")
     if not kind.model_def:
         raise UserError(f"--weights {o.weights}: neither inception_resnet_v1, nn4 nor small is in it; give a run of "
                         "recognizer.py train, or FaceNet's weights")
-    run = utils.load_params(utils.folder_of(o.weights))
+    run = runs.load_params(runs.folder_of(o.weights))
     o.model_def, o.embedding_size = kind.model_def, kind.embedding_size
     o.image_size = o.image_size or run.get("image_size") or (96 if kind.model_def == "nn4" else 160)
     o.input_scale_size = o.input_scale_size or run.get("input_scale_size") or round(o.image_size * 108 / 96)
@@ -277,10 +296,10 @@ def verify(options):
 def embeddings_of(options, pairs):
     """{name of a classifier: embeddings [n, E] of the images of `pairs`}; the first is that of `--weights`."""
     import tensorflow as tf
-    import checkpoints
+
     import embedder
     import pretrained
-    import session
+    from engine import checkpoints, session
 
     o, tf1 = options, tf.compat.v1
     recipe = embedder.Recipe(o.input_scale_size, o.image_size, o.standardization, o.model_def, o.embedding_size,

@@ -9,16 +9,15 @@ import numpy as np
 import tensorflow as tf
 from tqdm.contrib.logging import logging_redirect_tqdm
 
-import checkpoints
 import data_loader
 import dataset_writer
 import losses
 import pretrained
-import profiling
 import utils
-from commandline import Interrupted, StopRequest, progress_bar
+from engine import checkpoints, profiling, runs
+from engine.session import check_losses, Events, images_needed, save_checkpoint, session_options
 from graph import FittingGraph, Networks, SynthesisGraph, TrainingGraph
-from session import Events, check_losses, images_needed, save_checkpoint, session_options
+from utils import Interrupted, progress_bar, StopRequest
 
 tf1 = tf.compat.v1
 
@@ -150,7 +149,7 @@ class Trainer:
         """
         c, graph = self.config, self.training
         step, self.run_dir = 0, resume_from
-        if resume_from and utils.list_checkpoints(resume_from):
+        if resume_from and runs.list_checkpoints(resume_from):
             step = self._resume(resume_from)
         elif c.pretrained_gen:
             self._warm_start(c.pretrained_gen)
@@ -325,7 +324,7 @@ class Trainer:
         c = self.config
         if test_renderings is None:
             for sample in range(c.sample_per_image):
-                name = f"{utils.step_of(prefix)}_test{f'_{sample + 1}' if sample else ''}.png"
+                name = f"{runs.step_of(prefix)}_test{f'_{sample + 1}' if sample else ''}.png"
                 self.generate(sample_sheet(c, renderings, sample), os.path.join(folder, name))
                 logging.info("%s: drawn", os.path.join(folder, name))
             return

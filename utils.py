@@ -1,25 +1,23 @@
 """Files: run directory, logging, params.json, atomic writes, image grids, listing and reading images. No TensorFlow."""
 import concurrent.futures
 import contextlib
-import datetime
 import glob
-import importlib.metadata
 import io
-import itertools
 import json
 import logging
 import os
-import platform
-import re
 import secrets
+import signal
 import subprocess
+import sys
 import tempfile
-import time
 from typing import NamedTuple
 
 import numpy as np
 from PIL import Image, ImageOps
+from tqdm import tqdm
 
+SIGNALS = signal.SIGINT, signal.SIGTERM
 PROJECT = os.path.dirname(os.path.abspath(__file__))
 TEMPORARY = ".tmp-"
 LABELS = "latents.npz"          # beside an identity's images: shape, expression, light, pose, landmarks
@@ -28,6 +26,34 @@ FORMATS = {".jpg": "JPEG", ".jpeg": "JPEG", ".png": "PNG", ".webp": "WEBP", ".bm
 
 class UserError(Exception):
     """Bad input. The message is one line: what, where, what to do; `main.py` prints it and exits with status 2."""
+
+
+class Interrupted(Exception):
+    """SIGINT or SIGTERM ended the work in good order; `signal` is its number. The message tells how to go on."""
+
+    def __init__(self, number, message="run the same command again for the rest"):
+        super().__init__(message)
+        self.signal = number
+
+
+class Diverged(Exception):
+    """A loss or a weight is no longer finite. The message is one line: step, losses, last good checkpoint."""
+
+
+class StopRequest:
+    """While in this context, SIGINT and SIGTERM only set `signal` to their number: the work stops when it can."""
+
+    def __enter__(self):
+        self.signal = None
+        self.previous = [signal.signal(number, self._note) for number in SIGNALS]
+        return self
+
+    def _note(self, number, frame):
+        self.signal = number
+
+    def __exit__(self, *exception):
+        for number, handler in zip(SIGNALS, self.previous):
+            signal.signal(number, handler)
 
 
 class BrokenImage(UserError):
@@ -67,63 +93,6 @@ def set_up_logging(level):
     logging.getLogger("tensorflow").handlers.clear()    # its own handler would print its lines a second time
 
 
-def find_run(log_dir, load_path):
-    """The run directory that `load_path` means: a run's name under `log_dir`, or a path. Raises UserError if absent."""
-    for run_dir in (os.path.join(log_dir, load_path), load_path):
-        if os.path.isfile(os.path.join(run_dir, "params.json")) or os.path.isdir(run_dir) and list_checkpoints(run_dir):
-            return os.path.normpath(run_dir)
-    raise UserError(f"--load_path {load_path}: no such run, neither under {log_dir} nor as a path; "
-                    f"name a folder with params.json and checkpoints")
-
-
-def prepare_dirs(log_dir, task, kind="gen"):
-    """Create `<log_dir>/<task>_<kind>_<mmdd_HHMMSS>`, with `_2`, `_3`, ... if taken. Raises UserError if not writable."""
-    name = f"{task.replace(os.sep, '-')}_{kind}_{time.strftime('%m%d_%H%M%S')}"
-    for number in itertools.count(1):
-        run_dir = os.path.join(log_dir, name if number == 1 else f"{name}_{number}")
-        try:
-            os.makedirs(run_dir)
-            return run_dir
-        except FileExistsError:
-            continue
-        except OSError as error:
-            raise UserError(f"--log_dir {log_dir}: can't create a run directory there ({error.strerror}); "
-                            f"name a folder that can be written") from error
-
-
-def newest_run(log_dir):
-    """The run directory under `log_dir` with the newest checkpoint, or None. Those of `recognizer.py` don't count."""
-    indexes = [index for index in glob.glob(os.path.join(glob.escape(log_dir), "*", "model.ckpt-*.index"))
-               if not re.search(r"_rec_\d{4}_\d{6}(_\d+)?$", os.path.dirname(index))]
-    return os.path.dirname(max(indexes, key=os.path.getmtime)) if indexes else None
-
-
-def step_of(prefix):
-    """The training step in a checkpoint's name, 0 where it has none."""
-    match = re.search(r"-(\d+)$", prefix)
-    return int(match.group(1)) if match else 0
-
-
-def list_checkpoints(path):
-    """Prefixes of the checkpoints at `path`, the newest first: a prefix itself, one without its step, or a folder."""
-    if os.path.isfile(path + ".index") or os.path.isfile(path):     # the latter in TensorFlow's first format
-        return [path]
-    pattern = os.path.join(glob.escape(path), "*.index") if os.path.isdir(path) else glob.escape(path) + "-*.index"
-    found = [index.removesuffix(".index") for index in glob.glob(pattern)]
-    return sorted((prefix for prefix in found if os.path.isdir(path) or step_of(prefix)), key=step_of, reverse=True)
-
-
-def folder_of(path):
-    """The folder that `path`, a folder itself or a checkpoint's prefix in one, means."""
-    return path if os.path.isdir(path) else os.path.dirname(path)
-
-
-def list_weights(path):
-    """Files that may hold a classifier's weights at `path`, the likeliest first: checkpoints, then frozen graphs."""
-    graphs = sorted(glob.glob(os.path.join(glob.escape(path), "*.pb"))) if os.path.isdir(path) else []
-    return list_checkpoints(path) + graphs
-
-
 def git(*arguments):
     """What git answers about the project's own folder, or None where it can't."""
     try:
@@ -139,22 +108,6 @@ def git_branch():
     return "master" if branch is None else branch or "HEAD"
 
 
-def package_version(name):
-    """The installed version of package `name`, or None."""
-    with contextlib.suppress(importlib.metadata.PackageNotFoundError):
-        return importlib.metadata.version(name)
-
-
-def save_config(config, run_dir, **extra):
-    """Write `<run_dir>/params.json`: every option of `config`, versions, git commit, date, and `extra`."""
-    versions = {name: package_version(name) for name in ("numpy", "pillow", "tensorflow")}
-    save_json({**vars(config), **extra,
-               "versions": {"python": platform.python_version(), **versions},
-               "git_commit": git("rev-parse", "HEAD"),
-               "date": datetime.datetime.now().astimezone().isoformat(timespec="seconds")},
-              os.path.join(run_dir, "params.json"))
-
-
 def load_json(path, default):
     """What the JSON file `path` holds, `default` where there is none. Raises UserError when the file is broken."""
     try:
@@ -164,14 +117,6 @@ def load_json(path, default):
         return default
     except (OSError, ValueError) as error:
         raise UserError(f"{path}: can't be read ({error}); restore it, or remove it to go without") from error
-
-
-def load_params(run_dir):
-    """The dict in `<run_dir>/params.json`, {} where there is none. Raises UserError when the file is broken."""
-    params = load_json(os.path.join(run_dir, "params.json"), {})
-    if not isinstance(params, dict):
-        raise UserError(f"{run_dir}/params.json: can't be read (no options in it); restore it, or remove it to go without")
-    return params
 
 
 # Writing
@@ -405,3 +350,11 @@ def check_images(image_set, size, workers, limit=5000):
     if any(seen != [(size, size)] * len(parts) for index, seen in looks.items() if index not in broken):
         logging.info("%s: images of other sizes are resized to %dx%d", root, size, size)
     return take(image_set, [index for index in range(count) if index not in broken])
+
+
+# Progress
+
+def progress_bar(unit, total, initial=0):
+    """tqdm on a terminal; in a log file, a line of it every half minute."""
+    terminal = sys.stderr.isatty()
+    return tqdm(total=total, initial=initial, unit=unit, dynamic_ncols=terminal, mininterval=0.2 if terminal else 30)

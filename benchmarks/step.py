@@ -61,6 +61,7 @@ def time_yardstick():
 def open_trainer(config, folder):
     """A Trainer on drawn images, its classifier with the initial random weights, and its three image sets."""
     import drawn
+
     import utils
     from trainer import Trainer
 
@@ -112,8 +113,9 @@ def time_input(config, folder):
 def time_start(config, folder):
     """{"seconds": seconds from `python main.py` on 1,000 images to the end of the first training step}."""
     import drawn
-    import facenet
     import tensorflow as tf
+
+    import facenet
     tf1 = tf.compat.v1
     with tf.Graph().as_default(), tf1.Session() as session:         # a classifier of random weights
         tf1.set_random_seed(1)

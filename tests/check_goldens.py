@@ -23,12 +23,12 @@ for variable, value in {"TF_CPP_MIN_LOG_LEVEL": "2", **KERNELS}.items():
     os.environ.setdefault(variable, value)
 
 import numpy as np
+import rule
 import tensorflow as tf
 
-import rule
 import utils
-from checkpoints import AVERAGE
 from config import get_config
+from engine.checkpoints import AVERAGE
 from trainer import Trainer
 
 FORWARD, LATER_STEPS = 1e-4, 2e-3           # tolerances

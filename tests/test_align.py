@@ -8,15 +8,15 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from conftest import tree
 from PIL import Image
+from tool import alive, finish, Tool, wait_for
 
 import align
 import crop
 import drawn_photos
 import gen_syn_latent
 import utils
-from conftest import tree
-from tool import Tool, alive, finish, wait_for
 
 TOOL = Tool("align.py")
 start, run, succeed, refused = TOOL.start, TOOL.run, TOOL.succeed, TOOL.refused

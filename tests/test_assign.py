@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from checkpoints import AVERAGE, assign, names_to_read
+from engine.checkpoints import assign, AVERAGE, names_to_read
 from utils import UserError
 
 tf1 = tf.compat.v1

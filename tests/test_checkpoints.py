@@ -14,7 +14,8 @@ import pytest
 import tensorflow as tf
 
 import utils
-from checkpoints import NAME, read_newest, save
+from engine import runs
+from engine.checkpoints import NAME, read_newest, save
 from utils import UserError
 
 tf1 = tf.compat.v1
@@ -63,7 +64,7 @@ def two(model, tmp_path):
 
 
 def steps(folder):
-    return [utils.step_of(prefix) for prefix in utils.list_checkpoints(str(folder))]
+    return [runs.step_of(prefix) for prefix in runs.list_checkpoints(str(folder))]
 
 
 def contents(folder):
@@ -73,7 +74,7 @@ def contents(folder):
 def newest(path):
     """The step of the newest whole checkpoint, every value of which is checked."""
     prefix, values = read_newest(str(path), list(SHAPES))
-    step = utils.step_of(prefix)
+    step = runs.step_of(prefix)
     assert values.keys() == SHAPES.keys()
     assert all(np.array_equal(value, value_of(name, step)) for name, value in values.items())
     return step
@@ -87,7 +88,7 @@ def newest(path):
 def test_old_ones_go(model, tmp_path, options, kept):
     for step in (8, 9, 10, 20, 100):
         prefix = model.save(tmp_path, step, **options)
-        assert prefix == str(tmp_path / f"{NAME}-{step}") == utils.list_checkpoints(str(tmp_path))[0]
+        assert prefix == str(tmp_path / f"{NAME}-{step}") == runs.list_checkpoints(str(tmp_path))[0]
     assert steps(tmp_path) == kept
     assert contents(tmp_path).keys() == {f"{NAME}-{step}{part}" for step in kept for part in (INDEX, DATA)}
     assert tf.train.latest_checkpoint(str(tmp_path)) == prefix

@@ -7,17 +7,17 @@ os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
 import numpy as np
 import pytest
 import tensorflow as tf
+from conftest import differences, read_checkpoint, words
+from drawn import draw_face, write
 
 import classifier_training
 import labelled_data
 import pretrained
 import recognizer
-import utils
 import verification
 from classifier_training import ClassifierGraph, ClassifierTrainer
-from conftest import differences, read_checkpoint, words
-from drawn import draw_face, write
-from session import Diverged
+from engine import runs
+from engine.session import Diverged
 
 tf1 = tf.compat.v1
 AVERAGE = "/ExponentialMovingAverage"
@@ -225,4 +225,4 @@ def test_a_training_that_diverges_names_the_last_good_checkpoint(data, tmp_path)
             trainer.train(9, 3, None, lambda: str(tmp_path))
     finally:
         trainer.close()
-    assert utils.list_checkpoints(str(tmp_path)) == [str(tmp_path / "model.ckpt-3")]
+    assert runs.list_checkpoints(str(tmp_path)) == [str(tmp_path / "model.ckpt-3")]

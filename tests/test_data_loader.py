@@ -10,11 +10,11 @@ import sys
 import numpy as np
 import pytest
 import tensorflow as tf
+from drawn import write_dataset
 from PIL import Image
 
 import data_loader
 import utils
-from drawn import write_dataset
 
 tf1 = tf.compat.v1
 SIZE, BATCH = 16, 4

@@ -11,10 +11,10 @@ import pytest
 import tensorflow as tf
 from PIL import Image
 
+import dataset_writer
 import losses
 import utils
-import dataset_writer
-from dataset_writer import CSV_NAME, SCORES_FOLDER, ImageWriter, ScoreStore, magnet_scores, write_scores
+from dataset_writer import CSV_NAME, ImageWriter, magnet_scores, SCORES_FOLDER, ScoreStore, write_scores
 from utils import UserError
 
 tf1 = tf.compat.v1

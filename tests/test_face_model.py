@@ -3,7 +3,7 @@ import numpy as np
 import pytest
 
 import face_model
-from face_model import FaceModel, align, find_landmarks, lend_texture, texture, vertices
+from face_model import align, FaceModel, find_landmarks, lend_texture, texture, vertices
 
 ROWS, COLUMNS = 60, 50
 V = ROWS * COLUMNS

@@ -13,8 +13,9 @@ HERE = os.path.dirname(os.path.abspath(__file__))
 GOLDEN = os.path.join(HERE, "golden")
 sys.path[:0] = [os.path.dirname(HERE), GOLDEN]
 
-import facenet
 import rule
+
+import facenet
 
 tf1 = tf.compat.v1
 

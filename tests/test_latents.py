@@ -6,7 +6,7 @@ import pytest
 import scipy.io
 
 import latents
-from latents import BLOCKS, Block, builtin_statistics, fit_statistics, for_model, sample_identity, sample_image
+from latents import Block, BLOCKS, builtin_statistics, fit_statistics, for_model, sample_identity, sample_image
 
 
 def model_of(shape, expression, texture, name="3DDFA"):

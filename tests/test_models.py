@@ -8,12 +8,12 @@ os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
 import numpy as np
 import pytest
 import tensorflow as tf
-
-import layers
-import utils
-from backward import both_players
-from config import get_config
 from drawn import write_dataset
+
+import utils
+from config import get_config
+from engine import layers
+from graph import both_players
 from losses import began_terms
 from models import DiscriminatorCNN, Generator
 from trainer import Trainer

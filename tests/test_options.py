@@ -10,21 +10,20 @@ from typing import NamedTuple
 import numpy as np
 import pytest
 import tensorflow as tf
+from conftest import draw_face, NAMES, NARROW, SMALL, small_classifier, words, write, write_checkpoint
 
-import backward
 import data_loader
 import facenet
 import graph as graph_module
-import layers
 import main
 import preflight
 import trainer as trainer_module
 import utils
 from config import build_parser, get_config
-from conftest import NAMES, NARROW, SMALL, draw_face, small_classifier, words, write, write_checkpoint
+from engine import layers, runs
+from engine.session import session_options
 from graph import Networks, SynthesisGraph, TrainingGraph
-from session import session_options
-from trainer import Trainer, sample_sheet
+from trainer import sample_sheet, Trainer
 
 tf1 = tf.compat.v1
 pytestmark = pytest.mark.slow
@@ -117,7 +116,7 @@ def source(case):
 
 def run_directory(case):
     """(folder, start of the name) of a new run directory."""
-    folder, name = os.path.split(preflight.open_run(case.config, None, []))
+    folder, name = os.path.split(runs.open_run(case.config, None, []))
     return os.path.relpath(folder, case.world.logs), name.split("_gen_")[0]
 
 
@@ -283,7 +282,7 @@ def forward(case, look):
     """`look(graph, session)` at a training's forward part, fed by its own pipeline."""
     with tf.Graph().as_default(), tf1.Session(config=session_options(case.config.use_gpu)) as session:
         tf1.set_random_seed(case.config.random_seed)
-        case.patch.setattr(backward, "both_players", lambda layers, fake, loss, k: (fake, []))
+        case.patch.setattr(graph_module, "both_players", lambda layers, fake, loss, k: (fake, []))
         graph = Forward(Networks(case.config), case.data.photos, case.data.renderings, case.data.pairs)
         session.run(tf1.global_variables_initializer())
         session.run(graph.iterator.initializer, {graph.start_step: 0})
@@ -461,7 +460,7 @@ def grids(names, lines):
 @training
 def saved(names, lines):
     """The steps of the checkpoints."""
-    return sorted(utils.step_of(name.removesuffix(".index")) for name in names if name.endswith(".index"))
+    return sorted(runs.step_of(name.removesuffix(".index")) for name in names if name.endswith(".index"))
 
 
 @training

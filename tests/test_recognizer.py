@@ -6,15 +6,25 @@ from pathlib import Path
 import numpy as np
 import pytest
 import tensorflow as tf
+from conftest import (
+    differences,
+    NARROW,
+    only_run,
+    read_checkpoint,
+    small_classifier,
+    steps_saved,
+    words,
+    write_checkpoint,
+)
+from drawn import draw_face, write
 from PIL import Image
+from tool import finish, Tool
 
 import pretrained
 import recognizer
 import utils
 from config import get_config
-from conftest import NARROW, differences, only_run, read_checkpoint, small_classifier, steps_saved, words, write_checkpoint
-from drawn import draw_face, write
-from tool import Tool, finish
+from engine import runs
 from trainer import Trainer
 
 TOOL = Tool("recognizer.py")
@@ -83,7 +93,7 @@ def test_what_a_run_writes(run):
     assert {"params.json", "identities.json", "checkpoint"} <= names and any("tfevents" in name for name in names)
     assert json.loads((run.whole_dir / "identities.json").read_text()) == {
         "real": ["1", "2", "3", "4", "5"], "synthetic": ["11", "12", "13"]}
-    params = utils.load_params(str(run.whole_dir))
+    params = runs.load_params(str(run.whole_dir))
     assert params["model_def"] == "small" and params["input_scale_size"] == 36 and params["command"] == "train"
     saved = read_checkpoint(run.whole_dir / "model.ckpt-30")
     assert saved["Logits/weights"].shape == (8, 5) and saved["Logits_synthetic/weights"].shape == (8, 3)

@@ -8,14 +8,26 @@ import time
 import numpy as np
 import pytest
 import tensorflow as tf
+from conftest import (
+    NAMES,
+    NARROW,
+    only_run,
+    Program,
+    read_checkpoint,
+    run,
+    scenario,
+    SMALL,
+    small_classifier,
+    succeed,
+    tree,
+    write_checkpoint,
+)
 from PIL import Image
+from test_training import events
 
 import facenet
 import models
-import utils
-from conftest import (NAMES, NARROW, SMALL, Program, only_run, read_checkpoint, run, scenario,
-                      small_classifier, succeed, tree, write_checkpoint)
-from test_training import events
+from engine import runs
 from trainer import image_seed
 
 tf1 = tf.compat.v1
@@ -330,9 +342,9 @@ def test_without_dropout_and_scores(without_classifier, without_dropout):
 @pytest.mark.parametrize("given", ["", "model.ckpt", "model.ckpt-1000"])
 def test_prefixes_of_a_published_checkpoint(without_dropout, without_classifier, given):
     folder = without_dropout[0] / "release"
-    assert utils.list_checkpoints(str(folder / given)) == [str(folder / "model.ckpt-1000")]
+    assert runs.list_checkpoints(str(folder / given)) == [str(folder / "model.ckpt-1000")]
     plain = without_classifier[0] / "release"
-    assert utils.list_checkpoints(str(plain / "model.ckpt")) == [str(plain / "model.ckpt")]
+    assert runs.list_checkpoints(str(plain / "model.ckpt")) == [str(plain / "model.ckpt")]
 
 
 def test_no_weights_anywhere(drawn, tmp_path):

@@ -3,10 +3,10 @@ import os
 
 import numpy as np
 import pytest
+from conftest import NARROW, words
 
 import utils
 from config import get_config
-from conftest import NARROW, words
 from trainer import Trainer
 
 INPUTS = ("real", "syn", "image_3dmm", "annot_3dmm")

@@ -17,13 +17,27 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 import tensorflow as tf
+from conftest import (
+    differences,
+    HERE,
+    NAMES,
+    NARROW,
+    only_run,
+    Program,
+    read_checkpoint,
+    run,
+    scenario,
+    SMALL,
+    steps_saved,
+    succeed,
+    words,
+    write_checkpoint,
+)
 from PIL import Image
 
-import checkpoints
 import utils
 from config import get_config
-from conftest import (HERE, NAMES, NARROW, SMALL, Program, differences, only_run, read_checkpoint, run, scenario,
-                      steps_saved, succeed, words, write_checkpoint)
+from engine import checkpoints, runs
 
 tf1 = tf.compat.v1
 pytestmark = pytest.mark.slow
@@ -375,7 +389,7 @@ def test_a_kill_between_any_two_file_operations_of_a_save(tmp_path, monkeypatch)
                 patch.setattr(os, name, counted(getattr(os, name)))
             save(run_dir, 30)
         prefix, values = checkpoints.read_newest(str(run_dir), ["a"])
-        assert (values["a"] == utils.step_of(prefix)).all() and prefix.endswith(("-20", "-30"))
+        assert (values["a"] == runs.step_of(prefix)).all() and prefix.endswith(("-20", "-30"))
         utils.clean_temporary(str(run_dir))
         save(run_dir, 40)
         before = "30" if prefix.endswith("-30") else "20"

@@ -11,11 +11,12 @@ import sys
 
 import numpy as np
 import pytest
+from drawn import draw_face, write_dataset
 from PIL import Image, JpegImagePlugin
 
 import utils
-from drawn import draw_face, write_dataset
-from utils import BrokenImage, ImageSet, UserError, load_image
+from engine import runs
+from utils import BrokenImage, ImageSet, load_image, UserError
 
 SIZE = 16
 
@@ -128,9 +129,9 @@ def test_make_grid():
 
 def test_run_directories(tmp_path, monkeypatch):
     log_dir = str(tmp_path / "new" / "logs")
-    assert re.fullmatch(r"a-b_gen_\d{4}_\d{6}", os.path.basename(utils.prepare_dirs(log_dir, "a/b")))
-    monkeypatch.setattr(utils.time, "strftime", lambda form: "0102_030405")
-    names = [os.path.relpath(utils.prepare_dirs(log_dir, "t"), log_dir) for _ in range(3)]
+    assert re.fullmatch(r"a-b_gen_\d{4}_\d{6}", os.path.basename(runs.prepare_dirs(log_dir, "a/b")))
+    monkeypatch.setattr(runs.time, "strftime", lambda form: "0102_030405")
+    names = [os.path.relpath(runs.prepare_dirs(log_dir, "t"), log_dir) for _ in range(3)]
     assert names == ["t_gen_0102_030405", "t_gen_0102_030405_2", "t_gen_0102_030405_3"]
 
 
@@ -138,7 +139,7 @@ def test_log_dir_that_cannot_be_written(tmp_path):
     (tmp_path / "file").touch()
     for log_dir in (tmp_path / "file", tmp_path / "file" / "logs", "/proc/logs"):
         with pytest.raises(UserError) as error:
-            utils.prepare_dirs(str(log_dir), "t")
+            runs.prepare_dirs(str(log_dir), "t")
         one_line(error, f"--log_dir {log_dir}", "name a folder")
 
 
@@ -149,20 +150,20 @@ def test_find_run_by_name_and_path(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     for log_dir, load_path in (("logs", "run"), ("logs", "run/"), ("logs", "logs/run"), ("elsewhere", "logs/run"),
                                ("logs", str(tmp_path / "logs" / "run"))):
-        assert os.path.samefile(utils.find_run(log_dir, load_path), "logs/run")
+        assert os.path.samefile(runs.find_run(log_dir, load_path), "logs/run")
     with pytest.raises(UserError) as error:
-        utils.find_run("logs", "other")
+        runs.find_run("logs", "other")
     with pytest.raises(UserError, match="--load_path data: no such run"):
-        utils.find_run("logs", "data")
+        runs.find_run("logs", "data")
     one_line(error, "--load_path other", "logs")
 
 
 def test_newest_run_is_that_of_the_newest_checkpoint(tmp_path):
-    assert utils.newest_run(str(tmp_path / "absent")) is None
+    assert runs.newest_run(str(tmp_path / "absent")) is None
     touch(tmp_path, "empty/params.json", "a/model.ckpt-3.index", "b/model.ckpt-9.index", "c/model.ckpt-1.index.tmp")
     os.utime(tmp_path / "b" / "model.ckpt-9.index", (1, 1))
     touch(tmp_path, "a_rec_0102_030405/model.ckpt-5.index", "a_rec_0102_030405_2/model.ckpt-5.index")    # classifiers
-    assert utils.newest_run(str(tmp_path)) == str(tmp_path / "a")
+    assert runs.newest_run(str(tmp_path)) == str(tmp_path / "a")
 
 
 def test_git_branch(tmp_path, monkeypatch):
@@ -178,8 +179,8 @@ def test_git_branch(tmp_path, monkeypatch):
 
 def test_params_tell_options_versions_and_extras(tmp_path):
     config = argparse.Namespace(g_lr=8e-5, task=None)
-    utils.save_config(config, str(tmp_path), identities="identities.json")
-    params = utils.load_params(str(tmp_path))
+    runs.save_config(config, str(tmp_path), identities="identities.json")
+    params = runs.load_params(str(tmp_path))
     assert params["g_lr"] == 8e-5 and params["task"] is None and params["identities"] == "identities.json"
     assert set(params["versions"]) == {"python", "numpy", "pillow", "tensorflow"} and all(params["versions"].values())
     assert params["git_commit"] == utils.git("rev-parse", "HEAD") and re.match(r"\d{4}-\d\d-\d\dT", params["date"])
@@ -189,12 +190,12 @@ def test_params_tell_options_versions_and_extras(tmp_path):
 def test_broken_params(tmp_path, text):
     (tmp_path / "params.json").write_bytes(text.encode(errors="surrogateescape"))
     with pytest.raises(UserError) as error:
-        utils.load_params(str(tmp_path))
+        runs.load_params(str(tmp_path))
     one_line(error, "params.json")
 
 
 def test_absent_params(tmp_path):
-    assert utils.load_params(str(tmp_path)) == {}
+    assert runs.load_params(str(tmp_path)) == {}
 
 
 def test_log_lines_have_time_and_level():

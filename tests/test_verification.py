@@ -7,7 +7,7 @@ import pytest
 import plots
 import utils
 import verification
-from verification import FacePairs, auc, best_threshold, distance, eer, roc, true_accepts, verify
+from verification import auc, best_threshold, distance, eer, FacePairs, roc, true_accepts, verify
 
 T, F = True, False
 

@@ -6,7 +6,7 @@ import sys
 import time
 from pathlib import Path
 
-from conftest import TIMEOUT, Result
+from conftest import Result, TIMEOUT
 
 ROOT = Path(__file__).resolve().parent.parent
 

@@ -6,7 +6,8 @@ import os
 
 import tensorflow as tf
 
-from utils import UserError, atomic_write, list_checkpoints, step_of
+from engine.runs import list_checkpoints, step_of
+from utils import atomic_write, UserError
 
 tf1 = tf.compat.v1
 
@@ -123,3 +124,13 @@ def first_line(error):
     text = str(getattr(error, "message", None) or error).strip() or type(error).__name__
     text = text.rpartition("\nNode: ")[2].partition("\n")[2].strip() or text
     return text.splitlines()[0][:160]
+
+
+def average_of(variable):
+    """The variable that holds the moving average of `variable`, under the name that TF's own class gives it.
+
+    That class, `tf.train.ExponentialMovingAverage`, makes a function graph of each initial value: seconds of start-up.
+    """
+    name = variable.op.name + "/ExponentialMovingAverage"
+    start = tf.identity(variable.initial_value)         # a tensor of its own: `checkpoints.assign` feeds it
+    return tf1.get_variable(name, initializer=start, trainable=False, use_resource=True)

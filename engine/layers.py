@@ -195,3 +195,15 @@ def crop(x, width):
 def zero_pad(x, width):
     """`width` zeros around `x` [B, H, W, C]."""
     return tf.pad(x, [[0, 0], [width, width], [width, width], [0, 0]])
+
+
+# Between image files and networks
+
+def to_network(images):
+    """uint8 0..255 to float32 -1..1."""
+    return tf.cast(images, tf.float32) / 127.5 - 1
+
+
+def to_image(images):
+    """float32 -1..1 to uint8 0..255, rounded and clipped."""
+    return tf.cast(tf.round(tf.clip_by_value((images + 1) * 127.5, 0, 255)), tf.uint8)

@@ -8,9 +8,9 @@ import sys
 import tensorflow as tf
 from tensorflow.core.protobuf.rewriter_config_pb2 import RewriterConfig
 
-import checkpoints
 import utils
-from commandline import Diverged
+from engine import checkpoints, runs
+from utils import Diverged
 
 tf1 = tf.compat.v1
 tf1.logging.set_verbosity(tf1.logging.ERROR)        # its deprecation notes tell our users nothing
@@ -31,7 +31,7 @@ def save_checkpoint(session, saver, run_dir, step, all_finite, keep_every):
 
 
 def _diverged(run_dir, step, what):
-    good = utils.list_checkpoints(run_dir)
+    good = runs.list_checkpoints(run_dir)
     return Diverged(f"step {step}: {what}; last good checkpoint: {good[0] if good else 'none'}")
 
 
