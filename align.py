@@ -10,7 +10,6 @@ import argparse
 import collections
 import contextlib
 import csv
-import functools
 import io
 import logging
 import os
@@ -20,14 +19,16 @@ import numpy as np
 from PIL import Image, ImageDraw
 
 import commandline
-import crop
 import processes
 import utils
 from commandline import at_least
 from config import Parser
+from datasets import crop
+from datasets.detection import detect, detector, POINTS
+from datasets.image_sets import find_photos, list_images, scan, warn_of
+from datasets.images import BrokenImage, FORMATS, make_grid, read_picture, save_image, stem, suffix
 
 TABLE = "alignment.csv"
-POINTS = "left_eye", "right_eye", "nose", "mouth_left", "mouth_right"       # left and right as seen in the picture
 BOX = "left", "top", "right", "bottom"
 LANDMARKS = tuple(f"{point}_{axis}" for point in POINTS for axis in "xy")
 FIELDS = ("source", "crop", *BOX, *LANDMARKS, "confidence", "status")
@@ -64,8 +65,8 @@ def get_options(arguments=None):
 
 def image_name(text):
     """A type for argparse: the name of an image file."""
-    if utils.suffix(text) not in utils.FORMATS:
-        raise argparse.ArgumentTypeError(f"{text} ends in none of {', '.join(utils.FORMATS)}")
+    if suffix(text) not in FORMATS:
+        raise argparse.ArgumentTypeError(f"{text} ends in none of {', '.join(FORMATS)}")
     return text
 
 
@@ -77,13 +78,13 @@ def find_sources(options):
     The two photos of a pair have no folder of their own, so that with --pairs only a flat folder is read.
     """
     if not options.pairs:
-        return utils.find_photos(options.input).names, None
-    names, renderings = utils.list_images(options.input), utils.list_images(options.pairs)
+        return find_photos(options.input).names, None
+    names, renderings = list_images(options.input), list_images(options.pairs)
     for option, folder, found in (("--input", options.input, names), ("--pairs", options.pairs, renderings)):
         if not found:
             raise utils.UserError(f"{option} {folder}: no images directly in it; pairs are read from INPUT/NAME.jpg "
                                   "and RENDERINGS/NAME.jpg")
-    return names, {utils.stem(name): name for name in renderings}
+    return names, {stem(name): name for name in renderings}
 
 
 def check_apart(options):
@@ -108,7 +109,7 @@ def open_output(options):
     """Create the output folder, with its settings. Raises UserError when it holds crops of other settings."""
     settings = {name: getattr(options, name) for name in ("size", "margin", "square", "format", "detection_size")}
     commandline.open_output(options.output, {**settings, "pairs": options.pairs is not None})
-    for folder in (options.output, *(entry.path for entry in utils.scan(options.output) if entry.is_dir())):
+    for folder in (options.output, *(entry.path for entry in scan(options.output) if entry.is_dir())):
         utils.clean_temporary(folder)
 
 
@@ -155,7 +156,7 @@ def make_row(options, name, status, face=None):
 
 def crop_name(options, name):
     """The name of the crop of photo `name` in the output folder."""
-    return f"{utils.stem(name)}.{options.format}"
+    return f"{stem(name)}.{options.format}"
 
 
 def crop_paths(options, name):
@@ -173,7 +174,7 @@ def plan(options, names, renderings, rows):
         first, status = owner[crop_name(options, name)], rows.get(name, {}).get("status")
         if first != name:
             rows[name] = make_row(options, name, f"same name: {first}")
-        elif renderings is not None and utils.stem(name) not in renderings:
+        elif renderings is not None and stem(name) not in renderings:
             rows[name] = make_row(options, name, "no rendering")
         elif status != NO_FACE and not (status == CROPPED and all(map(os.path.exists, crop_paths(options, name)))):
             todo.append(name)
@@ -181,40 +182,6 @@ def plan(options, names, renderings, rows):
 
 
 # Detection and cropping, in the workers
-
-@functools.cache
-def detector():
-    """The package's MTCNN, on one core of the CPU. Raises ImportError without the package or what it needs.
-
-    Its networks run as compiled graphs, for pictures of all sizes: the same boxes, in a third of the time.
-    """
-    os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
-    import tensorflow as tf
-    from mtcnn import MTCNN
-    from mtcnn.stages import StageONet, StagePNet, StageRNet
-    tf.config.set_visible_devices([], "GPU")
-    tf.config.threading.set_intra_op_parallelism_threads(1)
-    tf.config.threading.set_inter_op_parallelism_threads(1)
-    stages = StagePNet(), StageRNet(), StageONet()
-    for stage, side in zip(stages, (None, 24, 48)):
-        stage._model = tf.function(stage.model, [tf.TensorSpec([None, side, side, 3])])     # there is no public way
-    return MTCNN(stages)
-
-
-def detect(picture, longest):
-    """Faces in a Pillow RGB image, found in it with its longer side reduced to `longest` pixels: float [n, 15].
-
-    In pixels of the whole picture: left, top, right, bottom, confidence, then columns and rows of the five POINTS. A
-    box may reach over the picture's border.
-    """
-    reduced, scale = picture, max(*picture.size, longest) / longest
-    if scale > 1:
-        sides = [max(round(side / scale), 1) for side in picture.size]
-        reduced = picture.resize(sides, Image.Resampling.BILINEAR, reducing_gap=3)
-    found = detector().detect_faces([np.asarray(reduced)], fit_to_image=False, box_format="xyxy", output_type="numpy")
-    x, y = np.divide(picture.size, reduced.size)
-    return found[:, 1:16] * [x, y, x, y, 1, *[x] * 5, *[y] * 5] if len(found) else np.zeros([0, 15])
-
 
 def choose(faces, width, height):
     """The one of `faces` [n, 15] that a picture is of: large and central, by FaceNet's rule."""
@@ -241,10 +208,10 @@ def process(options, job):
     name, rendering = job
     detector()                                              # before anything is said of a photo
     try:
-        pictures = [utils.read_picture(os.path.join(options.input, name))]
+        pictures = [read_picture(os.path.join(options.input, name))]
         if rendering:
-            pictures.insert(0, utils.read_picture(os.path.join(options.pairs, rendering)))
-    except utils.BrokenImage as error:
+            pictures.insert(0, read_picture(os.path.join(options.pairs, rendering)))
+    except BrokenImage as error:
         return make_row(options, name, f"unreadable: {error}")
     width, height = pictures[-1].size
     if pictures[0].size != (width, height):
@@ -258,7 +225,7 @@ def process(options, job):
         return make_row(options, name, NO_FACE)
     for picture, path in zip(pictures, crop_paths(options, name)):      # a photo never stands alone
         os.makedirs(os.path.dirname(path), exist_ok=True)
-        utils.save_image(crop.cut(picture, box, options.size), path, quality=100)
+        save_image(crop.cut(picture, box, options.size), path, quality=100)
     return make_row(options, name, CROPPED, face)
 
 
@@ -278,7 +245,7 @@ def align(options):
     rows = load_table(path)
     todo = plan(options, names, renderings, rows)
     save_table(path, rows)
-    jobs = [(name, renderings[utils.stem(name)] if options.pairs else None) for name in todo]
+    jobs = [(name, renderings[stem(name)] if options.pairs else None) for name in todo]
     if jobs:
         with open(path, "ab") as table:
             def keep(row):
@@ -293,8 +260,8 @@ def align(options):
                 raise utils.UserError(f"detection can't start ({error}); pip install -r requirements-tools.txt") from error
     save_table(path, {name: rows[name] for name in dict.fromkeys([*names, *rows])})
     if options.preview:
-        sheet = utils.make_grid(np.stack([draw(options, rows[name]) for name in names[:PREVIEWED]]), PREVIEW_COLUMNS)
-        utils.save_image(sheet, options.preview)
+        sheet = make_grid(np.stack([draw(options, rows[name]) for name in names[:PREVIEWED]]), PREVIEW_COLUMNS)
+        save_image(sheet, options.preview)
     tell(options, [rows[name] for name in names], len(jobs))
 
 
@@ -303,7 +270,7 @@ def tell(options, rows, new):
     counts = collections.Counter(row["status"].split(":")[0] for row in rows)
     logging.info("%s: %d photos, %d of them new: %s", options.output, len(rows), new,
                  ", ".join(f"{count} {status}" for status, count in counts.most_common()))
-    utils.warn_of(options.input, f"photos without a crop, see {TABLE}",
+    warn_of(options.input, f"photos without a crop, see {TABLE}",
                   [f"{row['source']} ({row['status'].split(':')[0]})" for row in rows if row["status"] != CROPPED])
 
 
@@ -314,8 +281,8 @@ def draw(options, row):
     """
     cell = Image.new("RGB", (CELL, CELL))
     pen = ImageDraw.Draw(cell)
-    with contextlib.suppress(utils.BrokenImage):
-        picture = utils.read_picture(os.path.join(options.input, row["source"]))
+    with contextlib.suppress(BrokenImage):
+        picture = read_picture(os.path.join(options.input, row["source"]))
         scale = CELL / max(picture.size)
         cell.paste(picture.resize([max(round(scale * side), 1) for side in picture.size]))
         if row["status"] == CROPPED:

@@ -9,7 +9,7 @@ import os
 import numpy as np
 import tensorflow as tf
 
-from utils import BrokenImage, load_image
+from datasets.images import BrokenImage, load_image
 
 tf1 = tf.compat.v1
 

@@ -19,8 +19,8 @@ import face_model
 import gen_syn_latent
 import latents
 import renderer
-import utils
 from config import Parser
+from datasets.images import save_image
 
 FINE = 4                    # a photo is composed so many times larger, then reduced
 SHINE = .18, 14             # strength and exponent of the light reflected by skin, on 0..1
@@ -103,7 +103,7 @@ def write(image, folder, name):
     """Write `image` to `<folder>/<name>`, making folders."""
     path = os.path.join(folder, name)
     os.makedirs(os.path.dirname(path), exist_ok=True)
-    utils.save_image(image, path)
+    save_image(image, path)
 
 
 def draw_all(options):

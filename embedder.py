@@ -8,6 +8,7 @@ import tensorflow as tf
 import data_loader
 import facenet
 import utils
+from datasets.image_sets import ImageSet
 from engine.layers import to_network
 
 tf1 = tf.compat.v1
@@ -50,7 +51,7 @@ class Embedder:
         """Embeddings [n, E] of the images `names` in `root`. Raises UserError where one can't be decoded."""
         found = np.zeros([len(names), self.embeddings.shape[1]], np.float32)
         done = 0
-        images = utils.ImageSet(root, names)
+        images = ImageSet(root, names)
         with contextlib.closing(data_loader.read_in_order(
                 images, self.recipe.size, self.batch_size, workers, False)) as batches:
             for indices, batch in batches:

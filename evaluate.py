@@ -15,6 +15,8 @@ import scipy.linalg
 import commandline
 import utils
 from config import Parser
+from datasets.image_sets import find_photos
+from datasets.images import load_image
 
 SIDE, PLACES = 32, 8        # pixels that images are reduced to; places along each side
 MINIMUM = 2                 # images of a set, for a covariance
@@ -38,12 +40,12 @@ def frechet_distance(a, b):
 
 def read_features(folder, limit):
     """Features [n, k] of at most `limit` images in and below `folder`, evenly chosen. Raises UserError if too few."""
-    images = utils.find_photos(folder)
+    images = find_photos(folder)
     count = len(images.names)
     chosen = np.unique(np.linspace(0, count - 1, min(limit, count)).round().astype(int))
     if len(chosen) < MINIMUM:
         raise utils.UserError(f"{folder}: one image only; name a folder with more")
-    return np.array([features(utils.load_image(os.path.join(images.root, images.names[i]), SIDE)) for i in chosen])
+    return np.array([features(load_image(os.path.join(images.root, images.names[i]), SIDE)) for i in chosen])
 
 
 def main():

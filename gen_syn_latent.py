@@ -21,7 +21,6 @@ import numpy as np
 
 import builtin_model
 import commandline
-import crop
 import face_model
 import latents
 import model_files
@@ -30,6 +29,9 @@ import renderer
 import utils
 from commandline import at_least
 from config import Parser
+from datasets import crop
+from datasets.image_sets import LABELS
+from datasets.images import BrokenImage, FORMATS, read_picture, save_image, stem, suffix
 
 CANVAS = 450                # pixels: the picture that the sampled pose stands in
 CHUNK = 16                  # images whose vertices are made at once
@@ -215,11 +217,11 @@ def write_identity(job, identity, folder):
         moved = face_model.combine([expression for expression, *_ in images[chunk]], model.expression_basis)
         for name, vertices, (_, *parameters) in zip(names[chunk], person + moved, images[chunk]):
             picture, *frame = draw(job, vertices, texture, *parameters)
-            utils.save_image(picture, os.path.join(folder, name), quality=100)
+            save_image(picture, os.path.join(folder, name), quality=100)
             frames.append(frame)
     blocks = dict(zip(("Exp_Para", "Illum_Para", "Pose_Para", "Color_Para"), map(np.array, zip(*images))))
     boxes, landmarks = zip(*frames)
-    with utils.atomic_write(os.path.join(folder, utils.LABELS)) as file:
+    with utils.atomic_write(os.path.join(folder, LABELS)) as file:
         np.savez(file, Shape_Para=shape, Tex_Para=tint, **blocks, box=np.array(boxes, np.float64),
                  landmarks=np.array(landmarks), names=names, identity=identity, seed=options.seed,
                  size=picture.shape[0], model=model.name, statistics=job.statistics.source, version=VERSION)
@@ -278,13 +280,13 @@ def find_annotated(folder):
     """Paths of the photos in and below `folder` that have a .mat file. Raises UserError when there is none."""
     found = []
     for root, _, names in os.walk(folder):
-        annotated = {utils.stem(name) for name in names if os.path.splitext(name)[1] == ".mat"}
+        annotated = {stem(name) for name in names if os.path.splitext(name)[1] == ".mat"}
         found += [os.path.join(root, name) for name in names
-                  if utils.suffix(name) in utils.FORMATS and utils.stem(name) in annotated]
+                  if suffix(name) in FORMATS and stem(name) in annotated]
     if not found:
         raise utils.UserError(f"--annotations {folder}: no photo with a .mat file of its name beside it; name the folder "
                               "of 300W-3D or AFLW2000-3D")
-    name, count = collections.Counter(utils.stem(os.path.basename(path)) for path in found).most_common(1)[0]
+    name, count = collections.Counter(stem(os.path.basename(path)) for path in found).most_common(1)[0]
     if count > 1:
         raise utils.UserError(f"--annotations {folder}: {name} is there more than once; render these folders apart")
     return sorted(found)
@@ -292,18 +294,18 @@ def find_annotated(folder):
 
 def pair_paths(output, photo):
     """Where the crop of a photo and its rendering go."""
-    name = utils.stem(os.path.basename(photo)) + ".jpg"
+    name = stem(os.path.basename(photo)) + ".jpg"
     return os.path.join(output, name), os.path.join(output, "3dmm", name)
 
 
 def render_pair(job, photo):
     """Write the crop of `photo` and its rendering. Returns what is wrong, with the file, if that can't be done."""
     options, model = job.options, job.model
-    path = utils.stem(photo) + ".mat"
+    path = stem(photo) + ".mat"
     try:
         blocks = latents.read_annotation(path)
-        picture = utils.read_picture(photo)
-    except (ValueError, utils.BrokenImage) as error:
+        picture = read_picture(photo)
+    except (ValueError, BrokenImage) as error:
         return str(error)
     if latents.rounded(blocks):
         return f"{path} (Exp_Para holds whole numbers: the expression is lost)"
@@ -320,9 +322,9 @@ def render_pair(job, photo):
     except ValueError as error:
         return f"{path} (Pose_Para: {error})"
     crop_path, rendering_path = pair_paths(options.output, photo)
-    utils.save_image(rendering, rendering_path, quality=100)        # a photo never stands alone
+    save_image(rendering, rendering_path, quality=100)        # a photo never stands alone
     try:
-        utils.save_image(crop.cut(picture, box, options.size), crop_path, quality=100)
+        save_image(crop.cut(picture, box, options.size), crop_path, quality=100)
     except BaseException:
         os.remove(rendering_path)
         raise

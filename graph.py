@@ -91,7 +91,7 @@ class Tower(NamedTuple):
 class TrainingGraph:
     """One training step of Gecer et al. 2018 on batches of the three image sets.
 
-    `photos`, `renderings` and `pairs` are `utils.ImageSet`, `Renderings` and `Pairs`. What a caller runs or looks at:
+    `photos`, `renderings` and `pairs` are `ImageSet`, `Renderings` and `Pairs`. What a caller runs or looks at:
     `train_op`, `losses` and `scores` (tensors by name), `gradients`, `tower`, `summary`, the variables `step`, `k`
     and `centroids`, `saved_variables`, and the placeholders `start_step`, `g_lr`, `d_lr`, `lambda_c`.
     """

@@ -5,17 +5,27 @@ from typing import NamedTuple
 
 import utils
 from config import structural_differences
+from datasets.image_sets import (
+    check_images,
+    data_folder,
+    find_pairs,
+    find_photos,
+    find_renderings,
+    ImageSet,
+    Pairs,
+    Renderings,
+)
 from engine import runs
 from utils import UserError
 
 
 class Data(NamedTuple):
     """The image sets that the asked-for modes need; None for the others."""
-    photos: utils.ImageSet = None
-    renderings: utils.Renderings = None
-    pairs: utils.Pairs = None
-    test_pairs: utils.Pairs = None
-    test_renderings: utils.ImageSet = None
+    photos: ImageSet = None
+    renderings: Renderings = None
+    pairs: Pairs = None
+    test_pairs: Pairs = None
+    test_renderings: ImageSet = None
 
 
 def load_data(config):
@@ -23,24 +33,24 @@ def load_data(config):
     c = config
     data = Data()
     if c.train_generator or c.fit_dataset:
-        data = data._replace(photos=_load(c, "dataset", utils.find_photos))
+        data = data._replace(photos=_load(c, "dataset", find_photos))
     if c.train_generator or c.generate_dataset or not (c.is_train or c.test_data_path):
-        data = data._replace(renderings=_load(c, "syn_dataset", utils.find_renderings))
+        data = data._replace(renderings=_load(c, "syn_dataset", find_renderings))
     if c.train_generator:
         _check_identities(c, data.renderings)
-        data = data._replace(pairs=_load(c, "dataset_3dmm", utils.find_pairs))
+        data = data._replace(pairs=_load(c, "dataset_3dmm", find_pairs))
         if os.path.isdir(os.path.join(c.data_dir, c.dataset_3dmm_test)):
-            data = data._replace(test_pairs=_load(c, "dataset_3dmm_test", utils.find_pairs))
+            data = data._replace(test_pairs=_load(c, "dataset_3dmm_test", find_pairs))
     if c.test_data_path and not c.is_train:
-        folder = utils.data_folder("--test_data_path", "", c.test_data_path)
-        data = data._replace(test_renderings=utils.check_images(
-            utils.find_photos(folder), c.input_scale_size, c.num_worker))
+        folder = data_folder("--test_data_path", "", c.test_data_path)
+        data = data._replace(test_renderings=check_images(
+            find_photos(folder), c.input_scale_size, c.num_worker))
     return data
 
 
 def _load(config, option, find):
-    folder = utils.data_folder(f"--{option}", config.data_dir, getattr(config, option), config.split)
-    return utils.check_images(find(folder), config.input_scale_size, config.num_worker)
+    folder = data_folder(f"--{option}", config.data_dir, getattr(config, option), config.split)
+    return check_images(find(folder), config.input_scale_size, config.num_worker)
 
 
 def _check_identities(config, renderings):

@@ -35,6 +35,8 @@ from config import (
     share,
     text,
 )
+from datasets.image_sets import check_images, data_folder, find_renderings
+from datasets.images import save_image
 from engine import runs
 from utils import UserError
 
@@ -251,10 +253,10 @@ def read_schedule(file_name):
 
 def find_pairs(folder, option, file_name, file_option, folds, options, per_fold=300, seed=0):
     """The FacePairs in `folder`: of the file `file_name`, or drawn. Raises UserError, which names the option."""
-    folder = utils.data_folder(option, "", folder)
+    folder = data_folder(option, "", folder)
     if file_name:
         return verification.read_pairs(file_name, folder, file_option, folds)
-    faces = utils.check_images(utils.find_renderings(folder), options.input_scale_size, options.num_worker)
+    faces = check_images(find_renderings(folder), options.input_scale_size, options.num_worker)
     return verification.draw_pairs(faces, folds, per_fold, seed)
 
 
@@ -263,7 +265,7 @@ def find_pairs(folder, option, file_name, file_option, folds, options, per_fold=
 def verify(options):
     """Verify a classifier, and write a table, JSON and plots."""
     o = options
-    utils.data_folder("--images", "", o.images)
+    data_folder("--images", "", o.images)
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
     import pretrained  # importing TensorFlow takes seconds
 
@@ -284,8 +286,8 @@ def verify(options):
     results = {name: verification.verify(embeddings, pairs, o.distance_metric, o.subtract_mean)
                for name, embeddings in embeddings_of(o, pairs).items()}
     print(table_of(results, pairs))
-    utils.save_image(plots.draw_roc(results), os.path.join(o.output, "roc.png"))
-    utils.save_image(plots.draw_histograms(results, pairs.same), os.path.join(o.output, "distances.png"))
+    save_image(plots.draw_roc(results), os.path.join(o.output, "roc.png"))
+    save_image(plots.draw_histograms(results, pairs.same), os.path.join(o.output, "distances.png"))
     utils.save_json({"options": vars(o), "people": len({name.split("/")[0] for name in pairs.names}),
                      "pairs": len(pairs.same), "folds": len(set(pairs.fold.tolist())),
                      "results": {name: result.row() for name, result in results.items()}},

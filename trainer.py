@@ -10,10 +10,12 @@ import tensorflow as tf
 from tqdm.contrib.logging import logging_redirect_tqdm
 
 import data_loader
-import dataset_writer
 import losses
 import pretrained
-import utils
+from datasets.image_sets import ImageSet
+from datasets.images import load_image, make_grid, save_image
+from datasets.scores import ScoreStore, write_scores
+from datasets.writer import copy_labels, existing_images, ImageWriter
 from engine import checkpoints, profiling, runs
 from engine.session import check_losses, Events, images_needed, save_checkpoint, session_options
 from graph import FittingGraph, Networks, SynthesisGraph, TrainingGraph
@@ -53,7 +55,7 @@ def sample_sheet(config, renderings, sample=0):
         for column, i in enumerate(np.flatnonzero(renderings.labels == row)[:c.num_log_samples]):
             name = renderings.names[i]
             cell = row * c.num_log_samples + column
-            images[cell] = utils.load_image(os.path.join(renderings.root, name), c.input_scale_size, c.grayscale)
+            images[cell] = load_image(os.path.join(renderings.root, name), c.input_scale_size, c.grayscale)
             cells.append((cell, image_seed(c.random_seed, name, sample)))
     return Sheet(images, c.num_log_samples, cells)
 
@@ -75,7 +77,7 @@ class Trainer:
         """Build the graph and open the session, all weights at their initial values.
 
         The classifier's weights come from `--pretrained_rec`. `training_data` is (photos, renderings, pairs) as
-        `utils.find_photos`, `find_renderings` and `find_pairs` give them: with it, the training step is built.
+        `find_photos`, `find_renderings` and `find_pairs` give them: with it, the training step is built.
         """
         with tf.Graph().as_default() as graph:
             tf1.set_random_seed(self.config.random_seed)
@@ -161,7 +163,7 @@ class Trainer:
         with contextlib.ExitStack() as stack:
             stop = stack.enter_context(StopRequest())
             self.run_dir = open_run()
-            utils.save_image(utils.make_grid(samples.images, samples.columns), os.path.join(self.run_dir, "syn_fixed.png"))
+            save_image(make_grid(samples.images, samples.columns), os.path.join(self.run_dir, "syn_fixed.png"))
             events = stack.enter_context(Events(self.run_dir, self.session.graph, step))
             progress = stack.enter_context(progress_bar("step", last_step, step))
             trace = stack.enter_context(profiling.Trace(c.profile))
@@ -225,7 +227,7 @@ class Trainer:
 
     def _load_images(self, image_set, names):
         c = self.config
-        return np.stack([utils.load_image(os.path.join(image_set.root, name), c.input_scale_size, c.grayscale)
+        return np.stack([load_image(os.path.join(image_set.root, name), c.input_scale_size, c.grayscale)
                          for name in names])
 
     # Synthesis
@@ -249,7 +251,7 @@ class Trainer:
             index = [cell for cell, _ in cells]
             photos[index] = self._synthesize(sheet.images[index], [seed for _, seed in cells],
                                              [self.synthesis.photos])[0]
-        utils.save_image(utils.make_grid(photos, sheet.columns), path)
+        save_image(make_grid(photos, sheet.columns), path)
 
     def generate_dataset(self, renderings, folder):
         """Write the photo of every rendering under the same name in `folder`, and `confidence_scores.csv`.
@@ -257,8 +259,8 @@ class Trainer:
         What is already there is kept. Raises Interrupted after SIGINT or SIGTERM, with nothing half-written.
         """
         c, graph = self.config, self.synthesis
-        store = dataset_writer.ScoreStore(folder)
-        written = dataset_writer.existing_images(folder, renderings.names)
+        store = ScoreStore(folder)
+        written = existing_images(folder, renderings.names)
         scored = store.scored(self.networks.has_classifier) if c.scores else written
         missing = [name for name in renderings.names if name not in written or name not in scored]
         if c.scores and not self.networks.has_classifier:
@@ -271,19 +273,19 @@ class Trainer:
                 store.add(name, *row)
             return photos
 
-        self._convert(utils.ImageSet(renderings.root, missing), folder, convert, written, store)
-        dataset_writer.copy_labels(renderings, folder)
+        self._convert(ImageSet(renderings.root, missing), folder, convert, written, store)
+        copy_labels(renderings, folder)
         if c.scores:
-            dataset_writer.write_scores(folder, renderings.names, renderings.labels, store)
+            write_scores(folder, renderings.names, renderings.labels, store)
         logging.info("%s: %d images of %d identities; %d were there and were kept", folder, len(renderings.names),
                      len(renderings.identities), len(written))
 
     def fit_dataset(self, photos, folder):
         """Write G_inv's rendering of every photo under the same name in `folder`; what is already there is kept."""
         graph = self.fitting
-        written = dataset_writer.existing_images(folder, photos.names)
+        written = existing_images(folder, photos.names)
         missing = [name for name in photos.names if name not in written]
-        self._convert(utils.ImageSet(photos.root, missing), folder,
+        self._convert(ImageSet(photos.root, missing), folder,
                       lambda names, images: self._run_padded(graph.BATCH, {graph.photos: images}, [graph.renderings])[0])
         logging.info("%s: renderings of %d photos", folder, len(photos.names))
 
@@ -295,7 +297,7 @@ class Trainer:
             stop = stack.enter_context(StopRequest())
             progress = stack.enter_context(progress_bar("image", len(images.names)))
             stack.enter_context(logging_redirect_tqdm())
-            writer = stack.enter_context(dataset_writer.ImageWriter(folder, c.num_worker))
+            writer = stack.enter_context(ImageWriter(folder, c.num_worker))
             stack.enter_context(contextlib.closing(batches))
             for indices, batch in batches:
                 names = [images.names[i] for i in indices]

@@ -6,7 +6,8 @@ from typing import NamedTuple
 
 import numpy as np
 
-import utils
+from datasets.image_sets import list_images
+from datasets.images import stem
 from utils import UserError
 
 FALSE_ACCEPTS = (1e-2, 1e-3)        # rates at which the true accepts are reported
@@ -26,7 +27,7 @@ class FacePairs(NamedTuple):
 # Pairs
 
 def draw_pairs(faces, folds=10, per_fold=300, seed=0):
-    """FacePairs of utils.Renderings: in each fold at most `per_fold` of the same and as many of different people.
+    """FacePairs of Renderings: in each fold at most `per_fold` of the same and as many of different people.
 
     Identities take turns: of the same person, none has a pair more than another unless those of the latter are used up;
     of different people, each appears in as many pairs while new ones are found. No pair is there twice. All follows
@@ -124,7 +125,7 @@ class ImageFinder:
         """The index into `names` of this image, or None where it is not there."""
         if person not in self.people:
             folder = os.path.join(self.root, person)
-            images = utils.list_images(folder) if os.path.isdir(folder) else []
+            images = list_images(folder) if os.path.isdir(folder) else []
             self.people[person] = {self._number(person, image): image for image in images}
         image = self.people[person].get(number)
         if image is None:
@@ -137,7 +138,7 @@ class ImageFinder:
 
     @staticmethod
     def _number(person, image):
-        word = utils.stem(image).removeprefix(person + "_")
+        word = stem(image).removeprefix(person + "_")
         return int(word) if word.isdecimal() else None
 
 

@@ -13,7 +13,9 @@ sys.path.insert(0, os.path.dirname(os.path.dirname(os.path.abspath(__file__))))
 import numpy as np
 
 import align
-import utils
+from datasets.detection import detect, detector
+from datasets.image_sets import find_photos
+from datasets.images import read_picture
 
 LIMIT = 100
 
@@ -28,9 +30,9 @@ def seconds(function, pictures):
 
 def main(folder, longest):
     """Print a line for each way, and one about their boxes."""
-    photos = utils.find_photos(folder)
-    pictures = [utils.read_picture(os.path.join(folder, name)) for name in photos.names[:LIMIT]]
-    align.detector()                        # keeps TensorFlow to one thread, for both
+    photos = find_photos(folder)
+    pictures = [read_picture(os.path.join(folder, name)) for name in photos.names[:LIMIT]]
+    detector()                        # keeps TensorFlow to one thread, for both
     from mtcnn import MTCNN
     package = MTCNN()
 
@@ -40,7 +42,7 @@ def main(folder, longest):
 
     took, theirs = seconds(as_it_comes, pictures)
     print(f"mtcnn as it comes  {took:.3f} s a photo")
-    took, ours = seconds(lambda picture: align.detect(picture, longest), pictures)
+    took, ours = seconds(lambda picture: detect(picture, longest), pictures)
     print(f"align.py           {took:.3f} s a photo")
     both = [(picture, *faces) for picture, *faces in zip(pictures, theirs, ours) if all(map(len, faces))]
     apart = [np.abs(np.subtract(*(align.choose(found, *picture.size)[:4] for found in faces))).max()

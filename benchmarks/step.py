@@ -16,6 +16,8 @@ import sys
 import tempfile
 import time
 
+from datasets.image_sets import find_pairs, find_photos, find_renderings
+
 HERE = os.path.dirname(os.path.abspath(__file__))
 sys.path[:0] = [os.path.dirname(HERE), os.path.join(os.path.dirname(HERE), "tests")]
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
@@ -62,7 +64,6 @@ def open_trainer(config, folder):
     """A Trainer on drawn images, its classifier with the initial random weights, and its three image sets."""
     import drawn
 
-    import utils
     from trainer import Trainer
 
     class RandomClassifier(Trainer):
@@ -70,8 +71,8 @@ def open_trainer(config, folder):
             self.session.run([v.initializer for v in self.networks.classifier_variables])
 
     drawn.write_dataset(folder, size=config.input_scale_size)
-    data = (utils.find_photos(os.path.join(folder, "real")), utils.find_renderings(os.path.join(folder, "syn")),
-            utils.find_pairs(os.path.join(folder, "paired")))
+    data = (find_photos(os.path.join(folder, "real")), find_renderings(os.path.join(folder, "syn")),
+            find_pairs(os.path.join(folder, "paired")))
     return RandomClassifier(config), data
 
 

@@ -26,8 +26,9 @@ import numpy as np
 import rule
 import tensorflow as tf
 
-import utils
 from config import get_config
+from datasets.image_sets import find_pairs, find_photos, find_renderings
+from datasets.images import save_image
 from engine.checkpoints import AVERAGE
 from trainer import Trainer
 
@@ -43,9 +44,9 @@ def write_data(folder, size, n_id):
     black = np.zeros([size, size, 3], np.uint8)
     for name in [f"syn/{i + 1}/1.png" for i in range(n_id)] + ["real/1.png", "paired/1.png", "paired/3dmm/1.png"]:
         os.makedirs(os.path.dirname(os.path.join(folder, name)), exist_ok=True)
-        utils.save_image(black, os.path.join(folder, name))
-    return (utils.find_photos(os.path.join(folder, "real")), utils.find_renderings(os.path.join(folder, "syn")),
-            utils.find_pairs(os.path.join(folder, "paired")))
+        save_image(black, os.path.join(folder, name))
+    return (find_photos(os.path.join(folder, "real")), find_renderings(os.path.join(folder, "syn")),
+            find_pairs(os.path.join(folder, "paired")))
 
 
 class ClassifierToCome(Trainer):

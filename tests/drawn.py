@@ -4,7 +4,7 @@ import os
 import numpy as np
 from PIL import Image, ImageDraw
 
-from utils import save_image
+from datasets.images import save_image
 
 SKIN = [(255, 224, 196), (241, 194, 150), (224, 172, 120), (198, 134, 88), (141, 92, 60), (255, 205, 170)]
 HAIR = [(40, 28, 22), (92, 58, 30), (214, 164, 72), (150, 70, 36), (110, 110, 116), (24, 22, 34)]

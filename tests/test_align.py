@@ -13,10 +13,11 @@ from PIL import Image
 from tool import alive, finish, Tool, wait_for
 
 import align
-import crop
 import drawn_photos
 import gen_syn_latent
-import utils
+from datasets import crop
+from datasets.image_sets import find_pairs, find_photos
+from datasets.images import FORMATS, load_image, read_picture, save_image, suffix
 
 TOOL = Tool("align.py")
 start, run, succeed, refused = TOOL.start, TOOL.run, TOOL.succeed, TOOL.refused
@@ -49,7 +50,7 @@ def numbers(row, names=align.BOX):
 
 def crops(output):
     """Names of the crops in a folder."""
-    return {str(path.relative_to(output)) for path in output.rglob("*") if utils.suffix(path.name) in utils.FORMATS}
+    return {str(path.relative_to(output)) for path in output.rglob("*") if suffix(path.name) in FORMATS}
 
 
 @pytest.fixture(scope="module")
@@ -84,13 +85,13 @@ def photos(pictures, tmp_path_factory):
     folder = tmp_path_factory.mktemp("photos")
     for person, (photo, _) in enumerate(pictures[1:4], 1):
         (folder / f"{person:05}").mkdir()
-        utils.save_image(photo, str(folder / f"{person:05}" / "0001.jpg"))
+        save_image(photo, str(folder / f"{person:05}" / "0001.jpg"))
     write_formats(folder / "formats", pictures[0][0])
-    utils.save_image(pictures[4][0], str(folder / "flat.jpg"))
-    utils.save_image(pictures[5][0], str(folder / "flat.png"))
+    save_image(pictures[4][0], str(folder / "flat.jpg"))
+    save_image(pictures[5][0], str(folder / "flat.png"))
     (folder / "broken.jpg").write_bytes((folder / "flat.jpg").read_bytes()[:2000])
-    utils.save_image(np.full([100, 140, 3], 128, np.uint8), str(folder / "nobody.png"))
-    utils.save_image(np.zeros([1, 1, 3], np.uint8), str(folder / "dot.png"))
+    save_image(np.full([100, 140, 3], 128, np.uint8), str(folder / "nobody.png"))
+    save_image(np.zeros([1, 1, 3], np.uint8), str(folder / "dot.png"))
     return folder
 
 
@@ -159,7 +160,7 @@ def test_crops_mirror_the_folder(photos, aligned):
 @marked
 def test_the_table_lists_every_photo(photos, aligned):
     rows = table(aligned[0])
-    assert list(rows) == utils.find_photos(str(photos)).names
+    assert list(rows) == find_photos(str(photos)).names
     without = {name: row["status"].split(":")[0] for name, row in rows.items() if row["status"] != "cropped"}
     assert without == {"flat.png": "same name", "broken.jpg": "unreadable", "nobody.png": "no face",
                        "dot.png": "no face"}
@@ -176,11 +177,11 @@ def test_the_table_lists_every_photo(photos, aligned):
 @marked
 def test_every_format_shows_the_same_face(photos, aligned):
     rows = {name: row for name, row in table(aligned[0]).items() if name.startswith("formats/")}
-    plain, reference = numbers(rows["formats/plain.png"]), utils.load_image(str(aligned[0] / "formats/plain.jpg"), 108)
+    plain, reference = numbers(rows["formats/plain.png"]), load_image(str(aligned[0] / "formats/plain.jpg"), 108)
     for name, row in rows.items():
         scale = 4 if "large" in name else 1
         assert np.abs(numbers(row) / scale - plain).max() < 6, name
-        image = utils.load_image(str(aligned[0] / row["crop"]), 108).astype(float)
+        image = load_image(str(aligned[0] / row["crop"]), 108).astype(float)
         assert np.corrcoef(image.mean(axis=2).ravel(), reference.mean(axis=2).ravel())[0, 1] > .8, name
 
 
@@ -188,8 +189,8 @@ def test_every_format_shows_the_same_face(photos, aligned):
 def test_a_crop_is_the_box_with_its_margin(photos, aligned):
     row = table(aligned[0])["formats/plain.png"]
     box = crop.clip(crop.with_margin(numbers(row), 108, 26), SIZE, SIZE)
-    expected = crop.cut(utils.read_picture(str(photos / "formats/plain.png")), box, 108)
-    found = utils.load_image(str(aligned[0] / "formats/plain.jpg"), 108)
+    expected = crop.cut(read_picture(str(photos / "formats/plain.png")), box, 108)
+    found = load_image(str(aligned[0] / "formats/plain.jpg"), 108)
     assert np.abs(found.astype(float) - expected).mean() < 1.5
 
 
@@ -227,7 +228,7 @@ def test_a_second_run_does_what_is_new(photos, aligned, tmp_path):
     assert crops(output) == crops(aligned[0]) | {"broken.jpg", "00001/0002.jpg"}
     assert all(path.stat().st_mtime_ns == when for path, when in times.items() if path.name != "flat.jpg")
     assert (output / "flat.jpg").read_bytes() == before["flat.jpg"]
-    assert list(table(output)) == utils.find_photos(str(given)).names
+    assert list(table(output)) == find_photos(str(given)).names
 
 
 # Pairs
@@ -238,10 +239,10 @@ def test_pairs(pictures, tmp_path):
     given, renderings, output = (tmp_path / name for name in ("photos", "renderings", "paired"))
     given.mkdir(), renderings.mkdir()
     for number, (photo, rendering) in enumerate(pictures[:4], 1):
-        utils.save_image(photo, str(given / f"{number}.jpg"))
-        utils.save_image(rendering, str(renderings / f"{number}.png"))
+        save_image(photo, str(given / f"{number}.jpg"))
+        save_image(rendering, str(renderings / f"{number}.png"))
     os.remove(renderings / "2.png")
-    utils.save_image(pictures[2][1][:90], str(renderings / "3.png"))
+    save_image(pictures[2][1][:90], str(renderings / "3.png"))
     succeed("--input", given, "--pairs", renderings, "--output", output, "--size", 64, "--format", "png", "--square",
             "--workers", 2)
     assert crops(output) == {"1.png", "3dmm/1.png", "4.png", "3dmm/4.png"}
@@ -250,9 +251,9 @@ def test_pairs(pictures, tmp_path):
                                                                      "rendering of another size", "cropped"]
     box = align.square(crop.with_margin(numbers(rows["1.jpg"]), 64, 15))
     for folder, image in (("", given / "1.jpg"), ("3dmm", renderings / "1.png")):
-        expected = crop.cut(utils.read_picture(str(image)), crop.clip(box, SIZE, SIZE), 64)
-        assert np.abs(utils.load_image(str(output / folder / "1.png"), 64).astype(float) - expected).max() <= 2
-    assert len(utils.find_pairs(str(output)).photos.names) == 2
+        expected = crop.cut(read_picture(str(image)), crop.clip(box, SIZE, SIZE), 64)
+        assert np.abs(load_image(str(output / folder / "1.png"), 64).astype(float) - expected).max() <= 2
+    assert len(find_pairs(str(output)).photos.names) == 2
 
 
 # Ends before the end
@@ -262,7 +263,7 @@ def test_kill_interrupt_and_run_again(pictures, tmp_path):
     """Killed, which ends its workers; then Ctrl-C, which reaches all processes; then SIGTERM, which the first gets."""
     given, output = tmp_path / "photos", tmp_path / "real"
     given.mkdir()
-    utils.save_image(pictures[0][0], str(given / "1.jpg"))
+    save_image(pictures[0][0], str(given / "1.jpg"))
     for number in range(2, MANY + 1):
         os.link(given / "1.jpg", given / f"{number}.jpg")
     command = "--input", given, "--output", output, "--workers", 1
@@ -309,7 +310,7 @@ def without_mtcnn(folder):
 @slow
 def test_a_missing_package_is_told_with_its_remedy(tmp_path):
     (tmp_path / "photos").mkdir()
-    utils.save_image(np.zeros([60, 60, 3], np.uint8), str(tmp_path / "photos/a.png"))
+    save_image(np.zeros([60, 60, 3], np.uint8), str(tmp_path / "photos/a.png"))
     refused(run("--input", tmp_path / "photos", "--output", tmp_path / "out", env=without_mtcnn(tmp_path)),
             "'mtcnn'", "pip install -r requirements-tools.txt")
 
@@ -319,7 +320,7 @@ def folders(tmp_path):
     """A folder with a photo in `photos`, no image in `empty`, and a file `file`."""
     for name in ("photos/person", "empty"):
         (tmp_path / name).mkdir(parents=True)
-    utils.save_image(np.zeros([60, 60, 3], np.uint8), str(tmp_path / "photos/person/a.png"))
+    save_image(np.zeros([60, 60, 3], np.uint8), str(tmp_path / "photos/person/a.png"))
     (tmp_path / "file").write_text("")
     return tmp_path
 

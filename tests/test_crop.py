@@ -12,10 +12,10 @@ from test_bad_input import limit_files
 from test_gen_syn_latent import last_words, pixels, refused, run, times
 
 import builtin_model
-import crop
 import face_model
 import model_files
 import renderer
+from datasets import crop
 
 # Which of iBUG's 68 points is the other side's: jaw and brows, nose, eyes, lips
 MIRROR = np.array([*range(16, -1, -1), *range(26, 16, -1), *range(27, 31), *range(35, 30, -1),

@@ -15,6 +15,8 @@ from PIL import Image
 
 import data_loader
 import utils
+from datasets.image_sets import find_pairs, find_photos, find_renderings, ImageSet
+from datasets.images import load_image
 
 tf1 = tf.compat.v1
 SIZE, BATCH = 16, 4
@@ -45,9 +47,9 @@ class Sets:
 
     def __init__(self, root):
         self.root = root
-        self.photos = utils.find_photos(str(root / "real"))
-        self.renderings = utils.find_renderings(str(root / "syn"))
-        self.pairs = utils.find_pairs(str(root / "paired"))
+        self.photos = find_photos(str(root / "real"))
+        self.renderings = find_renderings(str(root / "syn"))
+        self.pairs = find_pairs(str(root / "paired"))
 
 
 def run(dataset, steps, feed=None):
@@ -171,7 +173,7 @@ def damaged(tmp_path):
 
 def decoded(image_set, indices):
     """The images at `indices`."""
-    return np.stack([utils.load_image(os.path.join(image_set.root, image_set.names[i]), SIZE) for i in indices])
+    return np.stack([load_image(os.path.join(image_set.root, image_set.names[i]), SIZE) for i in indices])
 
 
 def test_a_broken_image_is_replaced_by_the_next_and_named_once(damaged, caplog):
@@ -220,7 +222,7 @@ def test_ordered_loader_marks_broken_images(damaged, caplog):
 
 
 def test_names_are_not_in_the_graph(numbered, graph):
-    many = utils.ImageSet(numbered.photos.root, numbered.photos.names * 50000)
+    many = ImageSet(numbered.photos.root, numbered.photos.names * 50000)
     loader = data_loader.get_loader(many, start=0, **OPTIONS)
     ordered = data_loader.get_ordered_loader(many, SIZE, BATCH, 2, False)
     assert len(run(loader, 2)) == len(run(ordered, 2)) == 2
@@ -228,10 +230,10 @@ def test_names_are_not_in_the_graph(numbered, graph):
 
 
 def test_a_program_ends_while_batches_are_being_decoded(numbered):
-    code = ("import sys, tensorflow as tf, data_loader, utils\n"
+    code = ("import sys, tensorflow as tf, data_loader\nfrom datasets.image_sets import find_photos\n"
             "tf1 = tf.compat.v1\n"
             "tf1.disable_eager_execution()\n"
-            "photos = utils.find_photos(sys.argv[1])\n"
+            "photos = find_photos(sys.argv[1])\n"
             "dataset = data_loader.get_loader(photos, 256, 64, seed=1, start=0, workers=4, grayscale=False)\n"
             "iterator = tf1.data.make_initializable_iterator(dataset)\n"
             "with tf1.Session() as session:\n"

@@ -11,10 +11,11 @@ import pytest
 import tensorflow as tf
 from PIL import Image
 
-import dataset_writer
 import losses
-import utils
-from dataset_writer import CSV_NAME, ImageWriter, magnet_scores, SCORES_FOLDER, ScoreStore, write_scores
+from datasets import writer as writer_module
+from datasets.image_sets import LABELS as LABELS_FILE, Renderings
+from datasets.scores import CSV_NAME, magnet_scores, SCORES_FOLDER, ScoreStore, write_scores
+from datasets.writer import copy_labels, existing_images, ImageWriter
 from utils import UserError
 
 tf1 = tf.compat.v1
@@ -46,7 +47,7 @@ def test_every_image_is_written(tmp_path, workers):
 def test_workers_write_at_the_same_time(tmp_path, monkeypatch):
     """Three images that wait for each other."""
     barrier = threading.Barrier(3)
-    monkeypatch.setattr(utils, "save_image", lambda image, path: barrier.wait(10))
+    monkeypatch.setattr(writer_module, "save_image", lambda image, path: barrier.wait(10))
     with ImageWriter(str(tmp_path), 3) as writer:
         for name in NAMES[:3]:
             writer.add(name, image_of(0))
@@ -95,11 +96,11 @@ def test_an_error_elsewhere_is_the_one_that_is_raised(tmp_path):
 
 
 def test_existing_images(tmp_path):
-    assert dataset_writer.existing_images(str(tmp_path), NAMES) == set()
+    assert existing_images(str(tmp_path), NAMES) == set()
     for name in (NAMES[1], NAMES[7], "00001/other.png", "00001/.tmp-1234", "other/.tmp-1234"):
         (tmp_path / name).parent.mkdir(exist_ok=True)
         (tmp_path / name).touch()
-    assert dataset_writer.existing_images(str(tmp_path), NAMES) == {NAMES[1], NAMES[7]}
+    assert existing_images(str(tmp_path), NAMES) == {NAMES[1], NAMES[7]}
     assert files(tmp_path) == sorted([NAMES[1], NAMES[7], "00001/other.png", "other/.tmp-1234"])
 
 
@@ -108,10 +109,10 @@ def test_labels_go_with_the_images(tmp_path):
     for identity in ("00000", "00001"):
         (tmp_path / "syn" / identity).mkdir(parents=True)
         (tmp_path / "out" / identity).mkdir(parents=True)
-    (tmp_path / "syn" / "00001" / utils.LABELS).write_bytes(b"labels")
-    renderings = utils.Renderings(str(tmp_path / "syn"), NAMES[:8], LABELS[:8], ["00000", "00001"])
+    (tmp_path / "syn" / "00001" / LABELS_FILE).write_bytes(b"labels")
+    renderings = Renderings(str(tmp_path / "syn"), NAMES[:8], LABELS[:8], ["00000", "00001"])
     for _ in range(2):
-        dataset_writer.copy_labels(renderings, str(tmp_path / "out"))
+        copy_labels(renderings, str(tmp_path / "out"))
         assert files(tmp_path / "out") == ["00001/latents.npz"]
         assert (tmp_path / "out" / "00001" / "latents.npz").read_bytes() == b"labels"
 

@@ -8,7 +8,8 @@ import pytest
 import scipy.stats
 
 import evaluate
-import utils
+from datasets.image_sets import find_pairs, find_photos
+from datasets.images import load_image
 
 ROOT = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
 
@@ -50,10 +51,10 @@ def sets(tmp_path_factory):
 @pytest.mark.slow
 def test_drawn_photos_and_their_renderings(sets):
     """Five photos a person; each pair shows one face, in the photo with something behind it."""
-    photos, pairs = utils.find_photos(str(sets / "real")), utils.find_pairs(str(sets / "paired"))
+    photos, pairs = find_photos(str(sets / "real")), find_pairs(str(sets / "paired"))
     assert len(photos.names) == 12 and len({os.path.dirname(name) for name in photos.names}) == 3
     assert len(pairs.photos.names) == len(pairs.renderings.names) == 8
-    for photo, rendering in zip(*([utils.load_image(os.path.join(part.root, name), 32).astype(float)
+    for photo, rendering in zip(*([load_image(os.path.join(part.root, name), 32).astype(float)
                                    for name in part.names] for part in pairs)):
         face = rendering.min(axis=2) > 25
         behind = rendering.max(axis=2) < 8

@@ -15,12 +15,12 @@ from test_bad_input import limit_files
 from tool import alive, finish, Tool, wait_for
 
 import builtin_model
-import crop
 import face_model
 import latents
 import model_files
 import renderer
-import utils
+from datasets import crop
+from datasets.images import save_image
 
 TOOL = Tool("gen_syn_latent.py")
 start, run, succeed, last_words, refused = TOOL.start, TOOL.run, TOOL.succeed, TOOL.last_words, TOOL.refused
@@ -243,7 +243,7 @@ def test_an_image_does_not_depend_on_how_many_follow(whole, png, tmp_path):
     for name in (*SHAPES, "box", "landmarks"):
         np.testing.assert_array_equal(few[name], many[name][:IMAGES])
     for name in few["names"]:
-        utils.save_image(np.asarray(Image.open(png / "00001" / f"{name[:5]}.png")), str(tmp_path / name), quality=100)
+        save_image(np.asarray(Image.open(png / "00001" / f"{name[:5]}.png")), str(tmp_path / name), quality=100)
         assert (tmp_path / name).read_bytes() == (whole / "00001" / name).read_bytes()
 
 

@@ -10,8 +10,8 @@ import pytest
 import tensorflow as tf
 from drawn import write_dataset
 
-import utils
 from config import get_config
+from datasets.image_sets import find_pairs, find_photos, find_renderings
 from engine import layers
 from graph import both_players
 from losses import began_terms
@@ -44,8 +44,8 @@ class WithoutCheckpoint(Trainer):
 def training_variables(folder, *options):
     """Name to (shape, trainable) of all variables of a training but the classifier's, on 12 drawn identities."""
     write_dataset(folder, size=16, identities=12, per_identity=1, photos=1, pairs=1)
-    data = (utils.find_photos(f"{folder}/real"), utils.find_renderings(f"{folder}/syn"),
-            utils.find_pairs(f"{folder}/paired"))
+    data = (find_photos(f"{folder}/real"), find_renderings(f"{folder}/syn"),
+            find_pairs(f"{folder}/paired"))
     config, _ = get_config(["--model_def", "small", "--pretrained_rec", "none", *options])
     trainer = WithoutCheckpoint(config)
     trainer.build_model(data)

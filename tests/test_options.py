@@ -20,6 +20,7 @@ import preflight
 import trainer as trainer_module
 import utils
 from config import build_parser, get_config
+from datasets.image_sets import Pairs
 from engine import layers, runs
 from engine.session import session_options
 from graph import Networks, SynthesisGraph, TrainingGraph
@@ -98,7 +99,7 @@ def data_of(kind):
     """The folder, seen from the world's data, of an image set."""
     def probe(case):
         found = getattr(case.data, kind)
-        found = found.photos if isinstance(found, utils.Pairs) else found
+        found = found.photos if isinstance(found, Pairs) else found
         return found and os.path.relpath(found.root, case.world.data)
     return probe
 

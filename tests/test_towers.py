@@ -5,8 +5,8 @@ import numpy as np
 import pytest
 from conftest import NARROW, words
 
-import utils
 from config import get_config
+from datasets.image_sets import find_pairs, find_photos, find_renderings
 from trainer import Trainer
 
 INPUTS = ("real", "syn", "image_3dmm", "annot_3dmm")
@@ -17,9 +17,9 @@ def one_step(folder, towers, batch_size):
     config, _ = get_config(words(**NARROW, method_c="none", num_gpu=towers, batch_size=batch_size,
                                  lambda_k=.1))
     trainer = Trainer(config)
-    trainer.build_model((utils.find_photos(os.path.join(folder, "real")),
-                         utils.find_renderings(os.path.join(folder, "syn")),
-                         utils.find_pairs(os.path.join(folder, "paired"))))
+    trainer.build_model((find_photos(os.path.join(folder, "real")),
+                         find_renderings(os.path.join(folder, "syn")),
+                         find_pairs(os.path.join(folder, "paired"))))
     graph, rng = trainer.training, np.random.default_rng(3)
     feed = {getattr(graph.batch, name): rng.integers(0, 256, [4, 16, 16, 3], np.uint8) for name in INPUTS}
     feed[graph.batch.label] = np.arange(4)

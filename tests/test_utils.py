@@ -15,8 +15,19 @@ from drawn import draw_face, write_dataset
 from PIL import Image, JpegImagePlugin
 
 import utils
+from datasets import image_sets
+from datasets.image_sets import (
+    check_images,
+    data_folder,
+    find_pairs,
+    find_photos,
+    find_renderings,
+    ImageSet,
+    list_images,
+)
+from datasets.images import BrokenImage, load_image, make_grid, read_picture, save_image, to_rgb
 from engine import runs
-from utils import BrokenImage, ImageSet, load_image, UserError
+from utils import UserError
 
 SIZE = 16
 
@@ -85,7 +96,7 @@ def test_full_disk_leaves_no_image(tmp_path, monkeypatch):
 
     monkeypatch.setattr(Image.Image, "save", save)
     with pytest.raises(OSError, match="No space"):
-        utils.save_image(ramp(), str(tmp_path / "a.jpg"))
+        save_image(ramp(), str(tmp_path / "a.jpg"))
     assert os.listdir(tmp_path) == []
 
 
@@ -96,7 +107,7 @@ def test_a_killed_write_leaves_no_image_and_is_cleaned(tmp_path):
     done = subprocess.run([sys.executable, "-c", code, str(tmp_path / "a.jpg")], cwd=utils.PROJECT)
     assert done.returncode == -signal.SIGKILL
     (left,) = os.listdir(tmp_path)
-    assert left.startswith(utils.TEMPORARY) and utils.list_images(str(tmp_path)) == []
+    assert left.startswith(utils.TEMPORARY) and list_images(str(tmp_path)) == []
     touch(tmp_path, "b.jpg")
     utils.clean_temporary(str(tmp_path))
     assert os.listdir(tmp_path) == ["b.jpg"]
@@ -105,24 +116,24 @@ def test_a_killed_write_leaves_no_image_and_is_cleaned(tmp_path):
 @pytest.mark.parametrize("suffix, error", [("png", 0), ("bmp", 0), ("jpg", 6), ("JPEG", 6), ("webp", 8)])
 def test_save_image_and_back(tmp_path, suffix, error):
     path = str(tmp_path / f"a.{suffix}")
-    utils.save_image(ramp(), path)
+    save_image(ramp(), path)
     difference = np.abs(load_image(path, SIZE).astype(int) - ramp())
     assert difference.mean() <= error / 3 and os.listdir(tmp_path) == [f"a.{suffix}"]
 
 
 def test_jpegs_keep_full_colour_resolution(tmp_path):
-    utils.save_image(ramp(), str(tmp_path / "a.jpg"))
+    save_image(ramp(), str(tmp_path / "a.jpg"))
     with Image.open(tmp_path / "a.jpg") as picture:
         assert JpegImagePlugin.get_sampling(picture) == 0
 
 
 def test_make_grid():
     images = np.arange(1, 6, dtype=np.uint8)[:, None, None, None] * np.ones([1, 4, 3, 3], np.uint8)
-    grid = utils.make_grid(images, columns=2, padding=1)
+    grid = make_grid(images, columns=2, padding=1)
     assert grid.shape == (3 * 4 + 2, 2 * 3 + 1, 3) and grid.dtype == np.uint8
     assert [grid[y, x, 0] for y in (0, 5, 10) for x in (0, 4)] == [1, 2, 3, 4, 5, 0]
     assert not grid[4].any() and not grid[:, 3].any()
-    assert utils.make_grid(images, columns=5, padding=0).shape == (4, 15, 3)
+    assert make_grid(images, columns=5, padding=0).shape == (4, 15, 3)
 
 
 # Run directory
@@ -211,50 +222,50 @@ def test_list_images(tmp_path):
     names = ["2.jpg", "010.JPG", "10.jpg", "b.png", "a.WebP", "img10.jpeg", "img2.bmp", "00001.jpg"]
     touch(tmp_path, *names, ".hidden.jpg", "._2.jpg", "notes.txt", "jpg", "folder.jpg/1.jpg")
     os.symlink(tmp_path / "2.jpg", tmp_path / "3.jpg")
-    assert utils.list_images(str(tmp_path)) == [
+    assert list_images(str(tmp_path)) == [
         "00001.jpg", "2.jpg", "3.jpg", "010.JPG", "10.jpg", "a.WebP", "b.png", "img10.jpeg", "img2.bmp"]
     with pytest.raises(UserError) as error:
-        utils.list_images(str(tmp_path / "absent"))
+        list_images(str(tmp_path / "absent"))
     one_line(error, "absent")
 
 
 def test_data_folder(tmp_path):
     touch(tmp_path, "set/train/1.jpg")
     folder = str(tmp_path / "set")
-    assert utils.data_folder("--dataset", str(tmp_path), "set") == folder
-    assert utils.data_folder("--dataset", str(tmp_path), "set", "train") == os.path.join(folder, "train")
-    assert utils.data_folder("--dataset", str(tmp_path), "set", "test") == folder
-    assert utils.data_folder("--dataset", "elsewhere", folder) == folder
+    assert data_folder("--dataset", str(tmp_path), "set") == folder
+    assert data_folder("--dataset", str(tmp_path), "set", "train") == os.path.join(folder, "train")
+    assert data_folder("--dataset", str(tmp_path), "set", "test") == folder
+    assert data_folder("--dataset", "elsewhere", folder) == folder
     with pytest.raises(UserError) as error:
-        utils.data_folder("--dataset", "data", "x")
+        data_folder("--dataset", "data", "x")
     one_line(error, "--dataset: no folder data/x; ")
 
 
 def test_find_photos(tmp_path):
     folder = touch(tmp_path, "3.jpg", "10/2.jpg", "10/1.png", "9/1.jpg", "9/deep/1.jpg", ".git/1.jpg")
-    photos = utils.find_photos(folder)
+    photos = find_photos(folder)
     assert photos == ImageSet(folder, ["3.jpg", "9/1.jpg", "10/1.png", "10/2.jpg"])
     with pytest.raises(UserError) as error:
-        utils.find_photos(touch(tmp_path / "empty", "person/notes.txt"))
+        find_photos(touch(tmp_path / "empty", "person/notes.txt"))
     one_line(error, "empty", "no images")
 
 
 def test_find_renderings(tmp_path, caplog):
     folder = touch(tmp_path, "10/1.jpg", "9/2.jpg", "9/1.jpg", "bob/1.jpg", "void/notes.txt", "stray.jpg")
-    renderings = utils.find_renderings(folder)
+    renderings = find_renderings(folder)
     assert renderings.names == ["9/1.jpg", "9/2.jpg", "10/1.jpg", "bob/1.jpg"]
     assert renderings.identities == ["9", "10", "bob"]
     assert renderings.labels.tolist() == [0, 0, 1, 2] and renderings.labels.dtype == np.int32
     assert "1 identities without images" in caplog.text and "void" in caplog.text
     with pytest.raises(UserError) as error:
-        utils.find_renderings(touch(tmp_path / "flat", "1.jpg"))
+        find_renderings(touch(tmp_path / "flat", "1.jpg"))
     one_line(error, "no identities", "IDENTITY/IMAGE.jpg")
 
 
 def test_find_pairs(tmp_path, caplog):
     folder = touch(tmp_path, "2.jpg", "10.jpg", "a.jpg", "alone.jpg", "3dmm/10.jpg", "3dmm/2.jpg", "3dmm/a.png",
                    *(f"3dmm/single{i}.jpg" for i in range(5)))
-    pairs = utils.find_pairs(folder)
+    pairs = find_pairs(folder)
     assert pairs.photos == ImageSet(folder, ["2.jpg", "10.jpg", "a.jpg"])
     assert pairs.renderings == ImageSet(os.path.join(folder, "3dmm"), ["2.jpg", "10.jpg", "a.png"])
     (record,) = caplog.records
@@ -262,14 +273,14 @@ def test_find_pairs(tmp_path, caplog):
     assert "single4" not in record.message
     for bad in (("1.jpg",), ("1.jpg", "3dmm/2.jpg"), ("3dmm/1.jpg",)):
         with pytest.raises(UserError) as error:
-            utils.find_pairs(touch(tmp_path / "-".join(bad).replace("/", ""), *bad))
+            find_pairs(touch(tmp_path / "-".join(bad).replace("/", ""), *bad))
         one_line(error, "no pairs", "3dmm")
 
 
 def test_drawn_data_set(drawn):
-    assert len(utils.find_photos(str(drawn / "real")).names) == 7
-    assert utils.find_renderings(str(drawn / "syn")).labels.tolist() == [0, 0, 1, 1, 2, 2]
-    assert len(utils.find_pairs(str(drawn / "paired")).photos.names) == 3
+    assert len(find_photos(str(drawn / "real")).names) == 7
+    assert find_renderings(str(drawn / "syn")).labels.tolist() == [0, 0, 1, 1, 2, 2]
+    assert len(find_pairs(str(drawn / "paired")).photos.names) == 3
     rendering, photo = (draw_face(5, 1, 32, photo) for photo in (False, True))
     assert rendering.shape == photo.shape == (32, 32, 3) and rendering.dtype == photo.dtype == np.uint8
     assert not rendering[0].any() and photo[0].all()
@@ -302,7 +313,7 @@ def test_16_bit_images_are_scaled_not_clipped(tmp_path):
     deep = np.linspace(0, 65535, SIZE * SIZE).astype(np.uint16).reshape(SIZE, SIZE)
     image = load_image(saved(tmp_path, Image.fromarray(deep), "a.png"), SIZE)
     assert image.min() == 0 and image.max() == 255 and np.abs(image[:, :, 0] - deep / 257).max() <= .5
-    assert np.array_equal(np.asarray(utils.to_rgb(Image.fromarray(deep.astype(np.int32)))), image)  # mode I
+    assert np.array_equal(np.asarray(to_rgb(Image.fromarray(deep.astype(np.int32)))), image)  # mode I
 
 
 def test_transparency_lies_over_black(tmp_path):
@@ -333,7 +344,7 @@ def test_exif_orientation(tmp_path):
     image = load_image(saved(tmp_path, Image.fromarray(ramp()), "a.png", exif=exif), SIZE)
     assert np.array_equal(image, np.rot90(ramp(), -1))
     wide = Image.fromarray(ramp()[:8])
-    assert utils.read_picture(saved(tmp_path, wide, "b.jpg", exif=exif)).size == (8, SIZE)
+    assert read_picture(saved(tmp_path, wide, "b.jpg", exif=exif)).size == (8, SIZE)
 
 
 def test_other_sizes_are_resized_without_aliasing(tmp_path):
@@ -389,51 +400,51 @@ def test_bombs_folders_and_absent_files_are_broken(tmp_path, monkeypatch):
 def test_check_images_names_and_drops_broken_ones(tmp_path, caplog):
     caplog.set_level(logging.INFO)
     write_dataset(str(tmp_path), size=SIZE, identities=3, per_identity=2, photos=7, pairs=3)
-    photos, pairs = utils.find_photos(str(tmp_path / "real")), utils.find_pairs(str(tmp_path / "paired"))
-    renderings = utils.find_renderings(str(tmp_path / "syn"))
+    photos, pairs = find_photos(str(tmp_path / "real")), find_pairs(str(tmp_path / "paired"))
+    renderings = find_renderings(str(tmp_path / "syn"))
     for i in (1, 2, 4, 6):
         (tmp_path / "real" / photos.names[i]).write_bytes(b"")
-    good = utils.check_images(photos, SIZE, workers=2)
+    good = check_images(photos, SIZE, workers=2)
     assert good == ImageSet(photos.root, [photos.names[i] for i in (0, 3, 5)])
     (record,) = caplog.records
     assert "4 broken images" in record.message and photos.names[4] in record.message
     assert photos.names[6] not in record.message
 
     (tmp_path / "syn" / renderings.names[0]).write_bytes(b"")
-    good = utils.check_images(renderings, SIZE, workers=2)
+    good = check_images(renderings, SIZE, workers=2)
     assert good.names == renderings.names[1:] and good.labels.tolist() == [0, 1, 1, 2, 2]
     (tmp_path / "syn" / renderings.names[1]).write_bytes(b"")
-    good = utils.check_images(renderings, SIZE, workers=2)
+    good = check_images(renderings, SIZE, workers=2)
     assert good.labels.tolist() == [0, 0, 1, 1] and good.labels.dtype == np.int32
     assert good.identities == renderings.identities[1:]
 
     (tmp_path / "paired" / "3dmm" / pairs.renderings.names[0]).write_bytes(b"")
     (tmp_path / "paired" / pairs.photos.names[1]).write_bytes(b"")
-    good = utils.check_images(pairs, SIZE, workers=2)
+    good = check_images(pairs, SIZE, workers=2)
     assert good.photos.names == pairs.photos.names[2:] and good.renderings.names == pairs.renderings.names[2:]
     assert "3dmm/" + pairs.renderings.names[0] in caplog.records[-1].message
 
 
 def test_check_images_says_once_that_images_are_resized(drawn, caplog):
     caplog.set_level(logging.INFO)
-    pairs = utils.find_pairs(str(drawn / "paired"))
-    assert utils.check_images(pairs, SIZE, workers=1) == pairs and not caplog.records
-    assert utils.check_images(pairs, 32, workers=1) == pairs
+    pairs = find_pairs(str(drawn / "paired"))
+    assert check_images(pairs, SIZE, workers=1) == pairs and not caplog.records
+    assert check_images(pairs, 32, workers=1) == pairs
     assert [record.levelname for record in caplog.records] == ["INFO"] and "32x32" in caplog.text
 
 
 def test_check_images_of_a_large_set_takes_a_fixed_sample(drawn, monkeypatch):
-    photos, looked = utils.find_photos(str(drawn / "real")), []
-    read_picture = utils.read_picture
-    monkeypatch.setattr(utils, "read_picture", lambda path: looked.append(path) or read_picture(path))
-    assert utils.check_images(photos, SIZE, workers=1, limit=4) == photos
+    photos, looked = find_photos(str(drawn / "real")), []
+    read_picture = image_sets.read_picture
+    monkeypatch.setattr(image_sets, "read_picture", lambda path: looked.append(path) or read_picture(path))
+    assert check_images(photos, SIZE, workers=1, limit=4) == photos
     assert len(set(looked)) == 4
-    utils.check_images(photos, SIZE, workers=1, limit=4)
+    check_images(photos, SIZE, workers=1, limit=4)
     assert looked[4:] == looked[:4]
 
 
 def test_no_image_that_can_be_decoded(tmp_path):
-    photos = utils.find_photos(touch(tmp_path, "1.jpg", "2.jpg"))
+    photos = find_photos(touch(tmp_path, "1.jpg", "2.jpg"))
     with pytest.raises(UserError) as error:
-        utils.check_images(photos, SIZE, workers=1)
+        check_images(photos, SIZE, workers=1)
     one_line(error, str(tmp_path), "can be decoded")

@@ -7,6 +7,7 @@ import pytest
 import plots
 import utils
 import verification
+from datasets.image_sets import Renderings
 from verification import auc, best_threshold, distance, eer, FacePairs, roc, true_accepts, verify
 
 T, F = True, False
@@ -89,7 +90,7 @@ def test_subtracting_the_mean_changes_angles_only():
 
 def drawn(counts, **options):
     labels = np.repeat(np.arange(len(counts), dtype=np.int32), counts)
-    faces = utils.Renderings("root", [f"{i}" for i in range(len(labels))], labels, [f"{i}" for i in range(len(counts))])
+    faces = Renderings("root", [f"{i}" for i in range(len(labels))], labels, [f"{i}" for i in range(len(counts))])
     return labels, verification.draw_pairs(faces, **options)
 
 

@@ -1,82 +1,14 @@
-"""Writing a synthesized data set: images by several threads, each complete or not there, and their scores.
-
-The scores and embeddings of images already written lie in `<data set>/.scores/*.npz`, so that a run that was killed
-goes on where it stopped, and the scores that depend on the whole set are computed at the end from all of them.
-"""
-import collections
+"""The scores of a synthesized set: stored while it is made, written as confidence_scores.csv, read as weights."""
 import glob
 import os
-import shutil
-from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
 
 import utils
+from utils import UserError
 
 CSV_NAME = "confidence_scores.csv"
 SCORES_FOLDER = ".scores"
-
-
-class ImageWriter:
-    """Saves images under `folder` by `workers` threads. Use as a context: leaving it waits for the last image.
-
-    Raises UserError when an image can't be written; nothing half-written is left under its name.
-    """
-
-    QUEUE = 256                     # images that may wait in memory
-
-    def __init__(self, folder, workers):
-        self.folder, self.pool, self.pending = folder, ThreadPoolExecutor(workers), collections.deque()
-
-    def add(self, name, image):
-        """Save `image` uint8 [H, W, 3] as `name`, relative to the folder; waits when too many are pending."""
-        self.pending.append(self.pool.submit(self._save, name, image))
-        while len(self.pending) > self.QUEUE:
-            self.pending.popleft().result()
-
-    def _save(self, name, image):
-        path = os.path.join(self.folder, name)
-        try:
-            os.makedirs(os.path.dirname(path), exist_ok=True)
-            utils.save_image(image, path)
-        except OSError as error:
-            raise utils.UserError(f"{path}: can't write the image ({error.strerror or error})")
-
-    def flush(self):
-        """Wait until everything added so far is on disk."""
-        while self.pending:
-            self.pending.popleft().result()
-
-    def __enter__(self):
-        return self
-
-    def __exit__(self, kind, error, traceback):
-        self.pool.shutdown(wait=True, cancel_futures=kind is not None)
-        if kind is None:
-            self.flush()
-
-
-def existing_images(folder, names):
-    """The set of those of `names` (relative to `folder`) that are there; left-over temporary files are removed."""
-    found = set()
-    for parent in sorted({os.path.dirname(name) for name in names}):
-        here = os.path.join(folder, parent)
-        if os.path.isdir(here):
-            utils.clean_temporary(here)
-            found.update(os.path.join(parent, entry) for entry in os.listdir(here))
-    return found.intersection(names)
-
-
-def copy_labels(renderings, folder):
-    """Copy the labels beside each identity's renderings, `utils.LABELS` where there is one, to its images in `folder`.
-
-    `renderings` are utils.Renderings. Raises OSError.
-    """
-    for identity in renderings.identities:
-        source = os.path.join(renderings.root, identity, utils.LABELS)
-        if os.path.isfile(source):
-            with open(source, "rb") as labels, utils.atomic_write(os.path.join(folder, identity, utils.LABELS)) as file:
-                shutil.copyfileobj(labels, file)
 
 
 class ScoreStore:
@@ -185,3 +117,42 @@ def magnet_scores(embeddings, labels):
             denominator = near.sum(1)
             scores[index[part:part + 64]] = np.maximum(0, -np.log(numerator / (denominator + 1e-8) + 1e-8))
     return scores
+
+
+def score_weights(faces, folders, kind):
+    """Weights [n] float32 of the images of `faces`, which come from `folders`, by the c_score of each: low is good.
+
+    "none": 1. "original": 0.5 exp(-c / 4), the authors' first version. "calibrated": 2 (1 - u), where u is the share
+    of the set whose c_score is lower (of equal ones, half counts): from 2 for the best to 0 for the worst, 1 on average
+    whatever the scale of the scores. Raises UserError where a score is needed and not there.
+    """
+    if kind == "none":
+        return np.ones(len(faces.names), np.float32)
+    scores = {}
+    for folder in folders:
+        scores.update(read_scores(folder))
+    c = np.array([scores.get(os.path.abspath(os.path.join(faces.root, name)), np.nan) for name in faces.names])
+    if not np.isfinite(c).all():
+        name = faces.names[int(np.flatnonzero(~np.isfinite(c))[0])]
+        raise UserError(f"--score_weights {kind}: {(~np.isfinite(c)).sum()} of {len(c)} images have no c_score, such as "
+                        f"{name}; synthesize with --pretrained_rec, or take --score_weights none")
+    if kind == "original":
+        return (.5 * np.exp(-c / 4)).astype(np.float32)
+    ordered = np.sort(c)
+    below, up_to = np.searchsorted(ordered, c, "left"), np.searchsorted(ordered, c, "right")
+    return (2 - (below + up_to) / len(c)).astype(np.float32)
+
+
+def read_scores(folder):
+    """{absolute path: c_score} of `<folder>/confidence_scores.csv`. Raises UserError where it can't be read."""
+    path = os.path.join(folder, CSV_NAME)
+    try:
+        with open(path, encoding="utf-8") as file:
+            rows = [line.rsplit(maxsplit=3) for line in file if line.strip()]
+        return {os.path.abspath(folder + row[0]): float(row[3]) for row in rows}
+    except OSError as error:
+        raise UserError(f"{path}: can't be read ({error.strerror}); give a set that main.py synthesized, or take "
+                        "--score_weights none") from error
+    except (ValueError, IndexError) as error:
+        raise UserError(f"{path}: not lines of `/identity/image.jpg d_score s_score c_score`; synthesize the set again, or "
+                        "take --score_weights none") from error

@@ -1,0 +1,164 @@
+"""Folders of images as sets: photos, renderings with their identities, pairs; found, listed in order, and checked."""
+import concurrent.futures
+import logging
+import os
+from typing import NamedTuple
+
+import numpy as np
+
+from datasets.images import BrokenImage, FORMATS, read_picture, stem, suffix
+from utils import UserError
+
+LABELS = "latents.npz"          # beside an identity's images: shape, expression, light, pose, landmarks
+
+
+class ImageSet(NamedTuple):
+    """Images by name: the file of `names[i]` is `<root>/<names[i]>`."""
+    root: str
+    names: list
+
+
+class Renderings(NamedTuple):
+    """An ImageSet with the class of every image.
+
+    `labels` [n] int32 counts from 0; `identities[label]` is the folder that the class comes from.
+    """
+    root: str
+    names: list
+    labels: np.ndarray
+    identities: list
+
+
+class Pairs(NamedTuple):
+    """Photos and the renderings of the same faces: two ImageSets of the same length and order."""
+    photos: ImageSet
+    renderings: ImageSet
+
+
+def natural_order(name):
+    """Sorting key: numeric names first, by number, then the others, by text."""
+    number = stem(name)
+    return (0, int(number), name) if number.isdecimal() else (1, 0, name)
+
+
+def scan(folder):
+    """The entries of `folder` but hidden ones. Raises UserError when it can't be listed."""
+    try:
+        with os.scandir(folder) as entries:
+            return [entry for entry in entries if not entry.name.startswith(".")]
+    except OSError as error:
+        raise UserError(f"{folder}: can't list this folder ({error.strerror}); check the path") from error
+
+
+def list_folders(folder):
+    """Names of the folders in `folder`, in natural order. Raises UserError when it can't be listed."""
+    return sorted((entry.name for entry in scan(folder) if entry.is_dir()), key=natural_order)
+
+
+def list_images(folder):
+    """Names of the images directly in `folder`, in natural order. Raises UserError when it can't be listed."""
+    return sorted((entry.name for entry in scan(folder) if suffix(entry.name) in FORMATS and entry.is_file()),
+                  key=natural_order)
+
+
+def data_folder(option, data_dir, name, split=""):
+    """`<data_dir>/<name>`, or its sub-folder `split` when there is one; an absolute `name` stands for itself.
+
+    Raises UserError, which begins with `option` (such as "--dataset"), when there is no such folder.
+    """
+    folder = os.path.join(data_dir, name)
+    if not os.path.isdir(folder):
+        raise UserError(f"{option}: no folder {folder}; check {option}{' and --data_dir' if data_dir else ''}")
+    inside = os.path.join(folder, split)
+    return inside if split and os.path.isdir(inside) else folder
+
+
+def find_photos(folder):
+    """The ImageSet of `<folder>/*.jpg` and `<folder>/<person>/*.jpg`. Raises UserError when there is no image."""
+    names = list_images(folder)
+    for person in list_folders(folder):
+        names += [f"{person}/{name}" for name in list_images(os.path.join(folder, person))]
+    if not names:
+        raise UserError(f"{folder}: no images in it or its sub-folders; put {', '.join(FORMATS)} files there")
+    return ImageSet(folder, names)
+
+
+def find_renderings(folder):
+    """The Renderings in `<folder>/<identity>/*.jpg`; warns of empty identities and skips them.
+
+    Raises UserError when no identity is left.
+    """
+    found = {identity: list_images(os.path.join(folder, identity)) for identity in list_folders(folder)}
+    warn_of(folder, "identities without images", [identity for identity in found if not found[identity]])
+    identities = [identity for identity in found if found[identity]]
+    if not identities:
+        raise UserError(f"{folder}: no identities; images are read from {folder}/IDENTITY/IMAGE.jpg")
+    names = [f"{identity}/{name}" for identity in identities for name in found[identity]]
+    labels = np.repeat(np.arange(len(identities), dtype=np.int32), [len(found[identity]) for identity in identities])
+    return Renderings(folder, names, labels, identities)
+
+
+def find_pairs(folder):
+    """The Pairs of `<folder>/NAME.jpg` with `<folder>/3dmm/NAME.jpg`; suffixes may differ; warns of singles.
+
+    Raises UserError when there is no pair.
+    """
+    inside = os.path.join(folder, "3dmm")
+    photos = {stem(name): name for name in list_images(folder)}
+    renderings = {stem(name): name for name in list_images(inside)} if os.path.isdir(inside) else {}
+    both = [key for key in photos if key in renderings]
+    if not both:
+        raise UserError(f"{folder}: no pairs; they are read from {folder}/NAME.jpg with {inside}/NAME.jpg")
+    singles = [name for key, name in photos.items() if key not in renderings]
+    warn_of(folder, "images without partner",
+            singles + [f"3dmm/{name}" for key, name in renderings.items() if key not in photos])
+    return Pairs(ImageSet(folder, [photos[key] for key in both]), ImageSet(inside, [renderings[key] for key in both]))
+
+
+def warn_of(folder, what, names):
+    """One warning that `names`, if there are any, are skipped: their count and the first three."""
+    if names:
+        more = ", ..." if len(names) > 3 else ""
+        logging.warning("%s: %d %s, skipped: %s%s", folder, len(names), what, ", ".join(names[:3]), more)
+
+
+def take(image_set, keep):
+    """The images of an ImageSet, Renderings or Pairs at the indices `keep`.
+
+    Classes of which no image is left are dropped, and the others numbered anew.
+    """
+    if isinstance(image_set, Pairs):
+        return Pairs(*(take(part, keep) for part in image_set))
+    names = [image_set.names[i] for i in keep]
+    if isinstance(image_set, ImageSet):
+        return ImageSet(image_set.root, names)
+    classes, labels = np.unique(image_set.labels[keep], return_inverse=True)
+    return Renderings(image_set.root, names, labels.astype(np.int32), [image_set.identities[c] for c in classes])
+
+
+def check_images(image_set, size, workers, limit=5000):
+    """Decode an ImageSet, Renderings or Pairs, and return it without broken images, which are named in a warning.
+
+    Of more than `limit` images or pairs, a fixed random sample of that many is decoded, by `workers` threads. Says so
+    if images are not `size` pixels square and will be resized. Raises UserError when none can be decoded.
+    """
+    parts = image_set if isinstance(image_set, Pairs) else [image_set]
+    root, count = parts[0].root, len(parts[0].names)
+    sample = np.arange(count) if count <= limit else np.random.default_rng(count).choice(count, limit, replace=False)
+
+    def look(index):
+        """The sizes of the images at `index`, or what is broken about them."""
+        try:
+            return [read_picture(os.path.join(part.root, part.names[index])).size for part in parts]
+        except BrokenImage as error:
+            return error
+
+    with concurrent.futures.ThreadPoolExecutor(workers) as pool:
+        looks = dict(zip(sample, pool.map(look, sample)))
+    broken = {index: seen for index, seen in sorted(looks.items()) if isinstance(seen, BrokenImage)}
+    warn_of(root, "broken images", [str(error) for error in broken.values()])
+    if len(broken) == len(looks):
+        raise UserError(f"{root}: no image there can be decoded; replace them")
+    if any(seen != [(size, size)] * len(parts) for index, seen in looks.items() if index not in broken):
+        logging.info("%s: images of other sizes are resized to %dx%d", root, size, size)
+    return take(image_set, [index for index in range(count) if index not in broken])
