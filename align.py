@@ -18,11 +18,9 @@ import sys
 import numpy as np
 from PIL import Image, ImageDraw
 
-import commandline
-import processes
 import utils
-from commandline import at_least
-from config import Parser
+from cli import outputs, processes, program
+from cli.options import at_least, Parser
 from datasets import crop
 from datasets.detection import detect, detector, POINTS
 from datasets.image_sets import find_photos, list_images, scan, warn_of
@@ -46,7 +44,7 @@ def get_options(arguments=None):
                     formatter_class=argparse.ArgumentDefaultsHelpFormatter)
     parser.add_argument("--input", required=True, help="folder of photos, or of one sub-folder of photos per person")
     parser.add_argument("--output", required=True, help="folder to write to; what is complete there is kept")
-    commandline.add_crop_options(parser)
+    outputs.add_crop_options(parser)
     parser.add_argument("--square", action="store_true",
                         help="cut out squares, rather than squeeze the box to one: a face keeps its proportions")
     parser.add_argument("--format", choices=("jpg", "png"), default="jpg", help="jpg is of quality 100")
@@ -59,7 +57,7 @@ def get_options(arguments=None):
     parser.add_argument("--preview", type=image_name, help=f"image to write: {PREVIEWED} photos and their boxes")
     parser.add_argument("--workers", type=at_least(1), default=len(os.sched_getaffinity(0)), help="processes")
     options = parser.parse_args(arguments)
-    options.margin = commandline.margin_of(parser, options)
+    options.margin = outputs.margin_of(parser, options)
     return options
 
 
@@ -108,7 +106,7 @@ def check_apart(options):
 def open_output(options):
     """Create the output folder, with its settings. Raises UserError when it holds crops of other settings."""
     settings = {name: getattr(options, name) for name in ("size", "margin", "square", "format", "detection_size")}
-    commandline.open_output(options.output, {**settings, "pairs": options.pairs is not None})
+    outputs.open_output(options.output, {**settings, "pairs": options.pairs is not None})
     for folder in (options.output, *(entry.path for entry in scan(options.output) if entry.is_dir())):
         utils.clean_temporary(folder)
 
@@ -298,4 +296,4 @@ def draw(options, row):
 
 
 if __name__ == "__main__":
-    sys.exit(commandline.run("align.py", align, get_options()))
+    sys.exit(program.run("align.py", align, get_options()))

@@ -14,12 +14,12 @@ os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")          # every worker has a
 import numpy as np
 from PIL import Image, ImageDraw, ImageFilter
 
-import commandline
 import face_model
 import gen_syn_latent
 import latents
 import renderer
-from config import Parser
+from cli import outputs, program
+from cli.options import at_least, Parser
 from datasets.images import save_image
 
 FINE = 4                    # a photo is composed so many times larger, then reduced
@@ -109,7 +109,7 @@ def write(image, folder, name):
 def draw_all(options):
     """Draw what the command line asks for."""
     job = gen_syn_latent.prepare(options)
-    commandline.check_folder(options.output)
+    outputs.check_folder(options.output)
     gen_syn_latent.render_all(job, write_photo, range(options.photos))
     gen_syn_latent.render_all(job, write_pair, range(options.pairs))
 
@@ -120,9 +120,9 @@ def get_options():
                     "and pairs: OUTPUT/paired/*.jpg with OUTPUT/paired/3dmm/*.jpg.",
                     formatter_class=argparse.ArgumentDefaultsHelpFormatter)
     parser.add_argument("--output", required=True, help="folder to write to")
-    parser.add_argument("--photos", type=commandline.at_least(0), default=600, help=f"photos, {PER_PERSON} of each person")
-    parser.add_argument("--pairs", type=commandline.at_least(0), default=200, help="pairs of a photo and its rendering")
-    parser.add_argument("--size", type=commandline.at_least(16), default=64, help="side of the pictures in pixels")
+    parser.add_argument("--photos", type=at_least(0), default=600, help=f"photos, {PER_PERSON} of each person")
+    parser.add_argument("--pairs", type=at_least(0), default=200, help="pairs of a photo and its rendering")
+    parser.add_argument("--size", type=at_least(16), default=64, help="side of the pictures in pixels")
     given = vars(parser.parse_args())
     counts = {name: given.pop(name) for name in ("photos", "pairs")}
     options = gen_syn_latent.get_options([word for name, value in given.items() for word in (f"--{name}", str(value))])
@@ -130,4 +130,4 @@ def get_options():
 
 
 if __name__ == "__main__":
-    sys.exit(commandline.run("drawn_photos.py", draw_all, get_options()))
+    sys.exit(program.run("drawn_photos.py", draw_all, get_options()))

@@ -12,9 +12,9 @@ import sys
 import numpy as np
 import scipy.linalg
 
-import commandline
 import utils
-from config import Parser
+from cli import program
+from cli.options import at_least, Parser
 from datasets.image_sets import find_photos
 from datasets.images import load_image
 
@@ -54,9 +54,9 @@ def main():
                     formatter_class=argparse.ArgumentDefaultsHelpFormatter)
     parser.add_argument("folders", nargs="+", metavar="FOLDER", help="images, with or without a folder for each person")
     parser.add_argument("--photos", required=True, help="folder of the photos that they should look like")
-    parser.add_argument("--limit", type=commandline.at_least(2), default=5000, help="images of each folder to look at")
+    parser.add_argument("--limit", type=at_least(2), default=5000, help="images of each folder to look at")
     options = parser.parse_args()
-    return commandline.run("evaluate.py", compare, options)
+    return program.run("evaluate.py", compare, options)
 
 
 def compare(options):

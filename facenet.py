@@ -3,8 +3,8 @@ import contextlib
 
 import tensorflow as tf
 
-from config import image_size_problem
 from engine import layers
+from recognition.input_size import image_size_problem
 
 tf1 = tf.compat.v1
 

@@ -20,15 +20,13 @@ os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")          # every worker has a
 import numpy as np
 
 import builtin_model
-import commandline
 import face_model
 import latents
 import model_files
-import processes
 import renderer
 import utils
-from commandline import at_least
-from config import Parser
+from cli import outputs, processes, program
+from cli.options import at_least, Parser
 from datasets import crop
 from datasets.image_sets import LABELS
 from datasets.images import BrokenImage, FORMATS, read_picture, save_image, stem, suffix
@@ -63,11 +61,11 @@ def get_options(arguments=None):
     parser.set_defaults(command=command)
     parser.add_argument("--output", required=True, help="folder to write to; what is complete there is kept")
     {"sample": add_sample_options, "pairs": add_pair_options}[command](parser)
-    commandline.add_crop_options(parser)
+    outputs.add_crop_options(parser)
     parser.add_argument("--supersample", type=at_least(1), default=2, help="samples a pixel along each side")
     parser.add_argument("--workers", type=at_least(1), default=len(os.sched_getaffinity(0)), help="processes")
     options = parser.parse_args(arguments)
-    options.margin = commandline.margin_of(parser, options)
+    options.margin = outputs.margin_of(parser, options)
     for angle in latents.ANGLES if command == "sample" else ():
         low, high = getattr(options, angle) or (0, 0)
         if low > high:
@@ -153,7 +151,7 @@ def prepare(options):
 
 def open_output(job, names, **settings):
     """Create the output folder, with the settings of its images: the options `names`, and `settings`. Raises UserError."""
-    commandline.open_output(job.options.output, {
+    outputs.open_output(job.options.output, {
         "version": VERSION, "model": job.model.name, "model_checksum": checksum(job.model), **settings,
         **{name: getattr(job.options, name) for name in names}})
 
@@ -265,7 +263,7 @@ def pairs(options):
         raise utils.UserError(f"--model {options.model}: {', '.join(f'{n} {name}' for name, n in counts.items())}, not "
                               "those of 300W-3D's annotations; give 3DDFA's Model_Shape.mat with Model_Exp.mat")
     open_output(job, ("size", "margin", "supersample"))
-    commandline.check_folder(os.path.join(options.output, "3dmm"))
+    outputs.check_folder(os.path.join(options.output, "3dmm"))
     missing = [photo for photo in photos if not all(map(os.path.exists, pair_paths(options.output, photo)))]
     skipped = sorted(filter(None, render_all(job, render_pair, missing)))
     for reason in skipped:
@@ -332,4 +330,4 @@ def render_pair(job, photo):
 
 if __name__ == "__main__":
     chosen = get_options()
-    sys.exit(commandline.run("gen_syn_latent.py", pairs if chosen.command == "pairs" else sample, chosen))
+    sys.exit(program.run("gen_syn_latent.py", pairs if chosen.command == "pairs" else sample, chosen))

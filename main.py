@@ -4,22 +4,22 @@ import logging
 import os
 import sys
 
-import commandline
 import preflight
 import utils
+from cli import program
 from config import get_config, structural_differences
 from engine import runs
 
 
 def main():
     """Run what the command line asks for. Exit status: 2 bad input, 1 diverged, 128 + signal when interrupted."""
-    commandline.leave_on_signals("main.py")
+    program.leave_on_signals("main.py")
     config, without_effect = get_config()
     utils.set_up_logging(config.log_level)
     if without_effect:
         logging.warning("options with nothing to act on here: %s (those of training a classifier are recognizer.py's)",
                         " ".join(f"--{name}" for name in without_effect))
-    return commandline.in_one_line("main.py", run, config)
+    return program.in_one_line("main.py", run, config)
 
 
 def run(config):

@@ -12,10 +12,10 @@ import google.protobuf.message
 import numpy as np
 import tensorflow as tf
 
-import commandline
 import facenet
 import torch_weights
 import utils
+from cli import outputs
 from engine import checkpoints, runs
 
 tf1 = tf.compat.v1
@@ -138,5 +138,5 @@ def write_converted(state, folder):
         others = {name: value for name, value in values.items() if name not in network} | {FIXED: np.array(True)}
         variables = [tf1.get_variable(name, initializer=value, use_resource=True) for name, value in others.items()]
         session.run([v.initializer for v in variables])
-        commandline.check_folder(folder)
+        outputs.check_folder(folder)
         return checkpoints.save(session, tf1.train.Saver(), folder, 0)

@@ -9,12 +9,12 @@ import logging
 import os
 import sys
 
-import commandline
 import labelled_data
 import plots
 import utils
 import verification
-from config import (
+from cli import outputs, program
+from cli.options import (
     above_0,
     add_option,
     boolean,
@@ -22,10 +22,7 @@ from config import (
     count,
     count_or_0,
     decay,
-    differences_in,
-    image_size_problem,
     keep,
-    model,
     not_below_0,
     one_of,
     Parser,
@@ -35,9 +32,11 @@ from config import (
     share,
     text,
 )
+from config import differences_in, model
 from datasets.image_sets import check_images, data_folder, find_renderings
 from datasets.images import save_image
 from engine import runs
+from recognition.input_size import image_size_problem
 from utils import UserError
 
 USAGE = """recognizer.py train --real FOLDER [--synthetic FOLDER ...] [options]    train a classifier
@@ -281,7 +280,7 @@ def verify(options):
     problem = image_size_problem(o.model_def, o.image_size)
     if problem:
         raise UserError(problem)
-    commandline.check_folder(o.output)
+    outputs.check_folder(o.output)
     pairs = find_pairs(o.images, "--images", o.pairs, "--pairs", o.nrof_folds, o, o.pairs_per_fold, o.seed)
     results = {name: verification.verify(embeddings, pairs, o.distance_metric, o.subtract_mean)
                for name, embeddings in embeddings_of(o, pairs).items()}
@@ -347,11 +346,11 @@ def convert(options):
 
 def main():
     """Run what the command line asks for. Exit status: 2 bad input, 1 diverged, 128 + signal when interrupted."""
-    commandline.leave_on_signals("recognizer.py")
+    program.leave_on_signals("recognizer.py")
     options = get_options(sys.argv[1:])
     utils.set_up_logging("INFO")
     work = {"train": train, "verify": verify, "convert": convert}[options.command]
-    return commandline.in_one_line("recognizer.py", work, options) or 0
+    return program.in_one_line("recognizer.py", work, options) or 0
 
 
 if __name__ == "__main__":

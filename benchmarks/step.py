@@ -63,7 +63,6 @@ def time_yardstick():
 def open_trainer(config, folder):
     """A Trainer on drawn images, its classifier with the initial random weights, and its three image sets."""
     import drawn
-
     from trainer import Trainer
 
     class RandomClassifier(Trainer):
@@ -113,9 +112,9 @@ def time_input(config, folder):
 
 def time_start(config, folder):
     """{"seconds": seconds from `python main.py` on 1,000 images to the end of the first training step}."""
-    import drawn
     import tensorflow as tf
 
+    import drawn
     import facenet
     tf1 = tf.compat.v1
     with tf.Graph().as_default(), tf1.Session() as session:         # a classifier of random weights

@@ -16,6 +16,7 @@ sys.path[:0] = [str(HERE.parent), str(HERE)]
 
 import numpy as np
 import pytest
+
 from drawn import draw_face, write, write_dataset
 
 MAIN = str(HERE.parent / "main.py")

@@ -8,16 +8,16 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from conftest import tree
 from PIL import Image
-from tool import alive, finish, Tool, wait_for
 
 import align
 import drawn_photos
 import gen_syn_latent
+from conftest import tree
 from datasets import crop
 from datasets.image_sets import find_pairs, find_photos
 from datasets.images import FORMATS, load_image, read_picture, save_image, suffix
+from tool import alive, finish, Tool, wait_for
 
 TOOL = Tool("align.py")
 start, run, succeed, refused = TOOL.start, TOOL.run, TOOL.succeed, TOOL.refused

@@ -6,8 +6,9 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from conftest import NAMES, NARROW, Program, run, SMALL, succeed, tree, write_checkpoint
 from PIL import Image
+
+from conftest import NAMES, NARROW, Program, run, SMALL, succeed, tree, write_checkpoint
 
 
 def copied(drawn, folder):

@@ -7,8 +7,6 @@ os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
 import numpy as np
 import pytest
 import tensorflow as tf
-from conftest import differences, read_checkpoint, words
-from drawn import draw_face, write
 
 import classifier_training
 import labelled_data
@@ -16,6 +14,8 @@ import pretrained
 import recognizer
 import verification
 from classifier_training import ClassifierGraph, ClassifierTrainer
+from conftest import differences, read_checkpoint, words
+from drawn import draw_face, write
 from engine import runs
 from engine.session import Diverged
 

@@ -5,17 +5,17 @@ from pathlib import Path
 import numpy as np
 import pytest
 import scipy.io
-from conftest import tree
 from PIL import Image
 from scipy import ndimage
-from test_bad_input import limit_files
-from test_gen_syn_latent import last_words, pixels, refused, run, times
 
 import builtin_model
 import face_model
 import model_files
 import renderer
+from conftest import tree
 from datasets import crop
+from test_bad_input import limit_files
+from test_gen_syn_latent import last_words, pixels, refused, run, times
 
 # Which of iBUG's 68 points is the other side's: jaw and brows, nose, eyes, lips
 MIRROR = np.array([*range(16, -1, -1), *range(26, 16, -1), *range(27, 31), *range(35, 30, -1),

@@ -10,13 +10,13 @@ import sys
 import numpy as np
 import pytest
 import tensorflow as tf
-from drawn import write_dataset
 from PIL import Image
 
 import data_loader
 import utils
 from datasets.image_sets import find_pairs, find_photos, find_renderings, ImageSet
 from datasets.images import load_image
+from drawn import write_dataset
 
 tf1 = tf.compat.v1
 SIZE, BATCH = 16, 4

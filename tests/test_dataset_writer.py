@@ -13,7 +13,8 @@ from PIL import Image
 
 import losses
 from datasets import writer as writer_module
-from datasets.image_sets import LABELS as LABELS_FILE, Renderings
+from datasets.image_sets import LABELS as LABELS_FILE
+from datasets.image_sets import Renderings
 from datasets.scores import CSV_NAME, magnet_scores, SCORES_FOLDER, ScoreStore, write_scores
 from datasets.writer import copy_labels, existing_images, ImageWriter
 from utils import UserError

@@ -105,7 +105,7 @@ def test_input_sizes(model_def, refused, accepted):
 
 @pytest.mark.parametrize("model_def, size", [("inception_resnet_v1", 74), ("nn4", 64), ("nn4", 97)])
 def test_refused_sizes_have_no_output(model_def, size):
-    """The networks themselves can't be built: the limits in `config.IMAGE_SIZES` are theirs."""
+    """The networks themselves can't be built: the limits in `IMAGE_SIZES` are theirs."""
     with pytest.raises(ValueError):
         facenet.NETWORKS[model_def](placeholder(size))
 

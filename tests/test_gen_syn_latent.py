@@ -8,19 +8,19 @@ from pathlib import Path
 import numpy as np
 import pytest
 import scipy.io
-from conftest import tree
 from PIL import Image, JpegImagePlugin
 from scipy.spatial.transform import Rotation
-from test_bad_input import limit_files
-from tool import alive, finish, Tool, wait_for
 
 import builtin_model
 import face_model
 import latents
 import model_files
 import renderer
+from conftest import tree
 from datasets import crop
 from datasets.images import save_image
+from test_bad_input import limit_files
+from tool import alive, finish, Tool, wait_for
 
 TOOL = Tool("gen_syn_latent.py")
 start, run, succeed, last_words, refused = TOOL.start, TOOL.run, TOOL.succeed, TOOL.last_words, TOOL.refused

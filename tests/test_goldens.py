@@ -6,6 +6,7 @@ import sys
 
 import numpy as np
 import pytest
+
 from conftest import scenario
 
 HERE = os.path.dirname(os.path.abspath(__file__))

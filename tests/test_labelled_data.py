@@ -4,9 +4,9 @@ from types import SimpleNamespace
 import h5py
 import numpy as np
 import pytest
-from drawn import draw_face, write
 
 import labelled_data
+from drawn import draw_face, write
 from utils import UserError
 
 

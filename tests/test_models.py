@@ -8,10 +8,10 @@ os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
 import numpy as np
 import pytest
 import tensorflow as tf
-from drawn import write_dataset
 
 from config import get_config
 from datasets.image_sets import find_pairs, find_photos, find_renderings
+from drawn import write_dataset
 from engine import layers
 from graph import both_players
 from losses import began_terms

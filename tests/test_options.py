@@ -10,7 +10,6 @@ from typing import NamedTuple
 import numpy as np
 import pytest
 import tensorflow as tf
-from conftest import draw_face, NAMES, NARROW, SMALL, small_classifier, words, write, write_checkpoint
 
 import data_loader
 import facenet
@@ -20,6 +19,7 @@ import preflight
 import trainer as trainer_module
 import utils
 from config import build_parser, get_config
+from conftest import draw_face, NAMES, NARROW, SMALL, small_classifier, words, write, write_checkpoint
 from datasets.image_sets import Pairs
 from engine import layers, runs
 from engine.session import session_options

@@ -11,12 +11,12 @@ os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
 import numpy as np
 import pytest
 import tensorflow as tf
-import torch_files
-from conftest import HERE, small_classifier, write_checkpoint
 
 import facenet
 import pretrained
+import torch_files
 import torch_weights
+from conftest import HERE, small_classifier, write_checkpoint
 from utils import UserError
 
 tf1 = tf.compat.v1

@@ -2,6 +2,7 @@
 import re
 
 import pytest
+
 from conftest import NAMES, NARROW, only_run, read_checkpoint, scenario, succeed
 
 pytestmark = pytest.mark.slow

@@ -6,6 +6,12 @@ from pathlib import Path
 import numpy as np
 import pytest
 import tensorflow as tf
+from PIL import Image
+
+import pretrained
+import recognizer
+import utils
+from config import get_config
 from conftest import (
     differences,
     NARROW,
@@ -17,14 +23,8 @@ from conftest import (
     write_checkpoint,
 )
 from drawn import draw_face, write
-from PIL import Image
-from tool import finish, Tool
-
-import pretrained
-import recognizer
-import utils
-from config import get_config
 from engine import runs
+from tool import finish, Tool
 from trainer import Trainer
 
 TOOL = Tool("recognizer.py")
@@ -182,7 +182,7 @@ def test_bad_input(data, tmp_path, monkeypatch, capsys, command, options, named)
     monkeypatch.chdir(tmp_path)
     monkeypatch.setattr("sys.argv", ["recognizer.py", *([command] if command else []), *words(
         **({"data_dir": "."} if command == "train" else {}), **options)])
-    monkeypatch.setattr("commandline.leave_on_signals", lambda program: None)
+    monkeypatch.setattr("cli.program.leave_on_signals", lambda program: None)
     monkeypatch.setattr("classifier_training.ClassifierTrainer", None)
     before = {path.name for path in Path().iterdir()}
     try:

@@ -8,6 +8,10 @@ import time
 import numpy as np
 import pytest
 import tensorflow as tf
+from PIL import Image
+
+import facenet
+import models
 from conftest import (
     NAMES,
     NARROW,
@@ -22,12 +26,8 @@ from conftest import (
     tree,
     write_checkpoint,
 )
-from PIL import Image
-from test_training import events
-
-import facenet
-import models
 from engine import runs
+from test_training import events
 from trainer import image_seed
 
 tf1 = tf.compat.v1

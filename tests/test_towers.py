@@ -3,9 +3,9 @@ import os
 
 import numpy as np
 import pytest
-from conftest import NARROW, words
 
 from config import get_config
+from conftest import NARROW, words
 from datasets.image_sets import find_pairs, find_photos, find_renderings
 from trainer import Trainer
 

@@ -17,6 +17,10 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 import tensorflow as tf
+from PIL import Image
+
+import utils
+from config import get_config
 from conftest import (
     differences,
     HERE,
@@ -33,10 +37,6 @@ from conftest import (
     words,
     write_checkpoint,
 )
-from PIL import Image
-
-import utils
-from config import get_config
 from engine import checkpoints, runs
 
 tf1 = tf.compat.v1

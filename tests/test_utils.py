@@ -11,7 +11,6 @@ import sys
 
 import numpy as np
 import pytest
-from drawn import draw_face, write_dataset
 from PIL import Image, JpegImagePlugin
 
 import utils
@@ -26,6 +25,7 @@ from datasets.image_sets import (
     list_images,
 )
 from datasets.images import BrokenImage, load_image, make_grid, read_picture, save_image, to_rgb
+from drawn import draw_face, write_dataset
 from engine import runs
 from utils import UserError
 
