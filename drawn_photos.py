@@ -14,13 +14,11 @@ os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")          # every worker has a
 import numpy as np
 from PIL import Image, ImageDraw, ImageFilter
 
-import face_model
 import gen_syn_latent
-import latents
-import renderer
 from cli import outputs, program
 from cli.options import at_least, Parser
 from datasets.images import save_image
+from morphable import face_model, latents, renderer
 
 FINE = 4                    # a photo is composed so many times larger, then reduced
 SHINE = .18, 14             # strength and exponent of the light reflected by skin, on 0..1

@@ -19,17 +19,13 @@ os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")          # every worker has a
 
 import numpy as np
 
-import builtin_model
-import face_model
-import latents
-import model_files
-import renderer
 import utils
 from cli import outputs, processes, program
 from cli.options import at_least, Parser
 from datasets import crop
 from datasets.image_sets import LABELS
 from datasets.images import BrokenImage, FORMATS, read_picture, save_image, stem, suffix
+from morphable import builtin_model, face_model, latents, model_files, renderer
 
 CANVAS = 450                # pixels: the picture that the sampled pose stands in
 CHUNK = 16                  # images whose vertices are made at once

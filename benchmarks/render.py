@@ -16,8 +16,7 @@ sys.path.insert(0, os.path.dirname(os.path.dirname(os.path.abspath(__file__))))
 import numpy as np
 from PIL import Image
 
-import builtin_model
-import renderer
+from morphable import builtin_model, renderer
 
 REPEATS = 7
 IMAGES = 50                                         # of one identity

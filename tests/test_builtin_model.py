@@ -2,10 +2,8 @@
 import numpy as np
 import pytest
 
-import builtin_model
-import face_model
-import renderer
-from builtin_head import build_head, first_row
+from morphable import builtin_model, face_model, renderer
+from morphable.builtin_head import build_head, first_row
 
 MILLIMETRE = 1000
 LEFT_EYE, RIGHT_EYE, MOUTH = slice(36, 42), slice(42, 48), slice(48, 68)        # of the landmarks; sides of the image

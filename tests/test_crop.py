@@ -8,12 +8,9 @@ import scipy.io
 from PIL import Image
 from scipy import ndimage
 
-import builtin_model
-import face_model
-import model_files
-import renderer
 from conftest import tree
 from datasets import crop
+from morphable import builtin_model, face_model, model_files, renderer
 from test_bad_input import limit_files
 from test_gen_syn_latent import last_words, pixels, refused, run, times
 

@@ -2,8 +2,8 @@
 import numpy as np
 import pytest
 
-import face_model
-from face_model import align, FaceModel, find_landmarks, lend_texture, texture, vertices
+from morphable import face_model
+from morphable.face_model import align, FaceModel, find_landmarks, lend_texture, texture, vertices
 
 ROWS, COLUMNS = 60, 50
 V = ROWS * COLUMNS

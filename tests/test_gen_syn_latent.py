@@ -11,14 +11,10 @@ import scipy.io
 from PIL import Image, JpegImagePlugin
 from scipy.spatial.transform import Rotation
 
-import builtin_model
-import face_model
-import latents
-import model_files
-import renderer
 from conftest import tree
 from datasets import crop
 from datasets.images import save_image
+from morphable import builtin_model, face_model, latents, model_files, renderer
 from test_bad_input import limit_files
 from tool import alive, finish, Tool, wait_for
 

@@ -5,8 +5,16 @@ import numpy as np
 import pytest
 import scipy.io
 
-import latents
-from latents import Block, BLOCKS, builtin_statistics, fit_statistics, for_model, sample_identity, sample_image
+from morphable import latents
+from morphable.latents import (
+    Block,
+    BLOCKS,
+    builtin_statistics,
+    fit_statistics,
+    for_model,
+    sample_identity,
+    sample_image,
+)
 
 
 def model_of(shape, expression, texture, name="3DDFA"):

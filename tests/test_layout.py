@@ -10,9 +10,9 @@ from config import get_config, LEGACY
 ROOT = Path(__file__).resolve().parent.parent
 PACKAGES = "engine", "cli", "datasets", "morphable", "recognition"
 WAITING = {             # files that have not moved into their package yet
-    "align", "builtin_head", "builtin_model", "builtin_texture", "classifier_training", "config",
-    "drawn_photos", "embedder", "evaluate", "face_model", "facenet", "gen_syn_latent", "graph",
-    "labelled_data", "latents", "main", "model_files", "plots", "pretrained", "recognizer", "renderer",
+    "align", "classifier_training", "config",
+    "drawn_photos", "embedder", "evaluate", "facenet", "gen_syn_latent", "graph",
+    "labelled_data", "main", "plots", "pretrained", "recognizer",
     "torch_weights", "trainer", "utils", "verification", "data_loader", "preflight"}
 FILES = {".".join(path.relative_to(ROOT).with_suffix("").parts): path
          for folder in ("", *PACKAGES) for path in sorted((ROOT / folder).glob("*.py"))}

@@ -4,9 +4,9 @@ import numpy as np
 import pytest
 import scipy.io
 
-import face_model
-from face_model import FaceModel
-from model_files import ICT_EXPRESSION_STD, ICT_LANDMARKS, load, save
+from morphable import face_model
+from morphable.face_model import FaceModel
+from morphable.model_files import ICT_EXPRESSION_STD, ICT_LANDMARKS, load, save
 
 ROWS, COLUMNS = 15, 20
 V = ROWS * COLUMNS

@@ -4,7 +4,7 @@ import math
 import numpy as np
 import pytest
 
-import renderer
+from morphable import renderer
 
 FRONT = np.array([0, 0, 0, 20, 20, 0, .001])            # pose of a head of 20 mm radius in a picture of 40 pixels
 AMBIENT = np.array([1, 1, 1, 0, 0, 0, 0, 0, 0, 20.0])

@@ -8,7 +8,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from builtin_head import bump, EYE_HALF, EYE_X, EYE_Y, first_row, lens, MOUTH_HALF, smooth_step
+from morphable.builtin_head import bump, EYE_HALF, EYE_X, EYE_Y, first_row, lens, MOUTH_HALF, smooth_step
 
 SKIN, MELANIN = np.array([166.0, 126, 106]), np.array([38.0, 33.5, 31])      # the mean, and one deviation towards fair
 HAIR = np.array([78.0, 58, 44])

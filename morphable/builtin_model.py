@@ -7,9 +7,20 @@ orthonormal components with standard deviations, as from a principal component a
 """
 import numpy as np
 
-from builtin_head import build_head, bump, EYE_HALF, EYE_X, EYE_Y, first_row, lens, MOUTH_HALF, MOUTH_Y, smooth_step
-from builtin_texture import paint, soft_noise
-from face_model import FaceModel
+from morphable.builtin_head import (
+    build_head,
+    bump,
+    EYE_HALF,
+    EYE_X,
+    EYE_Y,
+    first_row,
+    lens,
+    MOUTH_HALF,
+    MOUTH_Y,
+    smooth_step,
+)
+from morphable.builtin_texture import paint, soft_noise
+from morphable.face_model import FaceModel
 
 COMPONENTS = 199                    # of shape and of texture
 SEED = 2019

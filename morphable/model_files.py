@@ -13,7 +13,7 @@ import numpy as np
 import scipy.io
 
 import utils
-from face_model import FaceModel
+from morphable.face_model import FaceModel
 
 FACE = 2e5                                  # micrometres: what a face or head is across, to a factor of 3
 UNITS = {"um": 1, "mm": 1e3, "cm": 1e4, "m": 1e6}
