@@ -4,12 +4,12 @@ from typing import NamedTuple
 import tensorflow as tf
 
 import data_loader
-import facenet
 import losses
 from engine import layers
 from engine.checkpoints import average_of
 from engine.layers import to_image, to_network
 from models import DiscriminatorCNN, Generator
+from recognition import facenet
 
 tf1 = tf.compat.v1
 tf1.disable_eager_execution()

@@ -9,10 +9,7 @@ import logging
 import os
 import sys
 
-import labelled_data
-import plots
 import utils
-import verification
 from cli import outputs, program
 from cli.options import (
     above_0,
@@ -36,6 +33,7 @@ from config import differences_in, model
 from datasets.image_sets import check_images, data_folder, find_renderings
 from datasets.images import save_image
 from engine import runs
+from recognition import labelled_data, plots, verification
 from recognition.input_size import image_size_problem
 from utils import UserError
 
@@ -213,7 +211,7 @@ def train(options):
     runs.check_log_dir(o.log_dir)
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
     import losses  # importing TensorFlow takes seconds
-    from classifier_training import ClassifierTrainer
+    from recognition.training import ClassifierTrainer
 
     epoch_size = o.epoch_size or -(-len((faces.real or faces.synthetic).names) // o.batch_size)
     schedule = functools.partial(losses.classifier_rate, epoch_size=epoch_size, table=table,
@@ -266,7 +264,7 @@ def verify(options):
     o = options
     data_folder("--images", "", o.images)
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
-    import pretrained  # importing TensorFlow takes seconds
+    from recognition import pretrained  # importing TensorFlow takes seconds
 
     kind = pretrained.recognize(o.weights, "--weights")
     if not kind.model_def:
@@ -298,9 +296,8 @@ def embeddings_of(options, pairs):
     """{name of a classifier: embeddings [n, E] of the images of `pairs`}; the first is that of `--weights`."""
     import tensorflow as tf
 
-    import embedder
-    import pretrained
     from engine import checkpoints, session
+    from recognition import embedder, pretrained
 
     o, tf1 = options, tf.compat.v1
     recipe = embedder.Recipe(o.input_scale_size, o.image_size, o.standardization, o.model_def, o.embedding_size,
@@ -334,11 +331,11 @@ def table_of(results, pairs):
 
 def convert(options):
     """Write facenet-pytorch's weights as a checkpoint under FaceNet's names."""
-    import torch_weights
+    from recognition import torch_weights
 
     state = torch_weights.read(options.input)
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
-    import pretrained
+    from recognition import pretrained
 
     prefix = pretrained.write_converted(state, options.output)
     print(f"converted: {prefix}")

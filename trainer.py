@@ -11,7 +11,6 @@ from tqdm.contrib.logging import logging_redirect_tqdm
 
 import data_loader
 import losses
-import pretrained
 from datasets.image_sets import ImageSet
 from datasets.images import load_image, make_grid, save_image
 from datasets.scores import ScoreStore, write_scores
@@ -19,6 +18,7 @@ from datasets.writer import copy_labels, existing_images, ImageWriter
 from engine import checkpoints, profiling, runs
 from engine.session import check_losses, Events, images_needed, save_checkpoint, session_options
 from graph import FittingGraph, Networks, SynthesisGraph, TrainingGraph
+from recognition import pretrained
 from utils import Interrupted, progress_bar, StopRequest
 
 tf1 = tf.compat.v1

@@ -115,7 +115,7 @@ def time_start(config, folder):
     import tensorflow as tf
 
     import drawn
-    import facenet
+    from recognition import facenet
     tf1 = tf.compat.v1
     with tf.Graph().as_default(), tf1.Session() as session:         # a classifier of random weights
         tf1.set_random_seed(1)

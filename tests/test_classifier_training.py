@@ -8,16 +8,14 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-import classifier_training
-import labelled_data
-import pretrained
 import recognizer
-import verification
-from classifier_training import ClassifierGraph, ClassifierTrainer
 from conftest import differences, read_checkpoint, words
 from drawn import draw_face, write
 from engine import runs
 from engine.session import Diverged
+from recognition import labelled_data, pretrained, verification
+from recognition import training as classifier_training
+from recognition.training import ClassifierGraph, ClassifierTrainer
 
 tf1 = tf.compat.v1
 AVERAGE = "/ExponentialMovingAverage"

@@ -15,7 +15,7 @@ sys.path[:0] = [os.path.dirname(HERE), GOLDEN]
 
 import rule
 
-import facenet
+from recognition import facenet
 
 tf1 = tf.compat.v1
 

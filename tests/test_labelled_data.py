@@ -5,8 +5,8 @@ import h5py
 import numpy as np
 import pytest
 
-import labelled_data
 from drawn import draw_face, write
+from recognition import labelled_data
 from utils import UserError
 
 

@@ -10,10 +10,10 @@ from config import get_config, LEGACY
 ROOT = Path(__file__).resolve().parent.parent
 PACKAGES = "engine", "cli", "datasets", "morphable", "recognition"
 WAITING = {             # files that have not moved into their package yet
-    "align", "classifier_training", "config",
-    "drawn_photos", "embedder", "evaluate", "facenet", "gen_syn_latent", "graph",
-    "labelled_data", "main", "plots", "pretrained", "recognizer",
-    "torch_weights", "trainer", "utils", "verification", "data_loader", "preflight"}
+    "align", "config", "recognition.facenet", "recognition.labelled_data", "recognition.pretrained",
+    "drawn_photos", "recognition.embedder", "recognition.training", "evaluate", "gen_syn_latent", "graph",
+    "main", "recognizer",
+    "trainer", "utils", "data_loader", "preflight"}
 FILES = {".".join(path.relative_to(ROOT).with_suffix("").parts): path
          for folder in ("", *PACKAGES) for path in sorted((ROOT / folder).glob("*.py"))}
 SETTLED = FILES.keys() - WAITING

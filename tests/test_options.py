@@ -12,7 +12,6 @@ import pytest
 import tensorflow as tf
 
 import data_loader
-import facenet
 import graph as graph_module
 import main
 import preflight
@@ -24,6 +23,7 @@ from datasets.image_sets import Pairs
 from engine import layers, runs
 from engine.session import session_options
 from graph import Networks, SynthesisGraph, TrainingGraph
+from recognition import facenet
 from trainer import sample_sheet, Trainer
 
 tf1 = tf.compat.v1

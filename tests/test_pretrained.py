@@ -12,11 +12,9 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-import facenet
-import pretrained
 import torch_files
-import torch_weights
 from conftest import HERE, small_classifier, write_checkpoint
+from recognition import facenet, pretrained, torch_weights
 from utils import UserError
 
 tf1 = tf.compat.v1

@@ -8,7 +8,6 @@ import pytest
 import tensorflow as tf
 from PIL import Image
 
-import pretrained
 import recognizer
 import utils
 from config import get_config
@@ -24,6 +23,7 @@ from conftest import (
 )
 from drawn import draw_face, write
 from engine import runs
+from recognition import pretrained
 from tool import finish, Tool
 from trainer import Trainer
 
@@ -183,7 +183,7 @@ def test_bad_input(data, tmp_path, monkeypatch, capsys, command, options, named)
     monkeypatch.setattr("sys.argv", ["recognizer.py", *([command] if command else []), *words(
         **({"data_dir": "."} if command == "train" else {}), **options)])
     monkeypatch.setattr("cli.program.leave_on_signals", lambda program: None)
-    monkeypatch.setattr("classifier_training.ClassifierTrainer", None)
+    monkeypatch.setattr("recognition.training.ClassifierTrainer", None)
     before = {path.name for path in Path().iterdir()}
     try:
         status = recognizer.main()

@@ -10,7 +10,6 @@ import pytest
 import tensorflow as tf
 from PIL import Image
 
-import facenet
 import models
 from conftest import (
     NAMES,
@@ -27,6 +26,7 @@ from conftest import (
     write_checkpoint,
 )
 from engine import runs
+from recognition import facenet
 from test_training import events
 from trainer import image_seed
 

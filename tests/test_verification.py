@@ -4,11 +4,10 @@ import itertools
 import numpy as np
 import pytest
 
-import plots
 import utils
-import verification
 from datasets.image_sets import Renderings
-from verification import auc, best_threshold, distance, eer, FacePairs, roc, true_accepts, verify
+from recognition import plots, verification
+from recognition.verification import auc, best_threshold, distance, eer, FacePairs, roc, true_accepts, verify
 
 T, F = True, False
 

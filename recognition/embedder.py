@@ -6,10 +6,10 @@ import numpy as np
 import tensorflow as tf
 
 import data_loader
-import facenet
 import utils
 from datasets.image_sets import ImageSet
 from engine.layers import to_network
+from recognition import facenet
 
 tf1 = tf.compat.v1
 

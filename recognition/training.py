@@ -14,15 +14,13 @@ import tensorflow as tf
 from tqdm.contrib.logging import logging_redirect_tqdm
 
 import data_loader
-import facenet
 import losses
-import pretrained
-import verification
-from embedder import Embedder, Recipe
 from engine import checkpoints, layers, runs
 from engine.checkpoints import average_of
 from engine.layers import to_image, to_network
 from engine.session import check_losses, Events, images_needed, save_checkpoint, session_options
+from recognition import facenet, pretrained, verification
+from recognition.embedder import Embedder, Recipe
 from utils import Interrupted, progress_bar, StopRequest
 
 tf1 = tf.compat.v1

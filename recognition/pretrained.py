@@ -12,11 +12,10 @@ import google.protobuf.message
 import numpy as np
 import tensorflow as tf
 
-import facenet
-import torch_weights
 import utils
 from cli import outputs
 from engine import checkpoints, runs
+from recognition import facenet, torch_weights
 
 tf1 = tf.compat.v1
 
