@@ -1,12 +1,11 @@
-"""Find the face in each photo of a folder with MTCNN and cut it out: any photos to crops for training.
+"""Find the face in each photo of a folder with MTCNN and cut the face out: any photos to crops for training.
 
     python align.py --input PHOTOS --output data/real
     python align.py --input PHOTOS --pairs RENDERINGS --output data/paired
 
-Detection is the package `mtcnn`'s, run by processes of their own; the rules around it are those of FaceNet's alignment
-(Sandberg's align_dataset_mtcnn.py).
+The package `mtcnn` detects faces, in processes of its own. Which face is chosen, and how the box is clipped, follows
+FaceNet's alignment (align_dataset_mtcnn.py of Sandberg's facenet).
 """
-import argparse
 import collections
 import contextlib
 import csv
@@ -20,7 +19,7 @@ from PIL import Image, ImageDraw
 
 import utils
 from cli import outputs, processes, program
-from cli.options import at_least, Parser
+from cli.options import boolean, checked, Command, one_of, parse, path, text, whole
 from datasets import crop
 from datasets.detection import detect, detector, POINTS
 from datasets.image_sets import find_photos, list_images, scan, warn_of
@@ -30,50 +29,53 @@ TABLE = "alignment.csv"
 BOX = "left", "top", "right", "bottom"
 LANDMARKS = tuple(f"{point}_{axis}" for point in POINTS for axis in "xy")
 FIELDS = ("source", "crop", *BOX, *LANDMARKS, "confidence", "status")
-CROPPED, NO_FACE = "cropped", "no face"                     # statuses that a re-run accepts; others are tried again
+CROPPED, NO_FACE = "cropped", "no face"                     # statuses of photos that are done; others are tried again
 PREVIEWED, PREVIEW_COLUMNS, CELL = 64, 8, 160               # photos, cells a row, pixels a cell
 YELLOW, GREEN, RED = (255, 220, 0), (0, 255, 0), (255, 0, 0)
 
 
 # The command line
 
-def get_options(arguments=None):
-    """The options of the command line, as a Namespace. A typo ends with status 2."""
-    parser = Parser("align.py", description="Find the face in each photo and cut it out: OUTPUT/NAME.jpg or "
-                                            "OUTPUT/PERSON/NAME.jpg, as in INPUT, and OUTPUT/alignment.csv.",
-                    formatter_class=argparse.ArgumentDefaultsHelpFormatter)
-    parser.add_argument("--input", required=True, help="folder of photos, or of one sub-folder of photos per person")
-    parser.add_argument("--output", required=True, help="folder to write to; what is complete there is kept")
-    outputs.add_crop_options(parser)
-    parser.add_argument("--square", action="store_true",
-                        help="cut out squares, rather than squeeze the box to one: a face keeps its proportions")
-    parser.add_argument("--format", choices=("jpg", "png"), default="jpg", help="jpg is of quality 100")
-    parser.add_argument("--pairs", metavar="RENDERINGS",
-                        help="folder of renderings in the photos' frames, of the same names: each is cropped like its "
-                             "photo, to OUTPUT/3dmm")
-    parser.add_argument("--detection_size", type=at_least(60), default=500,
-                        help="a photo with a longer side of more pixels is reduced to so many to find its face; the "
-                             "smallest face that is found has 20 of them")
-    parser.add_argument("--preview", type=image_name, help=f"image to write: {PREVIEWED} photos and their boxes")
-    parser.add_argument("--workers", type=at_least(1), default=len(os.sched_getaffinity(0)), help="processes")
-    options = parser.parse_args(arguments)
-    options.margin = outputs.margin_of(parser, options)
-    return options
+def _input_options(add):
+    """Add the options that name files."""
+    add("input", text, None, "folder of photos, or of one sub-folder of photos per person", needed=True)
+    add("output", text, None, "folder to write to; what is complete there is kept", needed=True)
+    add("pairs", path, None, "folder of renderings in the photos' frames, of the same names: each is cropped like its "
+        "photo, to OUTPUT/3dmm")
+    add("preview", image_name, None, f"image to write: {PREVIEWED} photos and their boxes")
 
 
-def image_name(text):
-    """A type for argparse: the name of an image file."""
-    if suffix(text) not in FORMATS:
-        raise argparse.ArgumentTypeError(f"{text} ends in none of {', '.join(FORMATS)}")
-    return text
+def _face_options(add):
+    """Add the options that say how faces are found and cropped."""
+    outputs.crop_options(add)
+    add("square", boolean, False, "cut out squares, rather than squeeze the box to one: a face keeps its proportions")
+    add("format", one_of(("jpg", "png")), "jpg", "format of the crops; jpg is of quality 100")
+    add("detection_size", whole(60, unit=" of pixels"), 500, "a photo with a longer side of more pixels is reduced to "
+        "so many to find its face; the smallest face that is found has 20 of them")
+    add("workers", whole(1), len(os.sched_getaffinity(0)), "processes", "one for each core")
+
+
+image_name = checked("IMAGE", str, lambda word: suffix(word) in FORMATS, f"a name that ends in {', '.join(FORMATS)}")
+COMMAND = Command(
+    "align.py", "", "Find the face in each photo with MTCNN and cut it out: OUTPUT/NAME.jpg or OUTPUT/PERSON/NAME.jpg, "
+    "as in INPUT, and OUTPUT/alignment.csv, which tells of every photo what was found.",
+    ("align.py --input PHOTOS --output data/real --preview sheet.png",
+     "align.py --input PHOTOS --pairs RENDERINGS --output data/paired"),
+    {"Files": _input_options, "Faces": _face_options}, outputs.resolve_margin)
+
+
+def main(arguments):
+    """Crop the photos that `arguments`, the words of the command line, name. Raises UserError for bad input."""
+    align(parse(COMMAND, arguments).options)
 
 
 # Preparation
 
-def find_sources(options):
-    """Names of the photos, and {stem: name} of the renderings, None without --pairs. Raises UserError if there is none.
+def _find_names(options):
+    """List the names of the photos, and of the renderings -> (names, {stem: name of a rendering}).
 
-    The two photos of a pair have no folder of their own, so that with --pairs only a flat folder is read.
+    Without --pairs there is None for the renderings. With --pairs, sub-folders are not read: data sets of pairs have no
+    folders of people. Raises UserError when there is no photo or no rendering.
     """
     if not options.pairs:
         return find_photos(options.input).names, None
@@ -85,8 +87,8 @@ def find_sources(options):
     return names, {stem(name): name for name in renderings}
 
 
-def check_apart(options):
-    """Raises UserError where written files would be read as photos, or photos be overwritten."""
+def _check_apart(options):
+    """Raise UserError if files that are written could be read as photos, or overwrite photos."""
     output = os.path.realpath(options.output)
     for option in ("input", "pairs"):
         folder = os.path.realpath(getattr(options, option) or options.input)
@@ -103,8 +105,11 @@ def check_apart(options):
                               "name another folder")
 
 
-def open_output(options):
-    """Create the output folder, with its settings. Raises UserError when it holds crops of other settings."""
+def _open_output(options):
+    """Create the output folder, store the crops' settings in it, and remove what a killed run left.
+
+    Raises UserError when the folder can't be written, or holds crops of other settings.
+    """
     settings = {name: getattr(options, name) for name in ("size", "margin", "square", "format", "detection_size")}
     outputs.open_output(options.output, {**settings, "pairs": options.pairs is not None})
     for folder in (options.output, *(entry.path for entry in scan(options.output) if entry.is_dir())):
@@ -113,98 +118,117 @@ def open_output(options):
 
 # The table of what was found
 
-def encode(rows):
-    """Rows, dicts of FIELDS, as CSV without heading: bytes."""
-    text = io.StringIO()
-    csv.DictWriter(text, FIELDS, lineterminator="\n").writerows(rows)
-    return text.getvalue().encode(errors="surrogateescape")
+def encode_rows(rows):
+    """Encode `rows`, dicts of FIELDS, as CSV without a heading -> bytes."""
+    encoded = io.StringIO()
+    csv.DictWriter(encoded, FIELDS, lineterminator="\n").writerows(rows)
+    return encoded.getvalue().encode(errors="surrogateescape")
 
 
 def load_table(path):
-    """{source: row} of the table `path`, {} where there is none, without a line that a kill cut off.
+    """Read the table at `path` -> {name of a photo: row}, a row being a dict of FIELDS.
 
-    Raises UserError when it isn't align.py's.
+    Without a file there are no rows. A last line that a kill cut off is left out. Raises UserError when the file is no
+    table of align.py.
     """
     if not os.path.exists(path):
         return {}
     with open(path, encoding="utf-8", errors="surrogateescape", newline="") as file:
-        text = file.read()
-    whole = text[:text.rfind("\n") + 1]
-    reader = csv.DictReader(io.StringIO(whole, newline=""))
-    if whole and tuple(reader.fieldnames) != FIELDS:
+        content = file.read()
+    complete = content[:content.rfind("\n") + 1]
+    reader = csv.DictReader(io.StringIO(complete, newline=""))
+    if complete and tuple(reader.fieldnames) != FIELDS:
         raise utils.UserError(f"{path}: not a table of align.py; remove it, or name another folder")
     return {row["source"]: row for row in reader if row["status"]}
 
 
 def save_table(path, rows):
-    """Write {source: row}, in their order."""
+    """Write the table at `path`, whole or not at all: `rows` {name of a photo: row}, in their order."""
     with utils.atomic_write(path) as file:
-        file.write((",".join(FIELDS) + "\n").encode() + encode(rows.values()))
+        file.write((",".join(FIELDS) + "\n").encode() + encode_rows(rows.values()))
 
 
 def make_row(options, name, status, face=None):
-    """The row of photo `name`: its status, and what `detect` found there."""
+    """Make the row of photo `name` -> dict of FIELDS.
+
+    `status` is CROPPED, NO_FACE, or what is wrong with the photo. `face` [15] is the face that was cropped, a row of
+    `detect`.
+    """
     row = dict.fromkeys(FIELDS, "") | {"source": name, "status": " ".join(status.split())}
     if face is not None:
         points = face[5:].reshape(2, 5).T.ravel()
         row.update(zip((*BOX, *LANDMARKS), [f"{value:.2f}" for value in (*face[:4], *points)]))
-        row.update(crop=crop_name(options, name), confidence=f"{face[4]:.4f}")
+        row.update(crop=_crop_name(options, name), confidence=f"{face[4]:.4f}")
     return row
 
 
-def crop_name(options, name):
-    """The name of the crop of photo `name` in the output folder."""
+def _crop_name(options, name):
+    """Return the name in the output folder of the crop of photo `name`."""
     return f"{stem(name)}.{options.format}"
 
 
-def crop_paths(options, name):
-    """Where the crop of photo `name` goes, and before it that of its rendering."""
-    name = crop_name(options, name)
-    return [os.path.join(options.output, *folder, name) for folder in ([["3dmm"], []] if options.pairs else [[]])]
+def _crop_paths(options, name):
+    """List the path of the crop of photo `name` and, with --pairs, before it that of the rendering."""
+    folders = [os.path.join(options.output, "3dmm"), options.output] if options.pairs else [options.output]
+    return [os.path.join(folder, _crop_name(options, name)) for folder in folders]
 
 
-def plan(options, names, renderings, rows):
-    """Names of the photos to do. Rows of those that can't be done are put into `rows`."""
+def _plan(options, names, renderings, rows):
+    """List the `names` of the photos that are to be cropped.
+
+    `renderings` are as returned by `_find_names`, `rows` as by `load_table`. A photo without a rendering, or whose crop
+    would have the name of another photo's crop, gets its row in `rows` here.
+    """
     owner, todo = {}, []
     for name in sorted(names, key=lambda name: rows.get(name, {}).get("status") != CROPPED):
-        owner.setdefault(crop_name(options, name), name)
+        owner.setdefault(_crop_name(options, name), name)
     for name in names:
-        first, status = owner[crop_name(options, name)], rows.get(name, {}).get("status")
+        first, status = owner[_crop_name(options, name)], rows.get(name, {}).get("status")
         if first != name:
             rows[name] = make_row(options, name, f"same name: {first}")
         elif renderings is not None and stem(name) not in renderings:
             rows[name] = make_row(options, name, "no rendering")
-        elif status != NO_FACE and not (status == CROPPED and all(map(os.path.exists, crop_paths(options, name)))):
+        elif status != NO_FACE and not (status == CROPPED and all(map(os.path.exists, _crop_paths(options, name)))):
             todo.append(name)
     return todo
 
 
 # Detection and cropping, in the workers
 
-def choose(faces, width, height):
-    """The one of `faces` [n, 15] that a picture is of: large and central, by FaceNet's rule."""
+def choose_face(faces, width, height):
+    """Choose the one of `faces` [n, 15] that a picture of `width` and `height` pixels is of -> [15].
+
+    FaceNet's rule prefers large and central faces: the largest area, less twice the squared distance of the box's
+    centre from the centre of the picture.
+    """
     left, top, right, bottom = faces[:, :4].T
-    away = ((left + right) / 2 - width / 2) ** 2 + ((top + bottom) / 2 - height / 2) ** 2
-    return faces[np.argmax((right - left) * (bottom - top) - 2 * away)]
+    off_centre = ((left + right) / 2 - width / 2) ** 2 + ((top + bottom) / 2 - height / 2) ** 2
+    return faces[np.argmax((right - left) * (bottom - top) - 2 * off_centre)]
 
 
-def square(box):
-    """`box` with its shorter side grown to the longer one, around its centre."""
+def square_box(box):
+    """Grow the shorter side of `box` to the longer one, around its centre."""
     left, top, right, bottom = box
     column, row, half = (left + right) / 2, (top + bottom) / 2, max(right - left, bottom - top) / 2
     return column - half, row - half, column + half, row + half
 
 
 def crop_box(options, box, width, height):
-    """What to cut out of a picture for MTCNN's `box`: left, top, right, bottom, within the picture."""
-    box = crop.with_margin(box, options.size, options.margin)
-    return crop.clip(square(box) if options.square else box, height, width)
+    """Compute what to cut out of a picture of `width` and `height` pixels for MTCNN's `box`.
+
+    Returns left, top, right, bottom in pixels, within the picture.
+    """
+    box = crop.add_margin(box, options.size, options.margin)
+    return crop.clip_box(square_box(box) if options.square else box, height, width)
 
 
-def process(options, job):
-    """Write the crop of a photo, before it that of its rendering -> its row. `job` has their names, None for no rendering."""
-    name, rendering = job
-    detector()                                              # before anything is said of a photo
+def _crop_photo(options, names):
+    """Write the crop of a photo, and before it the crop of its rendering, in a worker -> the photo's row.
+
+    `names` are those of the photo and of the rendering, None for no rendering.
+    """
+    name, rendering = names
+    detector()                                              # if it is missing, that is said once, and not of each photo
     try:
         pictures = [read_picture(os.path.join(options.input, name))]
         if rendering:
@@ -217,74 +241,83 @@ def process(options, job):
     faces = detect(pictures[-1], options.detection_size)
     if not len(faces):
         return make_row(options, name, NO_FACE)
-    face = choose(faces, width, height)
+    face = choose_face(faces, width, height)
     box = crop_box(options, face[:4], width, height)
     if box[2] - box[0] < 2 or box[3] - box[1] < 2:          # all of it lies outside the photo
         return make_row(options, name, NO_FACE)
-    for picture, path in zip(pictures, crop_paths(options, name)):      # a photo never stands alone
-        os.makedirs(os.path.dirname(path), exist_ok=True)
-        save_image(crop.cut(picture, box, options.size), path, quality=100)
+    for picture, crop_path in zip(pictures, _crop_paths(options, name)):    # the photo last: it never stands alone
+        os.makedirs(os.path.dirname(crop_path), exist_ok=True)
+        save_image(crop.cut_out(picture, box, options.size), crop_path, quality=100)
     return make_row(options, name, CROPPED, face)
 
 
-def hush():
-    """Say nothing in a worker: TensorFlow would, into the progress bar."""
+def _silence():
+    """Send stderr to nowhere, in a worker: TensorFlow would write into the progress bar."""
     os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stderr.fileno())
 
 
 # The whole
 
 def align(options):
-    """Do what is new, with its rows in the table, then tell what there is."""
-    check_apart(options)
-    names, renderings = find_sources(options)
-    open_output(options)
-    path = os.path.join(options.output, TABLE)
-    rows = load_table(path)
-    todo = plan(options, names, renderings, rows)
-    save_table(path, rows)
-    jobs = [(name, renderings[stem(name)] if options.pairs else None) for name in todo]
-    if jobs:
-        with open(path, "ab") as table:
+    """Crop the photos that are new, add their rows to the table, and log how all photos fared.
+
+    Raises UserError for bad input, and for a missing package.
+    """
+    _check_apart(options)
+    names, renderings = _find_names(options)
+    _open_output(options)
+    table_path = os.path.join(options.output, TABLE)
+    rows = load_table(table_path)
+    todo = _plan(options, names, renderings, rows)
+    save_table(table_path, rows)
+    items = [(name, renderings[stem(name)] if options.pairs else None) for name in todo]
+    if items:
+        with open(table_path, "ab") as table:
             def keep(row):
+                """Add a row to the table at once, so that a kill loses none."""
                 rows[row["source"]] = row
-                table.write(encode([row]))
-                table.flush()                               # row by row: a kill loses none
+                table.write(encode_rows([row]))
+                table.flush()
 
-            try:                                            # spawn, as TensorFlow doesn't survive a fork
-                processes.process_all(process, options, jobs, keep, workers=options.workers, unit="photo",
-                                      method="spawn", prepare=hush)
+            # spawn, as TensorFlow doesn't survive a fork
+            pool = processes.Pool(options.workers, "photo", method="spawn", prepare=_silence)
+            try:
+                processes.process_all(_crop_photo, options, items, keep, pool)
             except ImportError as error:
-                raise utils.UserError(f"detection can't start ({error}); pip install -r requirements-tools.txt") from error
-    save_table(path, {name: rows[name] for name in dict.fromkeys([*names, *rows])})
+                raise utils.UserError(f"detection can't start ({error}); "
+                                      "pip install -r requirements-tools.txt") from error
+    save_table(table_path, {name: rows[name] for name in dict.fromkeys([*names, *rows])})
     if options.preview:
-        sheet = make_grid(np.stack([draw(options, rows[name]) for name in names[:PREVIEWED]]), PREVIEW_COLUMNS)
-        save_image(sheet, options.preview)
-    tell(options, [rows[name] for name in names], len(jobs))
+        cells = np.stack([_preview_cell(options, rows[name]) for name in names[:PREVIEWED]])
+        save_image(make_grid(cells, PREVIEW_COLUMNS), options.preview)
+    _tell(options, [rows[name] for name in names], len(items))
 
 
-def tell(options, rows, new):
-    """Log how many photos have which status, and name some of those without a crop."""
+def _tell(options, rows, new):
+    """Log how many photos have which status, and name some photos without a crop.
+
+    `new` is the number of photos that this run has worked on.
+    """
     counts = collections.Counter(row["status"].split(":")[0] for row in rows)
     logging.info("%s: %d photos, %d of them new: %s", options.output, len(rows), new,
                  ", ".join(f"{count} {status}" for status, count in counts.most_common()))
     warn_of(options.input, f"photos without a crop, see {TABLE}",
-                  [f"{row['source']} ({row['status'].split(':')[0]})" for row in rows if row["status"] != CROPPED])
+            [f"{row['source']} ({row['status'].split(':')[0]})" for row in rows if row["status"] != CROPPED])
 
 
-def draw(options, row):
-    """A photo of the table with MTCNN's box (yellow), the crop (green) and landmarks: uint8 [CELL, CELL, 3].
+def _preview_cell(options, row):
+    """Draw the photo of a row, with MTCNN's box in yellow, and the crop and landmarks in green.
 
-    A red frame tells that it has no crop; it is black where it can't be read.
+    Returns uint8 [CELL, CELL, 3]. A photo without a crop has a red frame. A photo that can't be read is black.
     """
     cell = Image.new("RGB", (CELL, CELL))
     pen = ImageDraw.Draw(cell)
     with contextlib.suppress(BrokenImage):
         picture = read_picture(os.path.join(options.input, row["source"]))
         scale = CELL / max(picture.size)
-        cell.paste(picture.resize([max(round(scale * side), 1) for side in picture.size]))
+        cell.paste(picture.resize([max(round(scale * length), 1) for length in picture.size]))
         if row["status"] == CROPPED:
-            box = [float(row[side]) for side in BOX]
+            box = [float(row[edge]) for edge in BOX]
             for corners, colour in ((box, YELLOW), (crop_box(options, box, *picture.size), GREEN)):
                 pen.rectangle([min(scale * value, CELL - 1) for value in corners], outline=colour)
             points = np.array([float(row[name]) for name in LANDMARKS]).reshape(5, 2)
@@ -296,4 +329,4 @@ def draw(options, row):
 
 
 if __name__ == "__main__":
-    sys.exit(program.run("align.py", align, get_options()))
+    sys.exit(program.run("align.py", main, sys.argv[1:]))

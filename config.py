@@ -1,59 +1,54 @@
-"""The options of main.py: their groups, meanings and defaults; checking and resolving them."""
+"""The options of main.py: their groups, meanings and defaults; checking and resolving them; what a run must keep."""
 import argparse
-import functools
+import contextlib
+import logging
 import os
+import sys
 
-from cli.options import (
-    above_0,
-    add_option,
-    boolean,
-    checked,
-    count,
-    count_or_0,
-    decay,
-    keep,
-    not_below_0,
-    one_of,
-    Parser,
-    path,
-    pixels,
-    seed,
-    share,
-    side,
-    text,
-)
-from recognition.input_size import image_size_problem, IMAGE_SIZES
+from cli.options import boolean, checked, Command, number, one_of, parse, path, text, whole
+from engine import checkpoint_index, runs
+from recognition import registry
 
-USAGE = """main.py [options]                            train
-       main.py --load_path RUN [options]            go on with a stopped training
-       main.py --generate_dataset True [options]    turn a folder of renderings into a data set of photos
-       main.py --fit_dataset True [options]         turn photos into renderings
-       main.py --is_train False --load_path RUN     draw the sample grid of the fixed identities"""
-
-# Options with nothing to act on here: two of networks that the release dropped, and those of FaceNet's own trainers, many
-# of which are recognizer.py's.
-LEGACY = """
-    ren_lr reg_lr
-    logs_base_dir models_base_dir gpu_memory_fraction pretrained_model max_nrof_epochs epoch_size random_rotate
-    use_fixed_image_standardization decov_loss_factor center_loss_factor prelogits_norm_loss_factor prelogits_norm_p
-    prelogits_hist_max learning_rate learning_rate_decay_epochs learning_rate_decay_factor learning_rate_schedule_file
-    moving_average_decay seed nrof_preprocess_threads log_histograms no_store_revision_info filter_filename
-    filter_percentile filter_min_nrof_images_per_class validate_every_n_epochs validation_set_split_ratio
-    min_nrof_val_images_per_class people_per_batch images_per_person alpha lfw_pairs lfw_file_ext lfw_dir
-    lfw_batch_size lfw_nrof_folds lfw_distance_metric lfw_use_flipped_images lfw_subtract_mean
-""".split()
+# Options with nothing to act on here: two of networks that the original's release dropped, and those of FaceNet's own
+# trainers, many of which are recognizer.py's.
+LEGACY = [
+    "ren_lr", "reg_lr", "logs_base_dir", "models_base_dir", "gpu_memory_fraction", "pretrained_model",
+    "max_nrof_epochs", "epoch_size", "random_rotate", "use_fixed_image_standardization", "decov_loss_factor",
+    "center_loss_factor", "prelogits_norm_loss_factor", "prelogits_norm_p", "prelogits_hist_max", "learning_rate",
+    "learning_rate_decay_epochs", "learning_rate_decay_factor", "learning_rate_schedule_file",
+    "moving_average_decay", "nrof_preprocess_threads", "log_histograms", "no_store_revision_info",
+    "filter_filename", "filter_percentile", "filter_min_nrof_images_per_class", "validate_every_n_epochs",
+    "validation_set_split_ratio", "min_nrof_val_images_per_class", "people_per_batch", "images_per_person",
+    "alpha", "lfw_pairs", "lfw_file_ext", "lfw_dir", "lfw_batch_size", "lfw_nrof_folds", "lfw_distance_metric",
+    "lfw_use_flipped_images", "lfw_subtract_mean"]
 
 # Options that decide which variables a checkpoint holds, or what they mean: a resumed run must keep them.
 STRUCTURAL_IDENTITY = ("embedding_size", "model_def", "facenet_scope", "standardization")
 STRUCTURAL = ("input_scale_size", "conv_hidden_num", "conv_hidden_num_res", "num_res_rep", "z_num", "grayscale",
-              "optimizer", "method_c", "relax_c") + STRUCTURAL_IDENTITY
+              "optimizer", "method_c", "relax_c", *STRUCTURAL_IDENTITY)
+# Options that tell what to do now and where: a run does not remember them.
+OF_THE_MOMENT = {"preset", "dry_run", "train_generator", "generate_dataset", "fit_dataset", "is_train", "cont",
+                 "load_path", "pretrained_gen", "save_syn_dataset", "save_fitting", "task", "sample_per_image",
+                 "test_data_path", "log_dir", "log_level", "num_worker", "use_gpu", "xla", "profile"}
+# What a run of recognizer.py tells of a classifier.
+OF_A_CLASSIFIER = ("model_def", "embedding_size", "image_size")
 
-# Smallest and largest input of each classifier: what its strides and its last pooling leave room for.
-# No comparison holds for nan, and < math.inf keeps out the rest of what is no number.
+
+def side(word):
+    """Convert a word to the side of a crop, which both generators halve twice."""
+    allowed = f"{word}: must be a multiple of 4, 16 or more"
+    try:
+        value = int(word)
+    except ValueError:
+        raise argparse.ArgumentTypeError(allowed) from None
+    if value < 16 or value % 4:
+        raise argparse.ArgumentTypeError(f"{allowed} (try {max(16, value + -value % 4)})")
+    return value
+
+
+side.metavar = "N"
 gen = checked("gen", str.lower, lambda value: value in ("", "gen"), "gen")
-model = one_of(tuple(IMAGE_SIZES), lambda word: word.lower().removeprefix("models."))
-
-
+model = one_of(tuple(registry.CLASSIFIERS), lambda word: word.lower().removeprefix("models."))
 
 
 def network_options(add):
@@ -61,12 +56,13 @@ def network_options(add):
         "side in pixels of every crop: photos, renderings and pairs; a multiple of 4 from 16 up (the paper's is 108)")
     add("syn_scale_size", side, None,
         "side of the renderings' crops; must equal input_scale_size when given", "input_scale_size")
-    add("conv_hidden_num", count, 64,
+    add("conv_hidden_num", whole(1), 64,
         "width of the discriminators' first convolution; deeper ones have multiples of it")
-    add("conv_hidden_num_res", count, 32, "width of the generators' first convolution; their deepest has 4 times it")
-    add("num_res_rep", count, 3, "residual blocks in each generator")
-    add("z_num", count, 64, "length of the discriminators' code")
-    add("dropout_keep", keep, .9, "keep probability of G's dropout, in training and while synthesizing (1: none)")
+    add("conv_hidden_num_res", whole(1), 32, "width of the generators' first convolution; their deepest has 4 times it")
+    add("num_res_rep", whole(1), 3, "residual blocks in each generator")
+    add("z_num", whole(1), 64, "length of the discriminators' code")
+    add("dropout_keep", number(above=0, most=1), .9,
+        "keep probability of G's dropout, in training and while synthesizing (1: none)")
 
 
 def data_options(add):
@@ -78,14 +74,16 @@ def data_options(add):
     add("dataset_3dmm_test", text, "AFLW-test",
         "more pairs, on which the paired loss is reported and not trained, if the folder exists")
     add("split", path, "", "sub-folder to use inside a data set where it exists, such as train")
-    add("batch_size", count, 16, "photos, renderings and pairs in a step, on each GPU")
+    add("batch_size", whole(1), 16, "photos, renderings and pairs in a step, on each GPU")
     add("grayscale", boolean, False, "take the colour out of every image")
-    add("num_worker", count, 4, "threads that read and decode images")
-    add("num_gpu", count, 1, "GPUs to train on; max_step and lr_update_step are divided by it, see also warm_up")
+    add("num_worker", whole(1), 4, "threads that read and decode images")
+    add("num_gpu", whole(1), 1, "GPUs to train on; max_step and lr_update_step are divided by it, see also warm_up")
     add("test_data_path", path, "", "folder of renderings to draw samples of with --is_train False")
 
 
 def mode_options(add):
+    add("dry_run", boolean, False, "check everything, print the options that differ from the defaults, the data found "
+        "and the networks, and stop")
     add("train_generator", boolean, None, "train the networks",
         "True, but False where generate_dataset or fit_dataset is True or is_train is False")
     add("generate_dataset", boolean, False, "turn syn_dataset into photos of the same identities, after any training")
@@ -100,36 +98,39 @@ def mode_options(add):
     add("save_syn_dataset", text, "generated", "folder in data_dir that generate_dataset writes to")
     add("save_fitting", text, "fitting", "folder in data_dir that fit_dataset writes to")
     add("task", text, None, "first part of the run folder's name", "the git branch, master without git")
-    add("sample_per_image", count, None, "dropout samples of each rendering with --is_train False",
+    add("sample_per_image", whole(1), None, "dropout samples of each rendering with --is_train False",
         "8 with test_data_path, else 1")
     add("scores", boolean, True, "with generate_dataset, write confidence_scores.csv too")
     add("generation_dropout", boolean, True, "keep G's dropout on while synthesizing, as the original does")
 
 
 def training_options(add):
-    add("max_step", count, 248000, "steps to train")
-    add("lr_update_step", count, 128000,
+    add("max_step", whole(1), 248000, "steps to train")
+    add("lr_update_step", whole(1), 128000,
         "steps to the first halving of the learning rates; each next wait is half as long")
-    add("lr_lower_boundary", not_below_0, 5e-6, "learning rate below which no halving goes")
-    add("warm_up", count, 5000, "with num_gpu n above 1: steps in which the learning rates rise to n times their value")
-    add("g_lr", above_0, 8e-5, "learning rate of both generators")
-    add("d_lr", above_0, 8e-5, "learning rate of both discriminators")
+    add("lr_lower_boundary", number(0), 5e-6, "learning rate below which no halving goes")
+    add("warm_up", whole(1), 5000,
+        "with num_gpu n above 1: steps in which the learning rates rise to n times their value")
+    add("g_lr", number(above=0), 8e-5, "learning rate of both generators")
+    add("d_lr", number(above=0), 8e-5, "learning rate of both discriminators")
     add("optimizer", one_of(("adam", "rmsprop", "sgd")), "adam", "update rule of all networks")
-    add("beta1", decay, .9, "adam: decay of the mean gradient; rmsprop and sgd: momentum. The original parses .5 but "
-        "trains with Adam's own .9")
-    add("beta2", decay, .999, "adam and rmsprop: decay of the mean squared gradient; sgd has no use for it")
+    add("beta1", number(0, below=1), .9, "adam: decay of the mean gradient; rmsprop and sgd: momentum. The original "
+        "parses .5 but trains with Adam's own .9")
+    add("beta2", number(0, below=1), .999,
+        "adam and rmsprop: decay of the mean squared gradient; sgd has no use for it")
     add("use_gpu", boolean, True, "use a GPU where there is one")
-    add("random_seed", seed, 123, "seed of weights, data order, crops, flips and dropout")
+    add("random_seed", whole(0, 2 ** 31 - 1), 123, "seed of weights, data order, crops, flips and dropout")
 
 
 def loss_options(add):
-    add("gamma", above_0, .5, "loss on generated images to aim at, as a share of the loss on real ones (BEGAN's gamma)")
-    add("lambda_k", not_below_0, .001, "step of the balances k_t, k_t2 and k_t3")
-    add("lambda_d", not_below_0, .5, "weight of the paired loss, for G_inv")
-    add("lambda_s", not_below_0, .5, "weight of the cycle loss, for G and G_inv")
-    add("lambda_p", not_below_0, .1, "weight of the pixel loss between rendering and photo, for G")
-    add("lambda_c", not_below_0, .001, "weight of the identity loss, for G")
-    add("lambda_c_upper", not_below_0, None,
+    add("gamma", number(above=0), .5,
+        "loss on generated images to aim at, as a share of the loss on real ones (BEGAN's gamma)")
+    add("lambda_k", number(0), .001, "step of the balances k_t, k_t2 and k_t3")
+    add("lambda_d", number(0), .5, "weight of the paired loss, for G_inv")
+    add("lambda_s", number(0), .5, "weight of the cycle loss, for G and G_inv")
+    add("lambda_p", number(0), .1, "weight of the pixel loss between rendering and photo, for G")
+    add("lambda_c", number(0), .001, "weight of the identity loss, for G")
+    add("lambda_c_upper", number(0), None,
         "ceiling of lambda_c, which doubles whenever the learning rates are halved", "0.001, or lambda_c if larger")
     add("method_c", one_of(("none", "magnet", "softmax", "center")), "magnet",
         "identity loss; magnet is the paper's set-based one, none needs no classifier")
@@ -140,14 +141,15 @@ def identity_options(add):
     add("pretrained_rec", path, "", "weights of the trained classifier, needed unless method_c is none: a run of "
         "recognizer.py, or a checkpoint or frozen graph (.pb) of FaceNet")
     add("model_def", model, "nn4", "network of the classifier, with or without a leading models.")
-    add("embedding_size", count, 128, "length of the classifier's embedding")
-    add("keep_probability", keep, 1., "keep probability of the dropout before the classifier's bottleneck (1: none)")
-    add("weight_decay", not_below_0, 0., "L2 weight decay of what the identity loss trains besides G: the softmax head, "
+    add("embedding_size", whole(1), 128, "length of the classifier's embedding")
+    add("keep_probability", number(above=0, most=1), 1.,
+        "keep probability of the dropout before the classifier's bottleneck (1: none)")
+    add("weight_decay", number(0), 0., "L2 weight decay of what the identity loss trains besides G: the softmax head, "
         "and the classifier with relax_c. The original parses 5e-5 but trains without any")
-    add("center_loss_alfa", share, .95, "share of itself that a centroid keeps in a step (1: centroids never move)")
-    add("facenet_scope", text, "InceptionResnetV1", "variable scope of the classifier in its checkpoint")
-    add("image_size", pixels, 96, "side in pixels of the classifier's input: 65 to 96 for nn4, from 75 up for "
-        "inception_resnet_v1, from 32 up for small")
+    add("center_loss_alfa", number(0, 1), .95,
+        "share of itself that a centroid keeps in a step (1: centroids never move)")
+    add("facenet_scope", text, registry.SCOPE, "variable scope of the classifier in its checkpoint")
+    add("image_size", whole(32, unit=" of pixels"), 96, f"side in pixels of the classifier's input: {registry.SIZES}")
     add("standardization", one_of(("auto", "image", "fixed")), "auto", "what the classifier expects: image, each image "
         "with mean 0 and deviation 1; fixed, (v - 127.5) / 128, as FaceNet's models of 2018; auto, as its weights say")
     add("random_crop", boolean, True, "in training, crop the classifier's input at random, else centrally")
@@ -156,13 +158,13 @@ def identity_options(add):
 
 def logging_options(add):
     add("log_dir", text, "logs", "folder of the runs")
-    add("log_step", count, 50, "steps between two log lines and TensorBoard summaries")
-    add("save_step", count, 20, "draw a sample grid every log_step * save_step steps")
-    add("checkpoint_step", count_or_0, 0, "steps between two checkpoints; 0: log_step * save_step")
-    add("keep_every", count_or_0, 0,
+    add("log_step", whole(1), 50, "steps between two log lines and TensorBoard summaries")
+    add("save_step", whole(1), 20, "draw a sample grid every log_step * save_step steps")
+    add("checkpoint_step", whole(0), 0, "steps between two checkpoints; 0: log_step * save_step")
+    add("keep_every", whole(0), 0,
         "keep for good the checkpoints at multiples of this step, besides the last 2; 0: keep no others")
-    add("num_log_id", count, 16, "identities in a sample grid, one row each")
-    add("num_log_samples", count, 8, "renderings of each identity in a sample grid")
+    add("num_log_id", whole(1), 16, "identities in a sample grid, one row each")
+    add("num_log_samples", whole(1), 8, "renderings of each identity in a sample grid")
     add("log_level", one_of(("DEBUG", "INFO", "WARNING", "ERROR"), str.upper), "INFO", "least level that is logged")
 
 
@@ -174,40 +176,32 @@ def speed_options(add):
     add("profile", path, "", "folder for a trace of a few training steps, to be read by TensorBoard's profiler")
 
 
-GROUPS = {"Network": network_options, "Data": data_options, "Mode": mode_options, "Training": training_options,
-          "Loss": loss_options, "Identity": identity_options, "Logging": logging_options, "Speed": speed_options}
+# Resolving
 
-
-def build_parser():
-    """The parser of every option."""
-    parser = Parser("main.py", USAGE)
-    for title, add_options in GROUPS.items():
-        add_options(functools.partial(add_option, parser.add_argument_group(title)))
-    for legacy in LEGACY:
-        parser.add_argument(f"--{legacy}", nargs="?", default=argparse.SUPPRESS, help=argparse.SUPPRESS)
-    return parser
+def derived_values(config):
+    """What follows from other options where an option is not given -> {option: value}."""
+    return {"syn_scale_size": config.input_scale_size, "lambda_c_upper": max(.001, config.lambda_c),
+            "checkpoint_step": config.log_step * config.save_step}
 
 
 def resolve(config, error):
     """Fill in what follows from other options; call `error` with one line where options contradict each other."""
-    if not config.is_train:
-        config.train_generator = False
-    elif config.train_generator is None:
-        config.train_generator = not (config.generate_dataset or config.fit_dataset)
+    config.train_generator = trains(config)
     if config.is_train and not (config.train_generator or config.generate_dataset or config.fit_dataset):
         error("--train_generator False: nothing to do; give --generate_dataset True, --fit_dataset True or "
               "--is_train False")
 
-    config.syn_scale_size = config.syn_scale_size or config.input_scale_size
+    config.checkpoint_step = config.checkpoint_step or None         # 0 is another word for: not given
+    for name, value in derived_values(config).items():
+        if getattr(config, name) is None:
+            setattr(config, name, value)
     if config.syn_scale_size != config.input_scale_size:
         error(f"--syn_scale_size {config.syn_scale_size}: must equal --input_scale_size {config.input_scale_size}")
-    if config.lambda_c_upper is None:
-        config.lambda_c_upper = max(.001, config.lambda_c)
     if config.lambda_c_upper < config.lambda_c:
         error(f"--lambda_c_upper {config.lambda_c_upper:g}: must not be below --lambda_c {config.lambda_c:g}")
     if config.relax_c and config.method_c == "none":
         error("--relax_c True: needs --method_c magnet, softmax or center, not none")
-    problem = image_size_problem(config.model_def, config.image_size)
+    problem = registry.image_size_problem(config.model_def, config.image_size)
     if problem:
         error(problem)
     if config.max_step < config.num_gpu:
@@ -215,7 +209,6 @@ def resolve(config, error):
     check_outputs(config, error)
 
     config.sample_per_image = config.sample_per_image or (8 if config.test_data_path else 1)
-    config.checkpoint_step = config.checkpoint_step or config.log_step * config.save_step
 
 
 def check_outputs(config, error):
@@ -232,29 +225,129 @@ def check_outputs(config, error):
         taken[folder(option)] = option
 
 
-def get_config(argv=None):
-    """(config, unparsed) of the words `argv`, or of the command line: a namespace of every resolved option, each a
-    plain value that JSON can hold, and the names of the given old options that have nothing to act on here.
-    A bad or unknown option ends the program: one line on stderr, exit status 2."""
-    parser = build_parser()
-    config = parser.parse_args(argv)
-    unparsed = [option for option in LEGACY if option in config]
-    for option in unparsed:
-        delattr(config, option)
-    resolve(config, parser.error)
-    return config, unparsed
+GROUPS = {"Network": network_options, "Data": data_options, "Mode": mode_options, "Training": training_options,
+          "Loss": loss_options, "Identity": identity_options, "Logging": logging_options, "Speed": speed_options}
 
+
+# Reading the command line
+
+def remembered(options):
+    """The runs that --pretrained_gen, --load_path or --cont and --pretrained_rec name, and what they remember.
+
+    Returns a list of (run, {option: value}). Of one option in several runs, the last counts. A run that is not there is
+    left out, since `preflight` says so. Raises UserError for a params.json that can't be read.
+    """
+    training = trains(options)
+    folders = [generator_folder(options), run_folder(options)]
+    if not training:
+        folders.reverse()                       # the weights are those of --pretrained_gen then, and so are the options
+    found = [(folder, memory_of(folder, training)) for folder in folders if folder]
+    if options.pretrained_rec and os.path.isdir(runs.folder_of(options.pretrained_rec)):
+        found.append((options.pretrained_rec, facts_of(options.pretrained_rec, options.facenet_scope)))
+    return found
+
+
+def facts_of(weights, scope):
+    """What the files of a classifier's `weights` tell of it: {option: value}.
+
+    A run of recognizer.py has a params.json. Of another checkpoint, the shapes of the variables under `scope` tell.
+    """
+    saved = runs.load_params(runs.folder_of(weights))
+    facts = {name: saved[name] for name in OF_A_CLASSIFIER if name in saved}
+    prefix = next(iter(runs.list_checkpoints(weights)), None)
+    if not facts and prefix and not checkpoint_index.check_whole(prefix):
+        model_def, embedding_size = registry.recognise(checkpoint_index.read_index(prefix), scope)
+        if model_def and embedding_size:
+            facts = {"model_def": model_def, "embedding_size": embedding_size}
+    return facts
+
+
+def memory_of(folder, training):
+    """What a run of main.py remembers: {option: value}.
+
+    The original's params.json holds options that its code did not follow, such as its beta1. Of those files, only what
+    decides the variables counts. A classifier that is gone is forgotten unless the networks are trained.
+    """
+    saved = runs.load_params(folder)
+    written_by_us = "versions" in saved
+    derived = set()
+    with contextlib.suppress(AttributeError, TypeError):            # of a file that lacks them or holds no numbers
+        derived = {name for name, value in derived_values(argparse.Namespace(**saved)).items()
+                   if saved.get(name) == value}
+    memory = {name: value for name, value in saved.items()
+              if name not in OF_THE_MOMENT | derived and (written_by_us or name in STRUCTURAL)}
+    classifier = memory.get("pretrained_rec")
+    if classifier and not training and not runs.list_weights(classifier):
+        logging.warning("%s: its classifier %s is not there any more; give --pretrained_rec for c_score", folder,
+                        classifier)
+        del memory["pretrained_rec"]
+    return memory
+
+
+def run_folder(options):
+    """The folder of the run that --load_path or --cont names, None where there is none."""
+    if options.load_path:
+        return runs.find_run(options.log_dir, options.load_path, missing=None)
+    return runs.newest_run(options.log_dir) if options.cont or not (trains(options) or options.pretrained_gen) else None
+
+
+def generator_folder(options):
+    """The folder of the run that --pretrained_gen names, None where there is none."""
+    path = runs.find_checkpoint(options.log_dir, options.pretrained_gen) if options.pretrained_gen else None
+    return runs.folder_of(path) if path else None
+
+
+def trains(options):
+    """Whether the networks are trained."""
+    if not options.is_train:
+        return False
+    if options.train_generator is None:
+        return not (options.generate_dataset or options.fit_dataset)
+    return options.train_generator
+
+
+COMMAND = Command(
+    "main.py", "", "Train the generators, go on with a training, turn renderings into a data set of photos, turn "
+    "photos into renderings, or draw samples.",
+    ("main.py --preset cpu --dataset real --syn_dataset syn --dataset_3dmm paired --method_c none",
+     "main.py --load_path RUN",
+     "main.py --generate_dataset --load_path RUN",
+     "main.py --fit_dataset --load_path RUN",
+     "main.py --is_train False --load_path RUN"),
+    GROUPS, resolve, remembered, tuple(LEGACY), presets=True)
+
+
+def read_command_line(words):
+    """Read the `words` of a command line -> cli.options.Parsed. A mistake ends the program with status 2."""
+    return parse(COMMAND, words)
+
+
+def get_config(words=None):
+    """Read `words`, or the command line -> (config, unparsed).
+
+    `config` is a namespace of every resolved option, each a plain value that JSON can hold. `unparsed` are the names of
+    the given old options that have nothing to act on here. A bad or unknown option ends the program with one line on
+    stderr and exit status 2.
+    """
+    parsed = read_command_line(sys.argv[1:] if words is None else words)
+    return parsed.options, parsed.legacy
+
+
+# What a run must keep
 
 def structural_differences(config, saved, options=STRUCTURAL):
-    """'name (run: x, given: y)' for each of `options` that differs between `config` and `saved`, the params.json of a
-    run (one that lacks an option agrees). Without an identity loss the classifier does not count."""
+    """List what differs between `config` and `saved`, the params.json of a run: 'name (run: x, given: y)'.
+
+    Only `options` are compared, and an option that the run lacks agrees. Without an identity loss, the options of the
+    classifier do not count.
+    """
     if config.method_c == "none":
         options = [option for option in options if option not in STRUCTURAL_IDENTITY]
     return differences_in(options, config, saved)
 
 
 def differences_in(options, config, saved):
-    """`structural_differences` of exactly these `options`."""
+    """List the differences of exactly these `options`, as `structural_differences` does."""
     differences = []
     for option in options:
         given = getattr(config, option)

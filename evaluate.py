@@ -1,10 +1,13 @@
-"""Judge a data set: how far its images are, as a whole, from photos. python evaluate.py --photos DIR FOLDER [FOLDER ...]
+"""Judge a data set by its distance to photos, or see how training runs went.
 
-Prints for each FOLDER the Frechet distance (Dowson, Landau 1982; Heusel et al. 2017, eq. 6) between its images and the
-photos, each set seen as a normal distribution of simple features: colours and the amount of detail, place by place. It
-needs no weights of any network and compares sets of the same size and kind; it is not the FID of the literature.
+    python evaluate.py distance --photos DIR FOLDER [FOLDER ...]
+    python evaluate.py curves RUN [RUN ...] --output curves.png
+
+`distance` prints for each FOLDER the Frechet distance (Dowson, Landau 1982; Heusel et al. 2017, eq. 6) between its
+images and the photos, each set seen as a normal distribution of simple features: colours and the amount of detail,
+place by place. It needs no weights of any network and compares sets of the same size and kind; it is not the FID of the
+literature.
 """
-import argparse
 import logging
 import os
 import sys
@@ -13,33 +16,45 @@ import numpy as np
 import scipy.linalg
 
 import utils
-from cli import program
-from cli.options import at_least, Parser
+from cli import outputs, program
+from cli.options import checked, choose, Command, parse, text, whole
 from datasets.image_sets import find_photos
-from datasets.images import load_image
+from datasets.images import FORMATS, load_image, save_image, suffix
+from engine.curves import draw_curves, MOST_RUNS, read_stats
 
-SIDE, PLACES = 32, 8        # pixels that images are reduced to; places along each side
-MINIMUM = 2                 # images of a set, for a covariance
+SIDE, PLACES = 32, 8        # pixels of a side that images are reduced to, and places along it
+MINIMUM = 2                 # images that a set needs for a covariance
 
 
 def features(image):
-    """Features [4 PLACES²] of `image` uint8 [SIDE, SIDE, 3]: rgb means and the deviation within it of each place, 0..1."""
+    """Compute the features [4 PLACES²], from 0 to 1, of `image` uint8 [SIDE, SIDE, 3].
+
+    They are the mean red, green and blue of each place, then the deviation of the grey within each place.
+    """
     step = SIDE // PLACES
     places = (image / 255.).reshape(PLACES, step, PLACES, step, 3)
     return np.concatenate([places.mean(axis=(1, 3)).ravel(), places.mean(axis=4).std(axis=(1, 3)).ravel()])
 
 
-def frechet_distance(a, b):
-    """|mean_a - mean_b|² + tr(C_a + C_b - 2 (C_a C_b)^½) of two sets of features [n, k] and [m, k]."""
-    covariances = [np.cov(each, rowvar=False) for each in (a, b)]
-    root = scipy.linalg.sqrtm(covariances[0])                       # C_a C_b and its symmetric form have one spectrum
+def frechet_distance(first, second):
+    """Compute the Frechet distance of two sets of features, [n, k] and [m, k].
+
+    Each set is seen as a normal distribution, of mean m and covariance C. The distance is
+    |m_1 - m_2|² + tr(C_1 + C_2 - 2 (C_1 C_2)^½).
+    """
+    covariances = [np.cov(each, rowvar=False) for each in (first, second)]
+    root = scipy.linalg.sqrtm(covariances[0])                       # C_1 C_2 and its symmetric form have one spectrum
     spectrum = np.linalg.eigvalsh(root.real @ covariances[1] @ root.real)
     overlap = np.sqrt(np.maximum(spectrum, 0)).sum()
-    return float(((a.mean(axis=0) - b.mean(axis=0)) ** 2).sum() + sum(map(np.trace, covariances)) - 2 * overlap)
+    between = ((first.mean(axis=0) - second.mean(axis=0)) ** 2).sum()
+    return max(0., float(between + sum(map(np.trace, covariances)) - 2 * overlap))      # rounding may take it below 0
 
 
 def read_features(folder, limit):
-    """Features [n, k] of at most `limit` images in and below `folder`, evenly chosen. Raises UserError if too few."""
+    """Compute the features [n, k] of at most `limit` images in and below `folder`, evenly chosen.
+
+    Raises UserError where there are too few.
+    """
     images = find_photos(folder)
     count = len(images.names)
     chosen = np.unique(np.linspace(0, count - 1, min(limit, count)).round().astype(int))
@@ -48,19 +63,48 @@ def read_features(folder, limit):
     return np.array([features(load_image(os.path.join(images.root, images.names[i]), SIDE)) for i in chosen])
 
 
-def main():
-    """Print a line a folder. Exit status: 2 bad input."""
-    parser = Parser("evaluate.py", description="How far the images of folders are, as a whole, from photos.",
-                    formatter_class=argparse.ArgumentDefaultsHelpFormatter)
-    parser.add_argument("folders", nargs="+", metavar="FOLDER", help="images, with or without a folder for each person")
-    parser.add_argument("--photos", required=True, help="folder of the photos that they should look like")
-    parser.add_argument("--limit", type=at_least(2), default=5000, help="images of each folder to look at")
-    options = parser.parse_args()
-    return program.run("evaluate.py", compare, options)
+image_folder = checked("FOLDER", str, bool, "the name of a folder")
+run_folder = checked("RUN", str, bool, "the folder of a run")
+picture_file = checked("FILE", str, lambda name: suffix(name) in FORMATS,
+                       f"a file name that ends in {', '.join(FORMATS)}")
+
+
+def distance_options(add):
+    """Add the options of `distance`."""
+    add("folders", image_folder, None, "folders of images, with or without a sub-folder for each person", needed=True,
+        values="+", positional=True)
+    add("photos", text, None, "folder of the photos that they should look like", needed=True)
+    add("limit", whole(MINIMUM), 5000, "images of each folder to look at")
+
+
+def curves_options(add):
+    """Add the options of `curves`."""
+    add("runs", run_folder, None, f"folders of runs of main.py or recognizer.py train, {MOST_RUNS} at most",
+        needed=True, values="+", positional=True)
+    add("output", picture_file, "curves.png", "picture to write")
+
+
+COMMANDS = [
+    Command("evaluate.py", "distance", "Print how far the images of folders are, as a whole, from photos: a Frechet "
+            "distance of simple features, which compares sets of the same size and kind. The word `distance` may be "
+            "left out.",
+            ("evaluate.py distance --photos data/real data/syn data/generated",), {"Distance": distance_options}),
+    Command("evaluate.py", "curves", "Draw how the losses and other numbers of training runs went, a chart for each.",
+            ("evaluate.py curves logs/first logs/second --output curves.png",), {"Curves": curves_options})]
+
+
+def main(arguments):
+    """Run the sub-command that the command line names, `distance` where it names none."""
+    beginnings = [command.name for command in COMMANDS] + ["-h", "--help"]
+    if arguments[:1] and arguments[0] not in beginnings:
+        arguments = ["distance", *arguments]            # the first word may be a folder
+    command, arguments = choose(COMMANDS, arguments, default="distance")
+    options = parse(command, arguments).options
+    {"distance": compare, "curves": draw_runs}[command.name](options)
 
 
 def compare(options):
-    """Print the distance of each folder."""
+    """Print the distance of each folder to the photos."""
     photos = read_features(options.photos, options.limit)
     distances = {folder: frechet_distance(read_features(folder, options.limit), photos) for folder in options.folders}
     logging.info("distance to %d photos of %s:", len(photos), options.photos)
@@ -68,5 +112,29 @@ def compare(options):
         print(f"{distance:8.3f}  {folder}")
 
 
+def draw_runs(options):
+    """Draw the curves of the runs into one picture."""
+    output_folder = os.path.dirname(options.output) or "."
+    outputs.check_folder(output_folder)
+    runs = {name: read_stats(run) for name, run in name_runs(options.runs).items()}
+    image = draw_curves(runs)
+    os.makedirs(output_folder, exist_ok=True)
+    save_image(image, options.output)
+    logging.info("%s: curves of %s", options.output, ", ".join(runs))
+
+
+def name_runs(folders):
+    """Name runs by the ends of their paths, as long as tells them apart -> {name: folder}.
+
+    A folder that is repeated counts once.
+    """
+    distinct = {os.path.abspath(folder): folder for folder in folders}
+    count, names = 0, {}
+    while len(names) < len(distinct):
+        count += 1
+        names = {os.sep.join(path.split(os.sep)[-count:]): folder for path, folder in distinct.items()}
+    return names
+
+
 if __name__ == "__main__":
-    sys.exit(main())
+    sys.exit(program.run("evaluate.py", main, sys.argv[1:]))

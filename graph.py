@@ -8,20 +8,21 @@ import losses
 from engine import layers
 from engine.checkpoints import average_of
 from engine.layers import to_image, to_network
+from engine.session import check_optimized_once
 from models import DiscriminatorCNN, Generator
-from recognition import facenet
+from recognition import facenet, registry
 
 tf1 = tf.compat.v1
-tf1.disable_eager_execution()
 
 # Added to the seed, so that no two uses of random numbers in a step share theirs; dropout counts on from its own.
 DROPOUT_STREAM, BOTTLENECK_STREAM, CROP_STREAM, FLIP_STREAM = 0, 1000, 2000, 3000
 
 
 class Networks:
-    """The four trained networks and the identity classifier of `config`; every graph below shares their variables.
+    """Holds the four trained networks and the identity classifier of `config`.
 
-    `standardization` is what the classifier expects (`facenet.standardize`).
+    Every graph below calls them and so shares their variables. `standardization` is what the classifier expects of its
+    input, "image" or "fixed" (see `facenet.standardize`).
     """
 
     def __init__(self, config, standardization="image"):
@@ -32,52 +33,56 @@ class Networks:
         self.D_forw = DiscriminatorCNN("D_forw", config.conv_hidden_num, config.z_num, self.precision)
         self.D_back = DiscriminatorCNN("D_back", config.conv_hidden_num, config.z_num, self.precision)
         self.has_classifier = bool(config.pretrained_rec)
+        self.architecture = registry.Architecture(config.model_def, config.embedding_size, config.facenet_scope)
         self.classifier_variables = []
 
-    def embed(self, x, offset=None, flips=None, keep=1.0, seed=None, part=(0, 1)):
-        """Bottleneck and embeddings [B, E] of photos `x` [B, S, S, 3]; see `facenet.preprocess` for the others."""
-        c = self.config
-        crops = facenet.preprocess(x, c.image_size, offset, flips, self.standardization)
+    def embed(self, x, offset=None, flips=None, dropout=None):
+        """Embed photos `x` [B, S, S, 3] -> bottleneck and embeddings [B, E].
+
+        `offset` and `flips` are those of `facenet.preprocess`, `dropout` is that of `facenet.embed`.
+        """
+        config = self.config
+        crops = facenet.preprocess(x, config.image_size, offset, flips, self.standardization)
         with tf1.variable_scope(tf1.get_variable_scope(), dtype=self.precision, auxiliary_name_scope=False):
-            result = facenet.embed(crops, c.model_def, c.embedding_size, c.facenet_scope, keep, seed, part)
+            result = facenet.embed(crops, self.architecture, dropout)
         if not self.classifier_variables:                       # before an optimizer adds its own to the scope
-            self.classifier_variables = tf1.global_variables(c.facenet_scope + "/")
+            self.classifier_variables = tf1.global_variables(config.facenet_scope + "/")
         return result
 
     @property
     def weights(self):
-        """The trained variables of the networks built so far, without the classifier's."""
+        """The trained variables of the four networks, as far as they were called, without those of the classifier."""
         return [v for net in (self.G, self.G_inv, self.D_forw, self.D_back) for v in net.variables]
 
 
 class Batch(NamedTuple):
-    """One training step's uint8 images [B, S, S, 3] and the renderings' classes [B] int32."""
-    real: tf.Tensor
-    syn: tf.Tensor
-    label: tf.Tensor
-    image_3dmm: tf.Tensor
-    annot_3dmm: tf.Tensor
+    """The images of one training step, uint8 [B, S, S, 3], and the classes of the renderings."""
+    photo: tf.Tensor
+    rendering: tf.Tensor
+    label: tf.Tensor                # [B] int32, of the renderings
+    paired_photo: tf.Tensor
+    paired_rendering: tf.Tensor
 
 
 class Game(NamedTuple):
-    """One discriminator's play on a batch: reconstructions [B, S, S, 3], its `losses.BeganTerms`, and gradients."""
+    """One discriminator's play on a batch: reconstructions [B, S, S, 3], its terms, and gradients of the losses."""
     fake_reconstruction: tf.Tensor
     real_reconstruction: tf.Tensor
     terms: losses.BeganTerms
-    by_fake: tf.Tensor              # of the generator's loss by the fake images
-    by_variables: list              # of its own loss by each of its variables
+    by_fake: tf.Tensor              # of the generator's loss by the fake images; None in a graph without gradients
+    by_variables: list              # of the discriminator's loss by each of its variables; None likewise
 
 
 class Tower(NamedTuple):
-    """What one device computes for its part of the batch: images [B, S, S, 3] in [-1, 1], embeddings [B, E]."""
+    """What one device computes for its share of the batch: images [B, S, S, 3] in [-1, 1], embeddings [B, E]."""
     s: tf.Tensor                    # renderings
     r: tf.Tensor                    # real photos
-    s3: tf.Tensor                   # renderings of the paired photos
+    paired_rendering: tf.Tensor     # renderings of the paired photos
     mask: tf.Tensor                 # where the renderings show a face, 0 or 1
-    label: tf.Tensor                # their classes [B]
+    label: tf.Tensor                # classes [B] of the renderings
     x: tf.Tensor                    # photos generated from s
     y: tf.Tensor                    # renderings generated from x
-    p: tf.Tensor                    # renderings generated from the paired photos
+    fitted: tf.Tensor               # renderings generated from the paired photos
     forw: Game                      # D_forw on x and r
     back: Game                      # D_back on y and s
     x_reconstruction: tf.Tensor
@@ -91,41 +96,51 @@ class Tower(NamedTuple):
 class TrainingGraph:
     """One training step of Gecer et al. 2018 on batches of the three image sets.
 
-    `photos`, `renderings` and `pairs` are `ImageSet`, `Renderings` and `Pairs`. What a caller runs or looks at:
-    `train_op`, `losses` and `scores` (tensors by name), `gradients`, `tower`, `summary`, the variables `step`, `k`
-    and `centroids`, `saved_variables`, and the placeholders `start_step`, `g_lr`, `d_lr`, `lambda_c`.
+    A caller runs `train_op`, `losses` and `scores` (tensors by name), `gradients` and `summary`, and feeds the
+    placeholders `start_step`, `g_lr`, `d_lr` and `lambda_c`. A caller may look at `tower` (the first one), `batch`, the
+    variables `step`, `k` and `centroids`, the list `saved_variables`, and `trained` {optimizer: its variables}.
     """
 
-    def __init__(self, networks, photos, renderings, pairs):
-        self.config, self.networks = networks.config, networks
-        self.n_id = len(renderings.identities)
+    def __init__(self, networks, data, gradients=True):
+        """`data` has the ImageSet `photos`, the Renderings `renderings` and the Pairs `pairs`.
+
+        Without `gradients`, the graph ends with the losses: `train_op`, `gradients` and `summary` are None.
+        """
+        self.config, self.networks, self.with_gradients = networks.config, networks, gradients
+        self.n_id = len(data.renderings.identities)
+        self.train_op = self.gradients = self.summary = None
         with tf1.name_scope("inputs"):
-            self._build_inputs(photos, renderings, pairs)
+            self._build_inputs(data)
         self._build_state()
         towers = self._build_towers()
         self.tower = towers[0]
         with tf1.name_scope("losses"):
             self._build_losses(towers)
-        with tf1.name_scope("train"):
-            self._build_gradients(towers)
-            self._build_train_op()
+        self.trained = self._trained_variables()
+        check_optimized_once(self.trained, tf1.trainable_variables(), self._variables_not_trained())
+        if gradients:
+            with tf1.name_scope("train"):
+                self._build_gradients(towers)
+                self._build_train_op()
         self.saved_variables = self._saved_variables()
-        self._build_summary()                           # in no name scope: its tags would begin with it
+        if gradients:
+            self._build_summary()                       # in no name scope: its tags would begin with it
         with tf1.name_scope("check"):
             self.all_finite = tf.reduce_all([tf.reduce_all(tf.math.is_finite(v)) for v in self.saved_variables
                                              if v.dtype.is_floating])
 
-    def _build_inputs(self, photos, renderings, pairs):
-        c = self.config
+    def _build_inputs(self, data):
+        config = self.config
         self.start_step = tf1.placeholder(tf.int64, [], "start_step")
-        options = dict(size=c.input_scale_size, batch_size=c.batch_size * c.num_gpu, seed=c.random_seed,
-                       start=self.start_step, workers=c.num_worker, grayscale=c.grayscale)
-        dataset = tf.data.Dataset.zip((data_loader.get_loader(photos, **options),
-                                       data_loader.get_syn_loader(renderings, **options),
-                                       data_loader.get_3dmm_loader(pairs, **options)))
+        reading = data_loader.Reading(config.input_scale_size, config.batch_size * config.num_gpu, config.num_worker,
+                                      config.grayscale)
+        order = data_loader.Order(config.random_seed, self.start_step)
+        dataset = tf.data.Dataset.zip((data_loader.get_loader(data.photos, reading, order),
+                                       data_loader.get_syn_loader(data.renderings, reading, order),
+                                       data_loader.get_3dmm_loader(data.pairs, reading, order)))
         self.iterator = tf1.data.make_initializable_iterator(dataset)
-        real, (syn, label), (image_3dmm, annot_3dmm) = self.iterator.get_next()
-        self.batch = Batch(real, syn, label, image_3dmm, annot_3dmm)
+        photo, (rendering, label), (paired_photo, paired_rendering) = self.iterator.get_next()
+        self.batch = Batch(photo, rendering, label, paired_photo, paired_rendering)
 
     def _build_state(self):
         def scalar(name, dtype=tf.float32):
@@ -139,61 +154,67 @@ class TrainingGraph:
                                                for name in ("g_lr", "d_lr", "lambda_c"))
 
     def _build_towers(self):
-        """One `Tower` a device, each on its part of the batch; all share the variables."""
+        """One `Tower` a device, each on its share of the batch; all share the variables."""
         if self.config.num_gpu == 1:
             return [self._build_tower(self.batch, 0)]
         towers = []
-        for i, part in enumerate(zip(*(tf.split(tensor, self.config.num_gpu) for tensor in self.batch))):
+        for i, share in enumerate(zip(*(tf.split(tensor, self.config.num_gpu) for tensor in self.batch))):
             with tf.device(f"/gpu:{i}"), tf1.name_scope(f"tower_{i}"):
-                towers.append(self._build_tower(Batch(*part), i))
+                towers.append(self._build_tower(Batch(*share), i))
         return towers
 
     def _build_tower(self, batch, index):
-        net, part = self.networks, (index, self.config.num_gpu)
-        s, r, photo, s3 = (to_network(v) for v in (batch.syn, batch.real, batch.image_3dmm, batch.annot_3dmm))
+        net = self.networks
+        s, r, paired_photo, paired_rendering = (
+            to_network(images) for images in (batch.rendering, batch.photo, batch.paired_photo, batch.paired_rendering))
         with tf1.name_scope("G"):
-            x = net.G(s, self.config.dropout_keep, self._seed(DROPOUT_STREAM), part)
+            x = net.G(s, self._dropout(self.config.dropout_keep, DROPOUT_STREAM, index))
         with tf1.name_scope("G_inv"):
-            y, p = tf.split(net.G_inv(tf.concat([x, photo], 0)), 2)
+            y, fitted = tf.split(net.G_inv(tf.concat([x, paired_photo], 0)), 2)
         with tf1.name_scope("D_forw"):
             forw = self._play(net.D_forw, x, r, self.k_now[0])
         with tf1.name_scope("D_back"):
-            back = self._play(net.D_back, y, s, self.k_now[1], after=[forw.by_fake, *forw.by_variables])
+            back = self._play(net.D_back, y, s, self.k_now[1], after=forw)
         with tf1.name_scope("identity"):
-            with tf.control_dependencies([back.by_fake, *back.by_variables]):           # by then, their memory is free
+            with tf.control_dependencies(_gradients_of(back)):          # by then, the memory of both games is free
                 seen = tf.identity(x)
-            bottleneck, embeddings = self._embed_at_random(seen, part) if net.has_classifier else (None, None)
-        mask = tf.cast(batch.syn > 0, tf.float32)
-        return Tower(s, r, s3, mask, batch.label, x, y, p, forw, back, forw.fake_reconstruction,
-                     forw.real_reconstruction, back.fake_reconstruction, back.real_reconstruction, bottleneck, embeddings)
+            bottleneck, embeddings = self._embed_at_random(seen, index) if net.has_classifier else (None, None)
+        mask = tf.cast(batch.rendering > 0, tf.float32)
+        return Tower(s, r, paired_rendering, mask, batch.label, x, y, fitted, forw, back, forw.fake_reconstruction,
+                     forw.real_reconstruction, back.fake_reconstruction, back.real_reconstruction, bottleneck,
+                     embeddings)
 
-    def _play(self, discriminator, fake, real, k, after=()):
-        """The Game of a discriminator. `after`: tensors to wait for, as two games at a time take twice the memory."""
-        with tf.control_dependencies(after):
+    def _play(self, discriminator, fake, real, k, after=None):
+        """The Game of a discriminator. It waits for the Game `after`: two games at a time take twice the memory."""
+        with tf.control_dependencies(_gradients_of(after)):
             images = tf.concat([fake, real], 0)
         reconstruction, network = discriminator.reconstruct(images)
         fake_reconstruction, real_reconstruction = tf.split(reconstruction, 2)
         terms = losses.began_terms(real, real_reconstruction, fake, fake_reconstruction, k, self.config.gamma)
-        return Game(fake_reconstruction, real_reconstruction, terms,
-                    *both_players(network, fake, terms.real + terms.generator, k))
+        by_both = both_players(network, fake, terms.real + terms.generator, k) if self.with_gradients else (None, None)
+        return Game(fake_reconstruction, real_reconstruction, terms, *by_both)
 
     def _seed(self, stream):
-        """Seed [2] int32 of one use of random numbers in this step."""
+        """The seed [2] int32 of one use of random numbers in this step."""
         return tf.stack([(self.config.random_seed + stream) % 2 ** 31, self.step_now])
 
-    def _embed_at_random(self, x, part):
-        """`Networks.embed` of a crop at one random offset for the batch, each image flipped or not."""
-        c = self.config
-        offsets = facenet.crop_range(c.input_scale_size)
+    def _dropout(self, keep, stream, index):
+        """The layers.Dropout of the tower number `index` in this step."""
+        return layers.Dropout(keep, self._seed(stream), index, self.config.num_gpu)
+
+    def _embed_at_random(self, x, index):
+        """Embed a window of `x` at one random offset for the whole batch, each image mirrored or not."""
+        config = self.config
+        offsets = registry.offsets_of(config.input_scale_size)
         offset = flips = None
-        if offsets > 1 and c.random_crop:
+        if offsets > 1 and config.random_crop:
             offset = tf.random.stateless_uniform([2], self._seed(CROP_STREAM), 0, offsets, tf.int32)
-        if offsets > 1 and c.random_flip:
-            flips = layers.uniform_part(tf.constant([c.batch_size]), self._seed(FLIP_STREAM), part) < 0.5
-        return self.networks.embed(x, offset, flips, c.keep_probability, self._seed(BOTTLENECK_STREAM), part)
+        if offsets > 1 and config.random_flip:
+            flips = layers.uniform_share(tf.constant([config.batch_size]), self._dropout(1, FLIP_STREAM, index)) < 0.5
+        return self.networks.embed(x, offset, flips, self._dropout(config.keep_probability, BOTTLENECK_STREAM, index))
 
     def _build_losses(self, towers):
-        """`losses`: every term, averaged over the towers; `scores`: the same per example, [B]."""
+        """Make `losses`, every term averaged over the towers, and `scores`, three terms of each example [B]."""
         terms, scores = [], []
         for tower, c_each in zip(towers, self._identity_losses(towers)):
             tower_terms, each = self._tower_losses(tower, c_each)
@@ -201,14 +222,14 @@ class TrainingGraph:
             scores.append(each)
         self.losses = {name: _mean([t[name] for t in terms]) for name in terms[0]}
         self.losses["d_loss"] = self.losses["d_loss_forw"] + self.losses["d_loss_back"]
-        self.losses["g_loss"] = self.losses["g_loss_forw"] + self.losses["g_loss_back"]     # logged, minimised by nobody
+        self.losses["g_loss"] = self.losses["g_loss_forw"] + self.losses["g_loss_back"]     # logged, and not minimised
         self.scores = {name: tf.concat([each[name] for each in scores], 0) for name in scores[0]}
 
     def _tower_losses(self, tower, c_each):
         forw, back = tower.forw.terms, tower.back.terms
         s_each = losses.l1_per_example(tower.s, tower.y)
         s_loss = tf.reduce_mean(s_each)
-        paired = losses.paired_terms(tower.p, tower.s3, s_loss, self.k_now[2], self.config.gamma)
+        paired = losses.paired_terms(tower.fitted, tower.paired_rendering, s_loss, self.k_now[2], self.config.gamma)
         terms = dict(
             d_loss_forw=forw.discriminator, g_loss_forw=forw.generator, balance1=forw.balance,
             d_loss_back=back.discriminator, g_loss_back=back.generator, balance2=back.balance,
@@ -217,32 +238,32 @@ class TrainingGraph:
         return terms, dict(d_score=forw.fake_each, s_score=s_each, c_score=c_each)
 
     def _identity_losses(self, towers):
-        """The identity term of every example, [B] a tower. All towers' embeddings move the centroids at once."""
-        c = self.config
+        """Make the identity term of every example: [B] for each tower. All towers move the centroids together."""
+        config = self.config
         self.centroids = self.moved_centroids = None
-        nothing = [tf.zeros([c.batch_size]) for _ in towers]
+        nothing = [tf.zeros([config.batch_size]) for _ in towers]
         if not self.networks.has_classifier:
             return nothing
-        self.centroids = tf1.get_variable("centroids/centers", [self.n_id, c.embedding_size], tf.float32,
+        self.centroids = tf1.get_variable("centroids/centers", [self.n_id, config.embedding_size], tf.float32,
                                           tf1.zeros_initializer(), trainable=False, use_resource=True)
         before = self.centroids.value()
         moved = losses.move_centroids(before, tf.concat([t.embeddings for t in towers], 0),
-                                      tf.concat([t.label for t in towers], 0), c.center_loss_alfa)
+                                      tf.concat([t.label for t in towers], 0), config.center_loss_alfa)
         logits = [facenet.logits(t.bottleneck, self.n_id) for t in towers]
-        if c.method_c == "softmax":
+        if config.method_c == "softmax":
             return [losses.softmax_loss(each, t.label) for each, t in zip(logits, towers)]
-        if c.method_c == "none":
+        if config.method_c == "none":
             return nothing
         self.moved_centroids = moved
-        if c.method_c == "center":
+        if config.method_c == "center":
             return [losses.center_loss(t.embeddings, t.label, before) for t in towers]
         return [losses.magnet_loss(t.embeddings, t.label, moved) for t in towers]
 
     def _identity_variables(self):
         """What trains together with G for the identity loss: the tuned classifier, the softmax head."""
-        c = self.config
-        tuned = facenet.trained_variables(c.facenet_scope) if c.relax_c else []
-        return tuned + (tf1.trainable_variables("Logits/") if c.method_c == "softmax" else [])
+        config = self.config
+        tuned = facenet.trained_variables(config.facenet_scope) if config.relax_c else []
+        return tuned + (tf1.trainable_variables("Logits/") if config.method_c == "softmax" else [])
 
     def _trained_variables(self):
         """The variables of each of the three optimizers: {"G": [...], "G_inv": [...], "D": [...]}."""
@@ -250,48 +271,58 @@ class TrainingGraph:
         return {"G": net.G.variables + self._identity_variables(), "G_inv": net.G_inv.variables,
                 "D": net.D_forw.variables + net.D_back.variables}
 
+    def _variables_not_trained(self):
+        """The trainable variables that no optimizer may change: a frozen classifier, a softmax head without a loss."""
+        trained = {variable.op.name for variable in self._identity_variables()}
+        candidates = self.networks.classifier_variables + tf1.trainable_variables("Logits/")
+        return [variable for variable in candidates if variable.op.name not in trained]
+
     def _build_gradients(self, towers):
-        """`gradients`: (gradient, variable) pairs of each optimizer, all from the weights as they are."""
-        c, loss, variables = self.config, self.losses, self._trained_variables()
+        """Make `gradients` {optimizer: list of (gradient, variable)}, all from the weights before the step."""
+        config, loss, variables = self.config, self.losses, self.trained
         # What G and G_inv minimise besides L(fake) of their discriminators.
         others = {
-            "G": self.lambda_c * loss["c_loss"] + c.lambda_s * loss["s_loss"] + c.lambda_p * loss["p_loss"],
-            "G_inv": c.lambda_d * loss["sd_loss_forw"] + c.lambda_s * loss["s_loss"]}
-        if c.weight_decay:
-            others["G"] += c.weight_decay * tf.add_n([tf.nn.l2_loss(v) for v in self._identity_variables()] or [0.])
+            "G": self.lambda_c * loss["c_loss"] + config.lambda_s * loss["s_loss"] + config.lambda_p * loss["p_loss"],
+            "G_inv": config.lambda_d * loss["sd_loss_forw"] + config.lambda_s * loss["s_loss"]}
+        if config.weight_decay:
+            decayed = [tf.nn.l2_loss(variable) for variable in self._identity_variables()]
+            others["G"] += config.weight_decay * tf.add_n(decayed or [0.])
         made = {"G": [(t.x, t.forw.by_fake) for t in towers], "G_inv": [(t.y, t.back.by_fake) for t in towers]}
         gradients = {"D": [_mean(each) for each in zip(*(t.forw.by_variables + t.back.by_variables for t in towers))]}
-        for name, pairs in made.items():
+        for name, images in made.items():
             gradients[name] = tf1.gradients(
-                [others[name]] + [image for image, _ in pairs], variables[name],
-                [None] + [gradient / len(towers) for _, gradient in pairs], colocate_gradients_with_ops=True)
+                [others[name]] + [image for image, _ in images], variables[name],
+                [None] + [gradient / len(towers) for _, gradient in images], colocate_gradients_with_ops=True)
         self.gradients = {name: list(zip(gradients[name], variables[name])) for name in variables}
 
     def _build_train_op(self):
-        """From the gradients: the averages, then the optimizers, the k's, centroids and step."""
-        c, loss = self.config, self.losses
+        """Make `train_op`: the averages move, then the weights, the k's and the centroids, then the step counts."""
+        config, loss = self.config, self.losses
         rates = {"G": self.g_lr, "G_inv": self.g_lr, "D": self.d_lr}
-        state = [(k, losses.update_k(now, loss[balance], c.lambda_k))
+        state = [(k, losses.update_k(now, loss[balance], config.lambda_k))
                  for k, now, balance in zip(self.k, self.k_now, ("balance1", "balance2", "balance3"))]
         if self.moved_centroids is not None:
             state.append((self.centroids, self.moved_centroids))
-        computed = [gradient for pairs in self.gradients.values() for gradient, _ in pairs] + [v for _, v in state]
+        computed = [gradient for by_variable in self.gradients.values() for gradient, _ in by_variable]
+        computed += [value for _, value in state]
         averaged = self._averaged_variables()
         shadows = [average_of(variable) for variable in averaged]
         step = tf.cast(self.step_now, tf.float32)
         decay = tf.minimum(0.9999, (1 + step) / (10 + step))
-        with tf.control_dependencies(computed):         # shadow - (1 - decay) (shadow - variable), in one pass over memory
+        # shadow - (1 - decay) (shadow - variable), in one pass over memory
+        with tf.control_dependencies(computed):
             averages = tf1.train.GradientDescentOptimizer(1 - decay).apply_gradients(
                 [(shadow - variable, shadow) for shadow, variable in zip(shadows, averaged)])
         with tf.control_dependencies([averages]), tf1.name_scope(None):           # Adam's powers lie at the top
-            updates = [_optimizer(c, rates[name]).apply_gradients(pairs) for name, pairs in self.gradients.items()]
+            updates = [make_optimizer(config, rates[name]).apply_gradients(gradients)
+                       for name, gradients in self.gradients.items()]
             updates += [variable.assign(value, read_value=False) for variable, value in state]
         with tf.control_dependencies(updates):
             self.train_op = self.step.assign_add(1, read_value=False)
 
     def _averaged_variables(self):
         """Every trained variable, and `Logits`, whose averages the original's checkpoints hold in any case."""
-        trained = [v for group in self._trained_variables().values() for v in group]
+        trained = [v for group in self.trained.values() for v in group]
         names = {v.op.name for v in trained}
         return trained + [v for v in tf1.trainable_variables("Logits/") if v.op.name not in names]
 
@@ -315,11 +346,12 @@ class TrainingGraph:
 
 
 def _mean(tensors):
-    """The mean of a list of tensors of one shape: of the towers' shares."""
+    """The mean of a list of tensors of one shape."""
     return tf.add_n(tensors) / len(tensors)
 
 
-def _optimizer(config, rate):
+def make_optimizer(config, rate):
+    """Make the update rule of --optimizer with the learning rate `rate`, a scalar tensor."""
     if config.optimizer == "rmsprop":
         return tf1.train.RMSPropOptimizer(rate, decay=config.beta2, momentum=config.beta1)
     if config.optimizer == "sgd":
@@ -328,33 +360,37 @@ def _optimizer(config, rate):
 
 
 class SynthesisGraph:
-    """Renderings to photos, `BATCH` at a time whatever `--batch_size`, so that an image does not depend on it.
+    """Turns renderings into photos, N = `BATCH` at a time.
 
-    To be fed: `renderings` uint8 [N, S, S, 3] and `seeds` [N, 2] int32, a dropout seed for each image. To be run:
-    `photos` uint8 [N, S, S, 3] and, built with `scores`, the list `scores`: d_score [N], s_score [N] and, with a
-    classifier, embeddings [N, E].
+    The number is fixed, since a convolution may round differently for another one: an image must not depend on
+    --batch_size. A caller feeds `renderings` uint8 [N, S, S, 3] and `seeds` int32 [N, 2], a dropout seed for each
+    image. A caller runs `photos` uint8 [N, S, S, 3] and, in a graph with scores, the list `scores`: d_score [N],
+    s_score [N] and, with a classifier, embeddings [N, E].
     """
 
     BATCH = 16
 
     def __init__(self, networks, scores):
-        c = networks.config
+        config = networks.config
         with tf1.name_scope("synthesis"):
-            self.renderings = tf1.placeholder(tf.uint8, [self.BATCH, c.input_scale_size, c.input_scale_size, 3])
+            size = config.input_scale_size
+            self.renderings = tf1.placeholder(tf.uint8, [self.BATCH, size, size, 3])
             self.seeds = tf1.placeholder(tf.int32, [self.BATCH, 2])
             s = to_network(self.renderings)
-            x = networks.G(s, c.dropout_keep if c.generation_dropout else 1.0, self.seeds)
+            x = networks.G(s, layers.Dropout(config.dropout_keep, self.seeds) if config.generation_dropout else None)
             self.photos = to_image(x)
             self.scores = []
             if scores:
-                self.scores += [losses.l1_per_example(networks.D_forw(x), x), losses.l1_per_example(networks.G_inv(x), s)]
+                self.scores += [losses.l1_per_example(networks.D_forw(x), x),
+                                losses.l1_per_example(networks.G_inv(x), s)]
                 self.scores += [networks.embed(x)[1]] if networks.has_classifier else []
 
 
 class FittingGraph:
-    """Photos to renderings. To be fed: `photos` uint8 [N, S, S, 3]; to be run: `renderings`, the same shape.
+    """Turns photos into renderings, N = `BATCH` at a time.
 
-    `error` [N] is the mean absolute difference to `annotations` uint8 [N, S, S, 3], to be fed if it is run.
+    A caller feeds `photos` uint8 [N, S, S, 3] and runs `renderings`, of the same shape. A caller that runs `error` [N],
+    the mean absolute difference to the right renderings, feeds these as `annotations` uint8 [N, S, S, 3].
     """
 
     BATCH = 16
@@ -370,29 +406,38 @@ class FittingGraph:
 
 # One backward pass through a discriminator for both players
 
-def both_players(layers, fake, loss, k):
-    """Gradients of both losses of a discriminator (Berthelot et al. 2017, sec. 3.4), back-propagated once.
+def _gradients_of(game):
+    """The gradients of a Game, [] for None and in a graph without gradients."""
+    return [game.by_fake, *game.by_variables] if game and game.by_variables else []
 
-    `layers` are the `models.Layer`s of its call on images [fake, real], as many of the one as of the other, `fake`
-    [B, S, S, 3] are the first half, and `loss` is L(real) + L(fake). Down to any layer's output, the gradient of
-    L(fake) is that of `loss` on the fake half, and the gradient of L(real) - k L(fake), which the discriminator
-    minimises, is the same but for a factor of -k there. Its variables add up what comes from each image. So only these
-    sums take the two halves apart: exact for k = 0 too.
+
+def both_players(layers_called, fake, loss, k):
+    """Back-propagate both losses of a discriminator at once (Berthelot et al. 2017, sec. 3.4).
+
+    `layers_called` are the `models.Layer`s of the discriminator's call on images [fake, real], as many of the one as of
+    the other. `fake` [B, S, S, 3] are the first half, and `loss` is L(real) + L(fake).
+
+    One pass gives the gradient of `loss` by each layer's output. On the fake half, this gradient is that of L(fake),
+    which the generator minimises. The discriminator minimises L(real) - k L(fake). Its gradient differs by a factor of
+    -k on the fake half. Each layer sums over examples when it forms its weight gradient. The factor -k is applied to
+    the fake half at that moment. Nothing is divided by k, so k = 0 is exact.
 
     Returns the gradient of L(fake) by `fake`, and those of L(real) - k L(fake) by every variable in the layers' order.
     """
-    first = layers[0]
-    *upstream, directly = _gradients(loss, [layer.output for layer in layers] + [fake], stop=[first.output])
+    first = layers_called[0]
+    *upstream, directly = _gradients(loss, [layer.output for layer in layers_called] + [fake], stop=[first.output])
     through = _gradients(first.product(fake), [fake], tf.split(upstream[0], 2)[0])[0]
-    by_variables = [by for layer, gradient in zip(layers, upstream) for by in _by_variables(layer, gradient, k)]
+    by_variables = [by for layer, gradient in zip(layers_called, upstream) for by in _by_variables(layer, gradient, k)]
     return directly + through, by_variables
 
 
 def _by_variables(layer, upstream, k):
-    """The gradients by a layer's weights and biases, given that of `loss` by its output [2B, ...].
+    """The gradients of L(real) - k L(fake) by a layer's weights and biases.
 
-    The biases' is one sum over the weighted batch, as in the original: halves summed apart are rounded otherwise, by
-    more than 1e-4. Where an output is smaller than the weights, theirs is such a sum too, which is then the faster one.
+    `upstream` [2B, ...] is the gradient of L(real) + L(fake) by the layer's output. The gradient by the biases is one
+    sum over both halves of the batch, as in the original: halves that are summed apart are rounded differently, by more
+    than 1e-4. The gradient by the weights is such a sum too where an output has fewer numbers than the weights, since
+    one sum is faster there.
     """
     half = tf.ones([tf.shape(upstream)[0] // 2] + [1] * (upstream.shape.rank - 1))
     weighted = tf.concat([-k * half, half], 0) * upstream

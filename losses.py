@@ -1,28 +1,28 @@
-"""Loss terms and schedules. Every function takes tensors (or numbers) and returns the same; none creates a variable.
+"""Loss terms, and schedules of learning rates and loss weights. No function creates a variable.
 
-Symbols follow Gecer et al. 2018; images are [B, S, S, 3], embeddings [B, E], centroids [N, E].
+Symbols follow Gecer et al. 2018. Images are [B, S, S, 3], embeddings [B, E], centroids [N, E], and labels [B].
 """
 from typing import NamedTuple
 
 import tensorflow as tf
 
 
-def l1_per_example(a, b):
-    """Mean absolute difference of `a` and `b` [B, S, S, 3] over each example -> [B]."""
-    return tf.reduce_mean(tf.abs(a - b), axis=[1, 2, 3])
+def l1_per_example(first, second):
+    """Compute the mean absolute difference of two batches of images, for each example -> [B]."""
+    return tf.reduce_mean(tf.abs(first - second), axis=[1, 2, 3])
 
 
 class BeganTerms(NamedTuple):
-    """One discriminator's game, all scalars but the per-example `fake_each` [B]."""
-    discriminator: tf.Tensor
-    generator: tf.Tensor
-    real: tf.Tensor
-    balance: tf.Tensor
-    fake_each: tf.Tensor
+    """The losses of a discriminator D and its generator G, where L is D's reconstruction error."""
+    discriminator: tf.Tensor        # scalar: L(real) - k L(fake), which D minimises
+    generator: tf.Tensor            # scalar: L(fake), which G minimises
+    real: tf.Tensor                 # scalar: L(real)
+    balance: tf.Tensor              # scalar: gamma L(real) - L(fake), which moves k
+    fake_each: tf.Tensor            # [B], L(fake) of each example
 
 
 def began_terms(real, real_reconstruction, fake, fake_reconstruction, k, gamma):
-    """Berthelot et al. 2017, sec. 3.4: L(real) - k L(fake) for D, L(fake) for G; gamma L(real) - L(fake) moves k."""
+    """Compute the BeganTerms of images and their reconstructions (Berthelot et al. 2017, sec. 3.4)."""
     real_loss = tf.reduce_mean(l1_per_example(real_reconstruction, real))
     fake_each = l1_per_example(fake_reconstruction, fake)
     fake_loss = tf.reduce_mean(fake_each)
@@ -30,33 +30,36 @@ def began_terms(real, real_reconstruction, fake, fake_reconstruction, k, gamma):
 
 
 class PairedTerms(NamedTuple):
-    """The supervised game against the cycle loss, all scalars."""
-    generator: tf.Tensor
-    balance: tf.Tensor
-    real: tf.Tensor
+    """The losses of G_inv on pairs, all scalars, where R is the error of its renderings of the photos."""
+    generator: tf.Tensor            # R - k cycle_loss, which G_inv minimises
+    balance: tf.Tensor              # gamma R - cycle_loss, which moves k
+    real: tf.Tensor                 # R
 
 
 def paired_terms(fitted, rendering, cycle_loss, k, gamma):
-    """Gecer et al. 2018: the error of `fitted` = G_inv(photo) to its `rendering`, against the cycle loss."""
+    """Compute the PairedTerms of `fitted` = G_inv(photo) and the photo's `rendering` (Gecer et al. 2018)."""
     real = tf.reduce_mean(l1_per_example(fitted, rendering))
     return PairedTerms(real - k * cycle_loss, gamma * real - cycle_loss, real)
 
 
 def pixel_loss(photo, rendering, mask):
-    """Mean over all values of |photo - rendering| where `mask` (0 or 1) says that there is a face."""
+    """Compute the mean of mask |photo - rendering| over all values -> scalar.
+
+    `mask`, 0 or 1, says where the rendering shows a face.
+    """
     return tf.reduce_mean(mask * tf.abs(photo - rendering))
 
 
 def update_k(k, balance, lambda_k):
-    """Berthelot et al. 2017, sec. 3.4: proportional control of k, kept within [0, 1]."""
+    """Compute the next k, within [0, 1], by proportional control (Berthelot et al. 2017, sec. 3.4)."""
     return tf.clip_by_value(k + lambda_k * balance, 0.0, 1.0)
 
 
 def move_centroids(centroids, embeddings, labels, alfa):
-    """Centroids after one step of (1 - alfa) towards every example's embedding (Wen et al. 2016), as a constant.
+    """Move each centroid towards the embeddings of its class (Wen et al. 2016) -> [N, E], without a gradient.
 
-    Examples of one class add up, all seen from the old centroid. The sum is a product with the one-hot labels, so
-    that it is deterministic on every device.
+    Each example of the class moves the centroid by (1 - alfa) of the way from the old centroid to its embedding. These
+    moves are added up by a product with the one-hot labels, which is deterministic on every device.
     """
     difference = (1 - alfa) * (tf.gather(centroids, labels) - embeddings)
     moves = tf.matmul(tf.one_hot(labels, centroids.shape[0]), difference, transpose_a=True)
@@ -64,10 +67,10 @@ def move_centroids(centroids, embeddings, labels, alfa):
 
 
 def magnet_loss(embeddings, labels, centroids):
-    """Set-based loss of Gecer et al. 2018 (after Rippel et al. 2016, magnet loss) -> per example [B].
+    """Compute the set-based loss of Gecer et al. 2018, after the magnet loss of Rippel et al. 2016 -> [B].
 
-    The batch's variance, sum of squared distances / (B - 1), is squared once more in the exponent, as in the
-    authors' code. For B = 1 it is infinite: the loss is the constant 1 + log(N - 1) and pulls nothing.
+    The batch's variance is the sum of squared distances to the own centroid, over B - 1. In the exponent it is squared
+    once more, as in the authors' code. For B = 1 it is infinite, so that the loss is the constant 1 + log(N - 1).
     """
     cost = tf.reduce_sum(tf.math.squared_difference(centroids[None], embeddings[:, None]), -1)      # [B, N]
     own = tf.one_hot(labels, centroids.shape[0])
@@ -80,49 +83,55 @@ def magnet_loss(embeddings, labels, centroids):
 
 
 def center_loss(embeddings, labels, centroids):
-    """Mean squared difference to the own centroid (Wen et al. 2016) -> per example [B]."""
+    """Compute the mean squared difference of each embedding to its class's centroid (Wen et al. 2016) -> [B]."""
     return tf.reduce_mean(tf.math.squared_difference(embeddings, tf.gather(centroids, labels)), 1)
 
 
 def softmax_loss(logits, labels):
-    """Cross-entropy of `logits` [B, N] -> per example [B]."""
+    """Compute the cross-entropy of `logits` [B, N] with the labels -> [B]."""
     return tf.nn.sparse_softmax_cross_entropy_with_logits(labels=labels, logits=logits)
 
 
 def halvings(step, update_step):
-    """How often the learning rate was halved before the (0-based) `step` runs.
+    """Count how often the learning rate was halved before step number `step`, counted from 0.
 
-    It happens at the end of step n where n % u == u - 1 (or u < 1); the interval u starts at `update_step` and is
-    itself halved each time.
+    This is the schedule of the authors' code. There is an interval u, at first `update_step`. A step n ends with a
+    halving of the learning rate if n + 1 is a multiple of u. Then u is halved too, rounded down. Once u is 0, each step
+    ends with a halving.
     """
-    count, done, interval = 0, 0, update_step
+    count, done, interval = 0, 0, update_step           # `done`: steps up to the last halving
     while interval >= 1:
-        event = done + (interval - 1 - done) % interval
-        if event >= step:
+        last = done + (interval - 1 - done) % interval  # the next step that ends with a halving
+        if last >= step:
             return count
-        count, done, interval = count + 1, event + 1, interval // 2
+        count, done, interval = count + 1, last + 1, interval // 2
     return count + step - done
 
 
 def learning_rate(step, base, lower, update_step, warm_up=0, factor=1):
-    """Learning rate of the (0-based) `step`: `base`, halved on schedule, but not below `lower`.
+    """Compute the learning rate of step number `step`, counted from 0.
 
-    With `factor` towers it rises over `warm_up` steps from `base` to `factor * base` (Goyal et al. 2017).
+    It is `base`, halved as `halvings` counts, but not below `lower`. On `factor` GPUs, what is halved rises over the
+    first `warm_up` steps from `base` to `factor * base` (Goyal et al. 2017).
     """
     rate = base * (1 + (factor - 1) * (min(1.0, step / warm_up) if warm_up else 1.0))
     return max(rate * 0.5 ** min(halvings(step, update_step), 60), min(lower, rate))
 
 
 def identity_weight(step, base, upper, update_step):
-    """Weight of the identity loss at `step`: doubled whenever the learning rate is halved, up to `upper`."""
+    """Compute the weight of the identity loss at step number `step`, counted from 0.
+
+    It is `base`, doubled whenever the learning rate is halved, up to `upper`.
+    """
     return min(base * 2.0 ** min(halvings(step, update_step), 60), max(base, upper))
 
 
 def classifier_rate(step, epoch_size, table, decay_epochs, factor):
-    """Learning rate of the (0-based) `step` of a classifier's training, as in FaceNet's trainer.
+    """Compute the learning rate of step number `step`, counted from 0, of a classifier's training.
 
-    `table` lists (epoch, rate) in ascending order: a rate holds from its epoch on, where the first epoch is 1 (before
-    the first of the table, the first rate). It is multiplied by `factor` after every `decay_epochs` epochs.
+    It is that of FaceNet's trainer. `table` lists (epoch, rate) in ascending order. Epochs count from 1, and a rate
+    holds from its epoch on. The first rate holds before its epoch too. The rate is multiplied by `factor` after every
+    `decay_epochs` epochs.
     """
     epoch = step // epoch_size + 1
     rate = next((rate for first, rate in reversed(table) if first <= epoch), table[0][1])

@@ -1,4 +1,8 @@
-"""What must be there before work starts: data sets, classifier, weights, run directory. Fails in seconds, in one line."""
+"""What must be there before main.py starts work: folders, weights, data.
+
+The cheapest check comes first: whether folders are there, whether they can be written, what the files of weights say,
+which images there are, and last, whether the images can be decoded. TensorFlow is not needed for any of them.
+"""
 import logging
 import os
 from typing import NamedTuple
@@ -15,114 +19,190 @@ from datasets.image_sets import (
     Pairs,
     Renderings,
 )
-from engine import runs
+from engine import checkpoint_index, runs
+from recognition import registry
 from utils import UserError
+
+FINDERS = {"dataset": find_photos, "syn_dataset": find_renderings, "dataset_3dmm": find_pairs,
+           "dataset_3dmm_test": find_pairs, "test_data_path": find_photos}
+FIELDS = {"dataset": "photos", "syn_dataset": "renderings", "dataset_3dmm": "pairs", "dataset_3dmm_test": "test_pairs",
+          "test_data_path": "test_renderings"}
 
 
 class Data(NamedTuple):
     """The image sets that the asked-for modes need; None for the others."""
-    photos: ImageSet = None
-    renderings: Renderings = None
-    pairs: Pairs = None
-    test_pairs: Pairs = None
-    test_renderings: ImageSet = None
+    photos: ImageSet | None = None
+    renderings: Renderings | None = None
+    pairs: Pairs | None = None
+    test_pairs: Pairs | None = None
+    test_renderings: ImageSet | None = None
 
 
-def load_data(config):
-    """List the image sets that `config` needs, without files that can't be decoded. Raises UserError."""
-    c = config
-    data = Data()
-    if c.train_generator or c.fit_dataset:
-        data = data._replace(photos=_load(c, "dataset", find_photos))
-    if c.train_generator or c.generate_dataset or not (c.is_train or c.test_data_path):
-        data = data._replace(renderings=_load(c, "syn_dataset", find_renderings))
-    if c.train_generator:
-        _check_identities(c, data.renderings)
-        data = data._replace(pairs=_load(c, "dataset_3dmm", find_pairs))
-        if os.path.isdir(os.path.join(c.data_dir, c.dataset_3dmm_test)):
-            data = data._replace(test_pairs=_load(c, "dataset_3dmm_test", find_pairs))
-    if c.test_data_path and not c.is_train:
-        folder = data_folder("--test_data_path", "", c.test_data_path)
-        data = data._replace(test_renderings=check_images(
-            find_photos(folder), c.input_scale_size, c.num_worker))
-    return data
+class Work(NamedTuple):
+    """All that is known before TensorFlow is needed."""
+    data: Data
+    resumed: str | None          # folder of the run to go on with
+    weights: str | None          # where a training or synthesis takes its weights: a folder or a prefix
 
 
-def _load(config, option, find):
-    folder = data_folder(f"--{option}", config.data_dir, getattr(config, option), config.split)
-    return check_images(find(folder), config.input_scale_size, config.num_worker)
+def check(config):
+    """Check all that `config` asks for -> Work. Raises UserError, one line that says how to go on."""
+    folders = find_folders(config)
+    check_outputs(config)
+    check_classifier(config)
+    resumed, weights = find_weights(config)
+    if config.train_generator:
+        runs.check_run_writable(config.log_dir, resumed)
+    data = Data(**{FIELDS[option]: FINDERS[option](folder) for option, folder in folders.items()})
+    check_identities(config, data.renderings, resumed, decoded=False)
+    data = Data(*(images and check_images(images, config.input_scale_size, config.num_worker) for images in data))
+    check_identities(config, data.renderings, resumed, decoded=True)
+    return Work(data, resumed, weights)
 
 
-def _check_identities(config, renderings):
-    if config.method_c == "magnet" and len(set(renderings.labels.tolist())) < 2:
-        raise UserError(f"{renderings.root}: one identity only, and --method_c magnet compares identities; "
-                        "add renderings of others, or take --method_c none")
-    if config.method_c == "magnet" and config.batch_size == 1:
-        logging.warning("--batch_size 1: the set-based loss has no set to work on and changes nothing")
+# Folders
 
+def find_folders(config):
+    """Find the folders that the asked-for modes read -> {option: folder}. Raises UserError where one is missing."""
+    wanted = {"dataset": config.train_generator or config.fit_dataset,
+              "syn_dataset": config.train_generator or config.generate_dataset or not (
+                  config.is_train or config.test_data_path),
+              "dataset_3dmm": config.train_generator,
+              "dataset_3dmm_test": config.train_generator and os.path.isdir(
+                  os.path.join(config.data_dir, config.dataset_3dmm_test))}
+    folders = {option: data_folder(f"--{option}", config.data_dir, getattr(config, option), config.split)
+               for option, needed in wanted.items() if needed}
+    if config.test_data_path and not config.is_train:
+        folders["test_data_path"] = data_folder("--test_data_path", "", config.test_data_path)
+    return folders
+
+
+def check_outputs(config):
+    """Raise UserError where a folder of synthesis, of fitting or of traces can't be written; create none."""
+    folders = {}
+    if config.generate_dataset:
+        folders["save_syn_dataset"] = os.path.join(config.data_dir, config.save_syn_dataset)
+    if config.fit_dataset:
+        folders["save_fitting"] = os.path.join(config.data_dir, config.save_fitting)
+    if config.train_generator and config.profile:
+        folders["profile"] = config.profile
+    for option, folder in folders.items():
+        try:
+            utils.check_writable(folder)
+        except OSError as error:
+            raise UserError(f"--{option} {folder}: can't write there ({error.strerror}); name another folder"
+                            ) from error
+
+
+# Weights
 
 def check_classifier(config):
-    """Raise UserError if the classifier's weights are needed and not there, saying how to go on."""
-    c = config
+    """Raise UserError if the classifier's weights are needed and not there, or are those of another network."""
     ways = ("train one with recognizer.py, give a FaceNet checkpoint of --model_def and --embedding_size (for example "
             "20170511-185253, with inception_resnet_v1 and 128), or take --method_c none")
-    if c.pretrained_rec and not runs.list_weights(c.pretrained_rec):
-        raise UserError(f"--pretrained_rec {c.pretrained_rec}: no checkpoint there; {ways}")
-    if c.train_generator and c.method_c != "none" and not c.pretrained_rec:
-        raise UserError(f"--pretrained_rec: needed by --method_c {c.method_c}; {ways}")
+    if config.train_generator and config.method_c != "none" and not config.pretrained_rec:
+        raise UserError(f"--pretrained_rec: needed by --method_c {config.method_c}; {ways}")
+    if not config.pretrained_rec:
+        return
+    files = runs.list_weights(config.pretrained_rec)
+    if not files:
+        raise UserError(f"--pretrained_rec {config.pretrained_rec}: no checkpoint there; {ways}")
+    shapes = read_shapes(files, f"--pretrained_rec {config.pretrained_rec}")
+    if shapes is not None:
+        model_def, embedding_size = registry.recognise(shapes, config.facenet_scope)
+        known = model_def and embedding_size
+        found = registry.Architecture(model_def, embedding_size, config.facenet_scope) if known else None
+        problem = registry.architecture_problem(found, config)
+        if problem:
+            raise UserError(problem)
 
 
-def open_outputs(config):
-    """Create the folders that synthesis, fitting and traces are written to. Raises UserError where that can't be."""
-    c = config
-    folders = {"save_syn_dataset": os.path.join(c.data_dir, c.save_syn_dataset) if c.generate_dataset else "",
-               "save_fitting": os.path.join(c.data_dir, c.save_fitting) if c.fit_dataset else "",
-               "profile": c.profile if c.train_generator else ""}
-    for option, folder in folders.items():
-        if folder:
-            try:
-                utils.check_writable(folder)
-            except OSError as error:
-                raise UserError(f"--{option} {folder}: can't write there ({error.strerror}); name another folder")
+def read_shapes(files, source):
+    """Read the shapes of the variables in the first whole one of the checkpoints `files` -> {name: shape}.
+
+    Returns None where only TensorFlow can read the file: a frozen graph, or TensorFlow's first format of checkpoints.
+    Raises UserError, which begins with `source`, where none is whole.
+    """
+    for prefix in files:
+        if os.path.isfile(prefix):
+            return None
+        problem = checkpoint_index.check_whole(prefix)
+        if not problem:
+            return checkpoint_index.read_index(prefix)
+    raise UserError(f"{source}: no whole checkpoint there ({problem}); restore it, or name another")
 
 
 def find_weights(config):
-    """(run directory to go on with, where synthesis without training takes its weights), None where there is none.
+    """Find (run directory to go on with, where training or synthesis takes its weights); None where there is none.
 
-    Raises UserError when what was named is not there, or when synthesis has no weights to work with.
+    Raises UserError when what was named is not there or was trained with other options, or when synthesis has no
+    weights to work with.
     """
-    c = config
-    run_dir = runs.find_run(c.log_dir, c.load_path) if c.load_path else None
-    if c.cont and not run_dir:
-        run_dir = runs.newest_run(c.log_dir)
-        if not run_dir:
-            raise UserError(f"--cont: no run with a checkpoint under {c.log_dir}; start one without --cont")
-    source = run_dir
-    if c.pretrained_gen:
-        source = next((p for p in (c.pretrained_gen, os.path.join(c.log_dir, c.pretrained_gen))
-                       if runs.list_checkpoints(p)), None)
-        if not source:
-            raise UserError(f"--pretrained_gen {c.pretrained_gen}: no checkpoint there; give its prefix, such as "
+    resumed = runs.find_run(config.log_dir, config.load_path) if config.load_path else None
+    if config.cont and not resumed:
+        resumed = runs.newest_run(config.log_dir)
+        if not resumed:
+            raise UserError(f"--cont: no run with a checkpoint under {config.log_dir}; start one without --cont")
+    weights = resumed
+    if config.pretrained_gen:
+        weights = runs.find_checkpoint(config.log_dir, config.pretrained_gen)
+        if not weights:
+            raise UserError(f"--pretrained_gen {config.pretrained_gen}: no checkpoint there; give its prefix, such as "
                             "RUN/model.ckpt-1000, or a run directory")
-    elif run_dir and not c.train_generator and not runs.list_checkpoints(run_dir):
-        raise UserError(f"--load_path {run_dir}: no checkpoint there; name a run that has saved one")
-    elif run_dir:
-        runs.warn_of_start(run_dir)
-    elif not run_dir and not c.train_generator:
-        source = runs.newest_run(c.log_dir)
-        if not source:
-            raise UserError(f"no weights: no run with a checkpoint under --log_dir {c.log_dir}; give --pretrained_gen "
-                            "or --load_path")
-    if source and not c.train_generator:
-        _check_networks(c, source)
-    return run_dir, source
+    elif resumed and not config.train_generator and not runs.list_checkpoints(resumed):
+        raise UserError(f"--load_path {resumed}: no checkpoint there; name a run that has saved one")
+    elif not resumed and not config.train_generator:
+        weights = runs.newest_run(config.log_dir)
+        if not weights:
+            raise UserError(f"no weights: no run with a checkpoint under --log_dir {config.log_dir}; give "
+                            "--pretrained_gen or --load_path")
+    if resumed and config.train_generator:
+        runs.check_options(resumed, structural_differences(config, runs.load_params(resumed)))
+        runs.warn_of_start(resumed)
+    if config.train_generator and resumed and runs.list_checkpoints(resumed):
+        weights = resumed                                       # a training that goes on needs no others
+    if not weights or not runs.list_checkpoints(weights):
+        return resumed, None
+    check_networks(config, weights)
+    return resumed, weights
 
 
-def _check_networks(config, source):
-    """Raise UserError if the networks to be built here are not those of the run that `source` belongs to."""
+def check_networks(config, weights):
+    """Raise UserError if the networks to be built are not those of `weights`, a run's folder or a checkpoint."""
     options = ("conv_hidden_num_res", "num_res_rep", "grayscale")
-    if config.generate_dataset and config.scores:                   # these need a discriminator
+    if config.train_generator or (config.generate_dataset and config.scores):         # these need a discriminator
         options += ("conv_hidden_num", "z_num", "input_scale_size")
-    differences = structural_differences(config, runs.load_params(runs.folder_of(source)), options)
+    differences = structural_differences(config, runs.load_params(runs.folder_of(weights)), options)
+    shapes = read_shapes(runs.list_checkpoints(weights), weights)
+    if shapes and not differences:
+        there = {option: value for option, value in networks_of(shapes).items() if option in options}
+        differences = structural_differences(config, there, options)
     if differences:
-        raise UserError(f"{source}: trained with other options: {', '.join(differences)}; give the run's")
+        raise UserError(f"{weights}: trained with other options: {', '.join(differences)}; give the run's")
+
+
+def networks_of(shapes):
+    """Tell the options of the networks from the `shapes` {name: shape} of their variables, as far as possible."""
+    sizes = {"conv_hidden_num_res": ("G_inf/c7s1_32/weights", -1), "conv_hidden_num": ("D_forw/Conv/weights", -1),
+             "z_num": ("D_forw/fully_connected/weights", -1)}
+    found = {option: shapes[name][axis] for option, (name, axis) in sizes.items() if name in shapes}
+    blocks = {name.split("/")[1] for name in shapes if name.startswith("G_inf/R")}
+    return {**found, "num_res_rep": len(blocks)} if blocks else found
+
+
+# Identities
+
+def check_identities(config, renderings, resumed, decoded):
+    """Raise UserError where the identities of `renderings` are too few for the loss, or not those of the run `resumed`.
+
+    Before the images are `decoded`, there may be more identities than those with a good image.
+    """
+    if not config.train_generator:
+        return
+    if config.method_c == "magnet" and len(renderings.identities) < 2:
+        raise UserError(f"{renderings.root}: one identity only, and --method_c magnet compares identities; "
+                        "add renderings of others, or take --method_c none")
+    if decoded and config.method_c == "magnet" and config.batch_size == 1:
+        logging.warning("--batch_size 1: the set-based loss has no set to work on and changes nothing")
+    if resumed:
+        runs.check_run_identities(resumed, renderings.identities, all_known=decoded)

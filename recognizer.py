@@ -1,8 +1,10 @@
-"""The identity classifier: train it, verify it on pairs of faces, convert published weights: `recognizer.py COMMAND --help`.
+"""The identity classifier: train it, verify it on pairs of faces, convert published weights.
 
     python recognizer.py train --real FOLDER [--synthetic FOLDER ...]
     python recognizer.py verify --weights RUN --images FOLDER [--pairs pairs.txt]
     python recognizer.py convert --input facenet-pytorch.pt --output FOLDER
+
+`python recognizer.py COMMAND --help` lists the options.
 """
 import functools
 import logging
@@ -11,344 +13,392 @@ import sys
 
 import utils
 from cli import outputs, program
-from cli.options import (
-    above_0,
-    add_option,
-    boolean,
-    checked,
-    count,
-    count_or_0,
-    decay,
-    keep,
-    not_below_0,
-    one_of,
-    Parser,
-    path,
-    pixels,
-    seed,
-    share,
-    text,
-)
+from cli.options import boolean, changed_options, checked, choose, Command, number, one_of, parse, path, text, whole
 from config import differences_in, model
 from datasets.image_sets import check_images, data_folder, find_renderings
 from datasets.images import save_image
 from engine import runs
-from recognition import labelled_data, plots, verification
-from recognition.input_size import image_size_problem
+from engine.startup import start
+from recognition import labelled_data, plots, registry, verification
 from utils import UserError
 
-USAGE = """recognizer.py train --real FOLDER [--synthetic FOLDER ...] [options]    train a classifier
-       recognizer.py verify --weights WEIGHTS --images FOLDER [options]       tell how good one is
-       recognizer.py convert --input FILE --output FOLDER                     take over weights of facenet-pytorch"""
-# What a resumed run must keep.
+# Options that decide which variables a checkpoint holds, or what they mean: a resumed run must keep them.
 STRUCTURAL = ("model_def", "embedding_size", "image_size", "input_scale_size", "optimizer", "standardization")
+# Options that tell what to do now and where: a run does not remember them.
+OF_THE_MOMENT = {"preset", "dry_run", "load_path", "log_dir", "task", "num_worker", "use_gpu"}
+# Options of `verify` that a run of `train` remembers.
+_VERIFIED_AS_TRAINED = ("image_size", "input_scale_size")
 
-rate_or_file = checked("X", float, lambda x: 0 < x < float("inf") or x == -1, "a number above 0, or -1")
-percentile = checked("X", float, lambda x: 0 < x <= 100, "a number above 0, up to 100")
-two_or_more = checked("N", int, lambda n: n >= 2, "a whole number, 2 or more")
-metric = checked("{0,1}", int, (0, 1).__contains__, "0 (Euclidean) or 1 (cosine)")
-side = checked("N", int, lambda n: n >= 32, "a whole number of pixels, 32 or more")
-image_or_fixed = one_of(("image", "fixed"))
+_pixels = whole(32, unit=" of pixels")
+_rate_or_file = checked("X", float, lambda rate: 0 < rate < float("inf") or rate == -1, "a number above 0, or -1")
+_metric = checked("{0,1}", int, (0, 1).__contains__, "0 (Euclidean) or 1 (cosine)")
 
 
 # Options
 
-def data_options(add):
+def _data_options(add):
     add("data_dir", text, "data", "folder that holds the data sets")
     add("real", path, "", "photos: a folder in data_dir with one sub-folder per person")
-    add("lambda_synthetic", above_0, 1., "weight of the synthetic images' losses")
-    add("score_weights", one_of(("none", "original", "calibrated")), "none", "weight of a synthetic image by its c_score: "
-        "original, 0.5 exp(-c_score / 4); calibrated, by its rank in the set, from 2 (best) to 0, 1 on average")
-    add("input_scale_size", side, None, "side in pixels at which crops are read", "image_size * 108 / 96")
-    add("batch_size", count, 90, "real images in a step, and as many synthetic ones")
-    add("num_worker", count, 4, "threads that read and decode images")
+    add("lambda_synthetic", number(above=0), 1., "weight of the synthetic images' losses")
+    add("score_weights", one_of(("none", "original", "calibrated")), "none", "weight of a synthetic image by its "
+        "c_score: original, 0.5 exp(-c_score / 4); calibrated, by its rank in the set, from 2 (best) to 0, 1 on "
+        "average")
+    add("synthetic", text, [], "folders in data_dir that main.py synthesized, whose identities get a head of their own",
+        values="+")
+    add("input_scale_size", _pixels, None, "side in pixels at which crops are read", "image_size * 108 / 96")
+    add("batch_size", whole(1), 90, "real images in a step, and as many synthetic ones")
+    add("num_worker", whole(1), 4, "threads that read and decode images")
     add("filter_filename", path, "", "HDF5 file with the distances of real images to the centres of their classes")
-    add("filter_percentile", percentile, 100., "with it, drop images whose distance lies above this percentile")
-    add("filter_min_nrof_images_per_class", count_or_0, 0, "drop people with fewer real images")
+    add("filter_percentile", number(above=0, most=100), 100.,
+        "with it, drop images whose distance lies above this percentile")
+    add("filter_min_nrof_images_per_class", whole(0), 0, "drop people with fewer real images")
 
 
-def network_options(add):
+def _network_options(add):
     add("model_def", model, "inception_resnet_v1", "network, with or without a leading models.")
-    add("embedding_size", count, 128, "length of the embedding")
-    add("image_size", pixels, 96, "side in pixels of the network's input: 65 to 96 for nn4, from 75 up for "
-        "inception_resnet_v1, from 32 up for small")
-    add("standardization", image_or_fixed, "image",
+    add("embedding_size", whole(1), 128, "length of the embedding")
+    add("image_size", _pixels, 96, f"side in pixels of the network's input: {registry.SIZES}")
+    add("standardization", one_of(("image", "fixed")), "image",
         "what the network sees: image, each image with mean 0 and deviation 1; fixed, (v - 127.5) / 128")
-    add("keep_probability", keep, 1., "keep probability of the dropout before the bottleneck (1: none)")
+    add("keep_probability", number(above=0, most=1), 1.,
+        "keep probability of the dropout before the bottleneck (1: none)")
 
 
-def training_options(add):
-    add("max_nrof_epochs", count, 100, "epochs to train")
-    add("epoch_size", count_or_0, 0, "steps in an epoch; 0: one pass through the real images, or else the synthetic ones")
-    add("learning_rate", rate_or_file, .05, "learning rate; -1: from learning_rate_schedule_file")
-    add("learning_rate_decay_epochs", count, 100, "epochs after which the learning rate is multiplied by a factor")
-    add("learning_rate_decay_factor", above_0, 1., "that factor")
-    add("learning_rate_schedule_file", path, "", "file with a line `EPOCH: RATE` for each change, epochs counted from 1; "
-        "rate -1 ends the training; # begins a comment")
+def _training_options(add):
+    add("max_nrof_epochs", whole(1), 100, "epochs to train")
+    add("epoch_size", whole(0), 0,
+        "steps in an epoch; 0: one pass through the real images, or else the synthetic ones")
+    add("learning_rate", _rate_or_file, .05, "learning rate; -1: from learning_rate_schedule_file")
+    add("learning_rate_decay_epochs", whole(1), 100, "epochs after which the learning rate is multiplied by a factor")
+    add("learning_rate_decay_factor", number(above=0), 1., "that factor")
+    add("learning_rate_schedule_file", path, "", "file with a line `EPOCH: RATE` for each change, epochs counted from "
+        "1; rate -1 ends the training; # begins a comment")
     add("optimizer", one_of(("adagrad", "adadelta", "adam", "rmsprop", "mom")), "adam",
         "update rule, with FaceNet's settings: adam has an epsilon of 0.1, hence the large learning rate")
-    add("weight_decay", not_below_0, 5e-4, "L2 weight decay of convolutions and dense layers")
-    add("center_loss_factor", not_below_0, 0., "weight of the center loss")
-    add("center_loss_alfa", share, .95, "share of itself that a center keeps in a step (1: centers never move)")
-    add("moving_average_decay", decay, .9999, "decay of the weights' moving averages, which are what is verified and used")
+    add("weight_decay", number(0), 5e-4, "L2 weight decay of convolutions and dense layers")
+    add("center_loss_factor", number(0), 0., "weight of the center loss")
+    add("center_loss_alfa", number(0, 1), .95, "share of itself that a center keeps in a step (1: centers never move)")
+    add("moving_average_decay", number(0, below=1), .9999,
+        "decay of the weights' moving averages, which are what is verified and used")
     add("random_crop", boolean, True, "move each image's crop at random")
     add("random_flip", boolean, True, "mirror images at random")
     add("random_rotate", boolean, False, "turn images at random by up to 10 degrees")
-    add("seed", seed, 123, "seed of weights, data order, crops, flips, rotations and dropout")
+    add("seed", whole(0, 2 ** 31 - 1), 123, "seed of weights, data order, crops, flips, rotations and dropout")
     add("use_gpu", boolean, True, "use a GPU where there is one")
 
 
-def validation_options(add):
+def _validation_options(add):
     add("lfw_dir", path, "", "folder of other people, such as LFW, to verify on during training")
     add("lfw_pairs", path, "", "file of its pairs in the format of LFW's pairs.txt", "pairs drawn at random")
-    add("lfw_nrof_folds", two_or_more, 10, "folds, unless lfw_pairs says how many")
-    add("lfw_batch_size", count, 32, "images to embed at a time")
-    add("lfw_distance_metric", metric, 0, "0: squared Euclidean distance, 1: angle")
+    add("lfw_nrof_folds", whole(2), 10, "folds, unless lfw_pairs says how many")
+    add("lfw_batch_size", whole(1), 32, "images to embed at a time")
+    add("lfw_distance_metric", _metric, 0, "0: squared Euclidean distance, 1: angle")
     add("lfw_use_flipped_images", boolean, False, "append the embedding of the mirrored image")
     add("lfw_subtract_mean", boolean, False, "take distances from the mean of the other folds' embeddings")
-    add("validate_every_n_epochs", count, 1, "epochs between two checkpoints, each of which is verified")
+    add("validate_every_n_epochs", whole(1), 1, "epochs between two checkpoints, each of which is verified")
 
 
-def logging_options(add):
+def _mode_options(add):
+    add("dry_run", boolean, False, "check everything, print the options that differ from the defaults, the data found "
+        "and the network, and stop")
+    add("load_path", path, "", "run to go on with: its folder, or its name in log_dir")
+
+
+def _logging_options(add):
     add("log_dir", text, "recognizers", "folder of the runs")
     add("task", text, None, "first part of the run folder's name", "the git branch, master without git")
-    add("load_path", path, "", "run to go on with: its folder, or its name in log_dir")
-    add("log_step", count, 50, "steps between two log lines and TensorBoard summaries")
-    add("keep_every", count_or_0, 0,
+    add("log_step", whole(1), 50, "steps between two log lines and TensorBoard summaries")
+    add("keep_every", whole(0), 0,
         "keep for good the checkpoints at multiples of this step, besides the last 2; 0: keep no others")
 
 
-def verify_options(add):
-    add("weights", text, None, "classifier: a run of train, a checkpoint, a frozen graph (.pb), or a folder with one")
-    add("images", text, None, "folder with one sub-folder of images per person")
+def _verify_options(add):
+    add("weights", text, None, "classifier: a run of train, a checkpoint, a frozen graph (.pb), or a folder with one",
+        needed=True)
+    add("images", text, None, "folder with one sub-folder of images per person", needed=True)
     add("output", text, "verification", "folder for verification.json, roc.png and distances.png")
     add("pairs", path, "", "file of pairs in the format of LFW's pairs.txt", "pairs drawn at random")
-    add("nrof_folds", two_or_more, 10, "folds, unless pairs says how many")
-    add("pairs_per_fold", count, 300, "most pairs of the same, and of different people to draw for a fold")
-    add("seed", seed, 0, "seed of the drawn pairs, and of the random network of baselines")
-    add("distance_metric", metric, 0, "0: squared Euclidean distance, 1: angle")
+    add("nrof_folds", whole(2), 10, "folds, unless pairs says how many")
+    add("pairs_per_fold", whole(1), 300, "most pairs of the same, and of different people to draw for a fold")
+    add("seed", whole(0, 2 ** 31 - 1), 0, "seed of the drawn pairs, and of the random network of baselines")
+    add("distance_metric", _metric, 0, "0: squared Euclidean distance, 1: angle")
     add("use_flipped_images", boolean, False, "append the embedding of the mirrored image")
     add("subtract_mean", boolean, False, "take distances from the mean of the other folds' embeddings")
     add("baselines", boolean, False, "add bare pixels, and the same network with random weights")
-    add("image_size", pixels, None, "side in pixels of the network's input", "the run's; else 160, 96 for nn4")
-    add("input_scale_size", side, None, "side in pixels at which crops are read", "the run's; else image_size * 108 / 96")
-    add("standardization", one_of(("auto", "image", "fixed")), "auto", "what the network sees: image, each image with mean "
-        "0 and deviation 1; fixed, (v - 127.5) / 128; auto, as its weights say")
-    add("batch_size", count, 32, "images to embed at a time")
-    add("num_worker", count, 4, "threads that read and decode images")
+    add("image_size", _pixels, None, "side in pixels of the network's input", "the run's; else 160, 96 for nn4")
+    add("input_scale_size", _pixels, None, "side in pixels at which crops are read",
+        "the run's; else image_size * 108 / 96")
+    add("standardization", one_of(("auto", "image", "fixed")), "auto", "what the network sees: image, each image with "
+        "mean 0 and deviation 1; fixed, (v - 127.5) / 128; auto, as its weights say")
+    add("batch_size", whole(1), 32, "images to embed at a time")
+    add("num_worker", whole(1), 4, "threads that read and decode images")
     add("use_gpu", boolean, True, "use a GPU where there is one")
 
 
-def convert_options(add):
-    add("input", text, None, "state dict of facenet-pytorch's InceptionResnetV1: a file of torch.save, or .npz")
-    add("output", text, None, "folder for the checkpoint, under FaceNet's names")
+def _convert_options(add):
+    add("input", text, None, "state dict of facenet-pytorch's InceptionResnetV1: a file of torch.save, or .npz",
+        needed=True)
+    add("output", text, None, "folder for the checkpoint, under FaceNet's names", needed=True)
 
 
-GROUPS = {"train": {"Data": data_options, "Network": network_options, "Training": training_options,
-                    "Validation": validation_options, "Logging": logging_options},
-          "verify": {"Verification": verify_options}, "convert": {"Conversion": convert_options}}
-REQUIRED = {"train": (), "verify": ("weights", "images"), "convert": ("input", "output")}
+# Reading the command line
 
+def _resolve(options, error):
+    """Fill in what follows from other options of `train`.
 
-def get_options(arguments):
-    """The options of a command line, as a namespace of plain values; `command` says what to do. A mistake ends with
-    status 2 and one line."""
-    command = arguments[0] if arguments[:1] and arguments[0] in GROUPS else None
-    parser = Parser("recognizer.py" + (f" {command}" if command else ""), USAGE)
-    for title, add_options in GROUPS.get(command, {}).items():
-        group = parser.add_argument_group(title)
-        add_options(functools.partial(add_option, group, needed=REQUIRED[command]))
-        if title == "Data":
-            group.add_argument("--synthetic", nargs="+", type=text, default=[], metavar="FOLDER",
-                               help="folders in data_dir that main.py synthesized, whose identities get a head of their own")
-    if not command and arguments and not arguments[0].startswith("-"):
-        parser.error(f"{arguments[0]}: no such command; give one of {', '.join(GROUPS)}")
-    options = parser.parse_args(arguments[1:] if command else arguments)
-    if not command:
-        parser.error(f"give a command: {', '.join(GROUPS)}; --help tells more")
-    options.command = command
-    for name in REQUIRED[command]:
-        if not getattr(options, name):
-            parser.error(f"--{name}: needed by {command}")
-    if command == "train":
-        resolve(options, parser.error)
-    return options
-
-
-def resolve(options, error):
-    """Fill in what follows from other options of `train`; call `error` with one line where they contradict each other."""
-    o = options
-    o.input_scale_size = o.input_scale_size or round(o.image_size * 108 / 96)
-    if not (o.real or o.synthetic):
+    Calls `error` with one line where options contradict each other.
+    """
+    options.input_scale_size = options.input_scale_size or registry.crop_for(options.image_size)
+    if not (options.real or options.synthetic):
         error("--real: give a folder of photos, or --synthetic ones")
-    if (o.learning_rate == -1) != bool(o.learning_rate_schedule_file):
+    if (options.learning_rate == -1) != bool(options.learning_rate_schedule_file):
         error("--learning_rate -1 and --learning_rate_schedule_file FILE: give both, or neither")
     for given, needed in (("filter_filename", "real"), ("lfw_pairs", "lfw_dir")):
-        if getattr(o, given) and not getattr(o, needed):
+        if getattr(options, given) and not getattr(options, needed):
             error(f"--{given}: needs --{needed}")
-    if not o.synthetic and (o.score_weights != "none" or o.lambda_synthetic != 1):
+    if not options.synthetic and (options.score_weights != "none" or options.lambda_synthetic != 1):
         error("--score_weights, --lambda_synthetic: need --synthetic")
-    if bool(o.filter_filename) != (o.filter_percentile < 100):
+    if bool(options.filter_filename) != (options.filter_percentile < 100):
         error("--filter_filename and --filter_percentile below 100: give both, or neither")
-    problem = image_size_problem(o.model_def, o.image_size)
+    problem = registry.image_size_problem(options.model_def, options.image_size)
     if problem:
         error(problem)
+
+
+def _run_to_go_on_with(options):
+    """Find the run that `train --load_path` names -> [(run, {option: value})], empty where there is none.
+
+    Raises UserError for a params.json that can't be read.
+    """
+    folder = runs.find_run(options.log_dir, options.load_path, missing=None) if options.load_path else None
+    if not folder:
+        return []
+    saved = runs.load_params(folder)
+    return [(folder, {name: value for name, value in saved.items() if name not in OF_THE_MOMENT})]
+
+
+def _verified_run(options):
+    """Find the run that `verify --weights` names -> [(run, {option: value})], empty where there is none.
+
+    Raises UserError for a params.json that can't be read.
+    """
+    if not options.weights or not runs.list_weights(options.weights):
+        return []
+    saved = runs.load_params(runs.folder_of(options.weights))
+    return [(options.weights, {name: saved[name] for name in _VERIFIED_AS_TRAINED if name in saved})]
+
+
+COMMANDS = [
+    Command("recognizer.py", "train", "Train a classifier of people.",
+            ("recognizer.py train --real real --model_def small --input_scale_size 64 --image_size 64 "
+             "--max_nrof_epochs 30",),
+            {"Data": _data_options, "Network": _network_options, "Mode": _mode_options, "Training": _training_options,
+             "Validation": _validation_options, "Logging": _logging_options},
+            _resolve, _run_to_go_on_with, presets=True),
+    Command("recognizer.py", "verify", "Tell how well a classifier recognises people whom it has not seen.",
+            ("recognizer.py verify --weights recognizers/RUN --images data/syn --baselines",),
+            {"Verification": _verify_options}, remembered=_verified_run),
+    Command("recognizer.py", "convert", "Convert weights of facenet-pytorch to a checkpoint.",
+            ("recognizer.py convert --input 20180402-114759-vggface2.pt --output vggface2",),
+            {"Conversion": _convert_options})]
+
+
+def main(words):
+    """Run the command that the `words` of a command line ask for."""
+    command, words = choose(COMMANDS, words)
+    parsed = parse(command, words)
+    for note in parsed.notes:
+        logging.info("%s", note)
+    {"train": train, "verify": verify, "convert": convert}[command.name](parsed.options)
 
 
 # Training
 
 def train(options):
-    """Train a classifier. Returns the exit status."""
-    o = options
-    table = read_schedule(o.learning_rate_schedule_file) if o.learning_rate == -1 else [(0, o.learning_rate)]
-    resumed = runs.find_run(o.log_dir, o.load_path) if o.load_path else None
-    pairs = find_pairs(o.lfw_dir, "--lfw_dir", o.lfw_pairs, "--lfw_pairs", o.lfw_nrof_folds, o) if o.lfw_dir else None
-    faces = labelled_data.load(o)
-    identities = {kind: part.identities if part else [] for kind, part in faces._asdict().items() if kind != "weights"}
-    if resumed:
-        runs.check_run(resumed, differences_in(STRUCTURAL, o, runs.load_params(resumed)), identities)
-        runs.warn_of_start(resumed)
-    runs.check_log_dir(o.log_dir)
-    os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
-    import losses  # importing TensorFlow takes seconds
-    from recognition.training import ClassifierTrainer
+    """Train a classifier, or with --dry_run tell what would be trained.
 
-    epoch_size = o.epoch_size or -(-len((faces.real or faces.synthetic).names) // o.batch_size)
-    schedule = functools.partial(losses.classifier_rate, epoch_size=epoch_size, table=table,
-                                 decay_epochs=o.learning_rate_decay_epochs, factor=o.learning_rate_decay_factor)
-    epochs = min([o.max_nrof_epochs] + [epoch - 1 for epoch, rate in table if rate <= 0])
-    trainer = ClassifierTrainer(o, faces, schedule, pairs)
+    Everything is checked before TensorFlow is imported, because the import takes seconds. Raises UserError, and what
+    `ClassifierTrainer.train` raises.
+    """
+    table = read_schedule(options.learning_rate_schedule_file) if options.learning_rate == -1 else \
+        [(0, options.learning_rate)]
+    resumed = runs.find_run(options.log_dir, options.load_path) if options.load_path else None
+    if resumed:
+        runs.check_options(resumed, differences_in(STRUCTURAL, options, runs.load_params(resumed)))
+        runs.warn_of_start(resumed)
+    runs.check_run_writable(options.log_dir, resumed)
+    drawing = verification.Drawing(options.lfw_nrof_folds)
+    pairs = find_pairs(options, ("lfw_dir", "lfw_pairs"), drawing) if options.lfw_dir else None
+    faces = labelled_data.load(options)
+    image_sets = {"real": faces.real, "synthetic": faces.synthetic}
+    identities = {name: images.identities if images else [] for name, images in image_sets.items()}
+    if resumed:
+        runs.check_run_identities(resumed, identities)
+    start()
+    from losses import classifier_rate
+    from recognition.training import ClassifierTrainer, count_parameters
+
+    if options.dry_run:
+        summaries = {name: images.summary for name, images in image_sets.items() if images}
+        program.tell(changed_options(COMMANDS[0], options), summaries, count_parameters(options))
+        return
+    options.command = "train"           # for params.json
+    epoch_size = options.epoch_size or -(-len((faces.real or faces.synthetic).names) // options.batch_size)
+    schedule = functools.partial(classifier_rate, epoch_size=epoch_size, table=table,
+                                 decay_epochs=options.learning_rate_decay_epochs,
+                                 factor=options.learning_rate_decay_factor)
+    epochs = min([options.max_nrof_epochs] + [epoch - 1 for epoch, rate in table if rate <= 0])
+    trainer = ClassifierTrainer(options, faces, schedule, pairs)
     try:
-        trainer.train(epochs * epoch_size, epoch_size, resumed,
-                      functools.partial(runs.open_run, o, resumed, identities, "rec"))
+        run = trainer.train(runs.Run(options, identities, "rec", resumed), epochs, epoch_size)
     finally:
         trainer.close()
-    print(f"trained: {trainer.run_dir}")
-    return 0
+    print(f"trained: {run.folder}")
 
 
 def read_schedule(file_name):
-    """[(epoch, rate)] of a schedule in FaceNet's format, up to the first rate of 0 or less. Raises UserError."""
-    table, number = [], 1
+    """Read a schedule in FaceNet's format -> [(epoch, rate)], epochs ascending from 1.
+
+    What follows the first rate of 0 or less, which ends the training, is not read. Raises UserError, which names the
+    line, for any other file.
+    """
+    option = f"--learning_rate_schedule_file {file_name}"
+    table, row = [], 1
     try:
         with open(file_name, encoding="utf-8") as file:
-            for number, line in enumerate(file, 1):
-                line = line.split("#")[0].strip()
-                if line and (not table or table[-1][1] > 0):
-                    epoch, rate = line.split(":")
+            for line in file:
+                entry = line.split("#")[0].strip()
+                if entry and (not table or table[-1][1] > 0):
+                    epoch, rate = entry.split(":")
                     table.append((int(epoch), float(rate)))
                     if not -1 <= table[-1][1] < float("inf") or table[-1][0] < 1 or sorted(table)[-1] != table[-1]:
                         raise ValueError("epochs must ascend from 1, and rates be numbers")
+                row += 1
     except OSError as error:
-        raise UserError(f"--learning_rate_schedule_file {file_name}: can't be read ({error.strerror})") from error
+        raise UserError(f"{option}: can't be read ({error.strerror})") from error
     except ValueError as error:
-        raise UserError(f"--learning_rate_schedule_file {file_name}: line {number}: not `EPOCH: RATE` ({error})") from error
+        raise UserError(f"{option}: line {row}: not `EPOCH: RATE` ({error})") from error
     if not table or table[0][1] <= 0:
-        raise UserError(f"--learning_rate_schedule_file {file_name}: no learning rate in it; give lines `EPOCH: RATE`")
+        raise UserError(f"{option}: no learning rate in it; give lines `EPOCH: RATE`")
     return table
 
 
-def find_pairs(folder, option, file_name, file_option, folds, options, per_fold=300, seed=0):
-    """The FacePairs in `folder`: of the file `file_name`, or drawn. Raises UserError, which names the option."""
-    folder = data_folder(option, "", folder)
+def find_pairs(options, names, drawing):
+    """Find the verification.FacePairs of a folder: those of a file of pairs, or else drawn ones.
+
+    `names` are the options that name the folder and the file, without dashes. `drawing` is a verification.Drawing.
+    Raises UserError, which begins with the option that is wrong.
+    """
+    folder_option, file_option = names
+    folder = data_folder(f"--{folder_option}", "", getattr(options, folder_option))
+    file_name = getattr(options, file_option)
     if file_name:
-        return verification.read_pairs(file_name, folder, file_option, folds)
+        return verification.read_pairs(file_name, folder, f"--{file_option}", drawing.folds)
     faces = check_images(find_renderings(folder), options.input_scale_size, options.num_worker)
-    return verification.draw_pairs(faces, folds, per_fold, seed)
+    return verification.draw_pairs(faces, drawing)
 
 
 # Verification
 
 def verify(options):
-    """Verify a classifier, and write a table, JSON and plots."""
-    o = options
-    data_folder("--images", "", o.images)
-    os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
-    from recognition import pretrained  # importing TensorFlow takes seconds
+    """Verify a classifier, print a table of how good it is, and write the numbers and plots to --output.
 
-    kind = pretrained.recognize(o.weights, "--weights")
-    if not kind.model_def:
-        raise UserError(f"--weights {o.weights}: neither inception_resnet_v1, nn4 nor small is in it; give a run of "
-                        "recognizer.py train, or FaceNet's weights")
-    run = runs.load_params(runs.folder_of(o.weights))
-    o.model_def, o.embedding_size = kind.model_def, kind.embedding_size
-    o.image_size = o.image_size or run.get("image_size") or (96 if kind.model_def == "nn4" else 160)
-    o.input_scale_size = o.input_scale_size or run.get("input_scale_size") or round(o.image_size * 108 / 96)
-    o.standardization = kind.standardization if o.standardization == "auto" else o.standardization
-    problem = image_size_problem(o.model_def, o.image_size)
+    What can be checked without TensorFlow is checked before its import, which takes seconds. The weights are read once.
+    Raises UserError.
+    """
+    data_folder("--images", "", options.images)
+    outputs.check_folder(options.output)
+    other_weights = "give a run of recognizer.py train, or FaceNet's weights"
+    if not runs.list_weights(options.weights):
+        raise UserError(f"--weights {options.weights}: no weights there that can be read; {other_weights}")
+    start()
+    from recognition import pretrained
+
+    weights = pretrained.read(options.weights, "--weights")
+    if not weights.architecture:
+        *known, last = registry.CLASSIFIERS
+        raise UserError(f"--weights {options.weights}: neither {', '.join(known)} nor {last} is in it; {other_weights}")
+    model_def, embedding_size, _ = weights.architecture
+    options.image_size = options.image_size or registry.CLASSIFIERS[model_def].usual
+    options.input_scale_size = options.input_scale_size or registry.crop_for(options.image_size)
+    options.standardization = weights.standardization if options.standardization == "auto" else options.standardization
+    problem = registry.image_size_problem(model_def, options.image_size)
     if problem:
         raise UserError(problem)
-    outputs.check_folder(o.output)
-    pairs = find_pairs(o.images, "--images", o.pairs, "--pairs", o.nrof_folds, o, o.pairs_per_fold, o.seed)
-    results = {name: verification.verify(embeddings, pairs, o.distance_metric, o.subtract_mean)
-               for name, embeddings in embeddings_of(o, pairs).items()}
-    print(table_of(results, pairs))
-    save_image(plots.draw_roc(results), os.path.join(o.output, "roc.png"))
-    save_image(plots.draw_histograms(results, pairs.same), os.path.join(o.output, "distances.png"))
-    utils.save_json({"options": vars(o), "people": len({name.split("/")[0] for name in pairs.names}),
+    drawing = verification.Drawing(options.nrof_folds, options.pairs_per_fold, options.seed)
+    pairs = find_pairs(options, ("images", "pairs"), drawing)
+    results = {name: verification.verify(embeddings, pairs, options.distance_metric, options.subtract_mean)
+               for name, embeddings in embeddings_of(options, weights, pairs).items()}
+    print(_table_of(results, pairs))
+    os.makedirs(options.output, exist_ok=True)
+    save_image(plots.plot_roc(results), os.path.join(options.output, "roc.png"))
+    save_image(plots.plot_histograms(results, pairs.same), os.path.join(options.output, "distances.png"))
+    more = {"command": "verify", "model_def": model_def, "embedding_size": embedding_size}
+    utils.save_json({"options": vars(options) | more, "people": len({name.split("/")[0] for name in pairs.names}),
                      "pairs": len(pairs.same), "folds": len(set(pairs.fold.tolist())),
                      "results": {name: result.row() for name, result in results.items()}},
-                    os.path.join(o.output, "verification.json"))
-    logging.info("%s: verification.json, roc.png, distances.png", o.output)
+                    os.path.join(options.output, "verification.json"))
+    logging.info("%s: verification.json, roc.png, distances.png", options.output)
 
 
-def embeddings_of(options, pairs):
-    """{name of a classifier: embeddings [n, E] of the images of `pairs`}; the first is that of `--weights`."""
+def embeddings_of(options, weights, pairs):
+    """Embed the images of FacePairs with a pretrained.Weights -> {name: embeddings [n, E]}.
+
+    The names are "classifier" and, with --baselines, "random network" and "bare pixels". Raises UserError where an
+    image can't be decoded.
+    """
     import tensorflow as tf
 
-    from engine import checkpoints, session
+    from engine import checkpoints
+    from engine.session import session_options
     from recognition import embedder, pretrained
 
-    o, tf1 = options, tf.compat.v1
-    recipe = embedder.Recipe(o.input_scale_size, o.image_size, o.standardization, o.model_def, o.embedding_size,
-                             o.use_flipped_images)
-    with tf.Graph().as_default(), tf1.Session(config=session.session_options(o.use_gpu)) as running:
-        tf1.set_random_seed(o.seed)
-        network = embedder.Embedder(recipe, o.batch_size)
-        variables, start = tf1.global_variables(), tf1.global_variables_initializer()
-        values = pretrained.read(o.weights, variables, "--weights")
-        checkpoints.assign(running, variables, values, o.weights)
-        found = {"classifier": network.embed_all(running, pairs.root, pairs.names, o.num_worker)}
-        if o.baselines:
-            running.run(start)
-            found["random network"] = network.embed_all(running, pairs.root, pairs.names, o.num_worker)
-            bare = embedder.Embedder(recipe, o.batch_size, embedder.bare_pixels)
-            found["bare pixels"] = bare.embed_all(running, pairs.root, pairs.names, o.num_worker)
+    tf1 = tf.compat.v1
+    recipe = embedder.Recipe(options.input_scale_size, options.image_size, options.standardization,
+                             weights.architecture, options.use_flipped_images)
+    with tf.Graph().as_default(), tf1.Session(config=session_options(options.use_gpu)) as session:
+        tf1.set_random_seed(options.seed)
+        network = embedder.Embedder(recipe, options.batch_size)
+        variables, at_random = tf1.global_variables(), tf1.global_variables_initializer()
+        checkpoints.assign(session, variables, pretrained.values_for(weights, variables, "--weights"), weights.source)
+        found = {"classifier": network.embed_all(session, pairs.root, pairs.names, options.num_worker)}
+        if options.baselines:
+            session.run(at_random)
+            found["random network"] = network.embed_all(session, pairs.root, pairs.names, options.num_worker)
+            bare = embedder.Embedder(recipe, options.batch_size, embedder.bare_pixels)
+            found["bare pixels"] = bare.embed_all(session, pairs.root, pairs.names, options.num_worker)
     return found
 
 
-def table_of(results, pairs):
-    """A line for each of {name: Verification}, under a heading."""
+def _table_of(results, pairs):
+    """Write {name: Verification} of FacePairs as a table: two lines of heading, then a line for each."""
     lines = [f"{len(pairs.same)} pairs, {len(set(pairs.fold.tolist()))} folds",
              f"{'':16} accuracy            AUC    EER   TAR@FAR 1e-2   1e-3"]
-    for name, r in results.items():
-        lines.append(f"{name:16} {r.accuracy:.4f} +- {r.accuracy_std:.4f}  {r.auc:.4f} {r.eer:.4f}         "
-                     f"{r.tar[1e-2]:.4f} {r.tar[1e-3]:.4f}")
+    for name, result in results.items():
+        lines.append(f"{name:16} {result.accuracy:.4f} +- {result.accuracy_std:.4f}  {result.auc:.4f} {result.eer:.4f}"
+                     f"         {result.tar[1e-2]:.4f} {result.tar[1e-3]:.4f}")
     return "\n".join(lines)
 
 
 # Conversion
 
 def convert(options):
-    """Write facenet-pytorch's weights as a checkpoint under FaceNet's names."""
+    """Convert facenet-pytorch's weights to a checkpoint under FaceNet's names, and print its prefix.
+
+    Raises UserError where --input holds no such weights, and where --output can't be written or has checkpoints.
+    """
     from recognition import torch_weights
 
+    outputs.check_folder(options.output)
+    if runs.list_checkpoints(options.output):
+        raise UserError(f"--output {options.output}: there are checkpoints already; name another folder")
     state = torch_weights.read(options.input)
-    os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
+    start()
     from recognition import pretrained
 
     prefix = pretrained.write_converted(state, options.output)
     print(f"converted: {prefix}")
 
 
-def main():
-    """Run what the command line asks for. Exit status: 2 bad input, 1 diverged, 128 + signal when interrupted."""
-    program.leave_on_signals("recognizer.py")
-    options = get_options(sys.argv[1:])
-    utils.set_up_logging("INFO")
-    work = {"train": train, "verify": verify, "convert": convert}[options.command]
-    return program.in_one_line("recognizer.py", work, options) or 0
-
-
 if __name__ == "__main__":
-    sys.exit(main())
+    sys.exit(program.run("recognizer.py", main, sys.argv[1:], saves_itself=True))

@@ -1,4 +1,4 @@
-"""Files: run directory, logging, params.json, atomic writes, image grids, listing and reading images. No TensorFlow."""
+"""What every module may need: how a program ends, logging, git, files that appear whole, progress. No TensorFlow."""
 import contextlib
 import glob
 import json
@@ -14,40 +14,55 @@ from tqdm import tqdm
 
 SIGNALS = signal.SIGINT, signal.SIGTERM
 PROJECT = os.path.dirname(os.path.abspath(__file__))
-TEMPORARY = ".tmp-"
+TEMPORARY = ".tmp-"             # begins the names of files that are not yet whole
+
+
+# How a program ends
+
 class UserError(Exception):
-    """Bad input. The message is one line: what, where, what to do; `main.py` prints it and exits with status 2."""
+    """Bad input, or a full disk. The message is one line: where, what, what to do.
+
+    `cli.program` prints the message and ends the program with status 2.
+    """
 
 
 class Interrupted(Exception):
-    """SIGINT or SIGTERM ended the work in good order; `signal` is its number. The message tells how to go on."""
+    """An end in good order after a signal, whose number is `signal`. The message tells how to go on."""
 
     def __init__(self, number, message="run the same command again for the rest"):
+        """Take the `number` of the signal, that of SIGINT or SIGTERM, and the message."""
         super().__init__(message)
         self.signal = number
 
 
 class Diverged(Exception):
-    """A loss or a weight is no longer finite. The message is one line: step, losses, last good checkpoint."""
+    """The end of a training whose losses or weights are no longer finite.
+
+    The message is one line: the step, the losses, and the last good checkpoint.
+    """
 
 
 class StopRequest:
-    """While in this context, SIGINT and SIGTERM only set `signal` to their number: the work stops when it can."""
+    """A context in which SIGINT and SIGTERM interrupt nothing.
+
+    The work looks at `signal` now and then, and stops when it can. `signal` is the number of the last signal, None
+    before there was one.
+    """
 
     def __enter__(self):
         self.signal = None
-        self.previous = [signal.signal(number, self._note) for number in SIGNALS]
+        self._previous = [signal.signal(number, self._note) for number in SIGNALS]
         return self
 
-    def _note(self, number, frame):
+    def _note(self, number, _frame):
         self.signal = number
 
     def __exit__(self, *exception):
-        for number, handler in zip(SIGNALS, self.previous):
+        for number, handler in zip(SIGNALS, self._previous):
             signal.signal(number, handler)
 
 
-# Run directory
+# Logging and git
 
 def set_up_logging(level):
     """Send log lines of `level` ("INFO", "WARNING", ...) and above to stderr as `[time] message`."""
@@ -58,7 +73,7 @@ def set_up_logging(level):
 
 
 def git(*arguments):
-    """What git answers about the project's own folder, or None where it can't."""
+    """Ask git about the project's own folder -> its answer, or None where there is no git or it fails."""
     try:
         done = subprocess.run(["git", "-C", PROJECT, *arguments], capture_output=True, text=True)
     except OSError:
@@ -67,13 +82,18 @@ def git(*arguments):
 
 
 def git_branch():
-    """The name of the branch, "HEAD" between branches, "master" without git."""
+    """Name the branch that is checked out: "HEAD" where there is none, "master" without git."""
     branch = git("branch", "--show-current")
     return "master" if branch is None else branch or "HEAD"
 
 
+# Files
+
 def load_json(path, default):
-    """What the JSON file `path` holds, `default` where there is none. Raises UserError when the file is broken."""
+    """Read the JSON file `path` -> its value, or `default` where there is no file.
+
+    Raises UserError when the file can't be read or is not JSON.
+    """
     try:
         with open(path, encoding="utf-8") as file:
             return json.load(file)
@@ -83,11 +103,18 @@ def load_json(path, default):
         raise UserError(f"{path}: can't be read ({error}); restore it, or remove it to go without") from error
 
 
-# Writing
+def save_json(value, path):
+    """Write `value` to the file `path` as indented JSON."""
+    with atomic_write(path) as file:
+        file.write(json.dumps(value, indent=2).encode() + b"\n")
+
 
 @contextlib.contextmanager
 def atomic_write(path):
-    """A binary file that appears under `path` when the block ends well, and not at all when it raises or is killed."""
+    """Open a binary file that appears under `path`, whole, when the context ends well.
+
+    When the context raises or is killed, `path` stays as it was. An OSError without a file name gets `path` as one.
+    """
     temporary = os.path.join(os.path.dirname(path), TEMPORARY + secrets.token_hex(8))
     try:
         with open(temporary, "xb") as file:
@@ -95,38 +122,33 @@ def atomic_write(path):
         os.replace(temporary, path)
     except BaseException as error:
         if isinstance(error, OSError):
-            error.filename = error.filename or path         # writing tells no name
+            error.filename = error.filename or path         # a failed write names no file
         with contextlib.suppress(FileNotFoundError):
             os.remove(temporary)
         raise
 
 
 def check_writable(folder):
-    """Create `folder` if need be, and raise OSError where no file can be written into it."""
-    os.makedirs(folder, exist_ok=True)
+    """Raise OSError where no file can be written into `folder`, or where `folder` can't be created.
+
+    Nothing is left behind: of a folder that is not there, the nearest parent that is there is tried.
+    """
+    folder = os.path.abspath(folder)
+    while not os.path.lexists(folder):
+        folder = os.path.dirname(folder)
     with tempfile.TemporaryFile(dir=folder):
         pass
 
 
 def clean_temporary(folder):
-    """Remove what a killed `atomic_write` left in `folder`; call it when nothing else writes there."""
+    """Remove what a killed `atomic_write` left in `folder`. Nothing else may be writing there."""
     for path in glob.glob(os.path.join(glob.escape(folder), TEMPORARY + "*")):
         os.remove(path)
 
 
-def save_json(value, path):
-    """Write `value` to `path` as indented JSON."""
-    with atomic_write(path) as file:
-        file.write(json.dumps(value, indent=2).encode() + b"\n")
-
-
-# Finding images
-
-# Reading images
-
 # Progress
 
 def progress_bar(unit, total, initial=0):
-    """tqdm on a terminal; in a log file, a line of it every half minute."""
+    """Make a tqdm bar that counts `unit`s up to `total`. In a log file, it prints a line every half minute."""
     terminal = sys.stderr.isatty()
     return tqdm(total=total, initial=initial, unit=unit, dynamic_ncols=terminal, mininterval=0.2 if terminal else 30)

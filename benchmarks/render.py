@@ -1,9 +1,10 @@
 """Time rendering, stage by stage, on one core: python benchmarks/render.py [SIZE]
 
-The models are ellipsoids as large as a head, with 29 expressions and as many vertices as the Basel face model (53,000)
-or a fifth of that, and the built-in head; in a picture of SIZE (200) pixels, of which they take three quarters. Shape
-and texture are made once per identity, so that an image costs one product with the expression basis, for which 50
-images are taken together. CPU time of the process: the least of seven runs.
+The models are the built-in head, and two ellipsoids as large as a head with 29 expressions. One ellipsoid has as many
+vertices as the Basel Face Model (53,000), the other a fifth of that. A head fills three quarters of an image of SIZE
+(200) pixels. Shape and texture are computed once for an identity, which is not timed. What an image costs is one row of
+a product with the expression basis, of 50 images together, and what follows. Times are CPU times of the process, the
+least of seven runs.
 """
 import io
 import os
@@ -25,7 +26,7 @@ COLOR = np.array([1, 1, 1, 0, 0, 0, 1.0])
 
 
 def ellipsoid(rows, columns):
-    """A closed grid: vertices [rows * columns, 3] in micrometres and triangles [T, 3], outward."""
+    """Make a closed grid -> (vertices [rows * columns, 3] in micrometres, triangles [T, 3])."""
     height = np.linspace(-1, 1, rows)[:, None] * .999
     around = np.arange(columns) * 2 * np.pi / columns
     radius = np.sqrt(1 - height ** 2)
@@ -39,7 +40,7 @@ def ellipsoid(rows, columns):
 
 
 def cpu_milliseconds(run):
-    """The least CPU milliseconds that `run()` took, and what it returned."""
+    """Call `run()` REPEATS times -> (least CPU milliseconds of a call, what `run` returned)."""
     least = np.inf
     for _ in range(REPEATS):
         start = time.process_time()
@@ -49,14 +50,17 @@ def cpu_milliseconds(run):
 
 
 def encode(image):
-    """`image` uint8 [H, W, 3] as JPEG of quality 100: bytes."""
+    """Encode `image` uint8 [H, W, 3] as JPEG of quality 100 -> bytes."""
     file = io.BytesIO()
     Image.fromarray(image).save(file, "JPEG", quality=100, subsampling=0)
     return file.getvalue()
 
 
-def stages(shape, triangles, expressions, size):
-    """Milliseconds per image of each stage, by name, for a head of `shape` [V, 3] and `expressions` [29, V, 3]."""
+def time_stages(shape, triangles, expressions, size):
+    """Time each stage of rendering -> {stage: milliseconds for an image}.
+
+    The head has the vertices `shape` [V, 3], the `triangles` [T, 3] and the expression basis `expressions` [29, V, 3].
+    """
     random = np.random.default_rng(1)
     texture = random.uniform(60, 220, shape.shape).astype(np.float32)
     basis = expressions.reshape(len(expressions), -1)
@@ -66,10 +70,10 @@ def stages(shape, triangles, expressions, size):
     milliseconds, moved = cpu_milliseconds(lambda: coefficients @ basis + shape.ravel())
     took["shape product, of 50"] = milliseconds / IMAGES
     vertices = moved[0].reshape(-1, 3)
-    touching = renderer.incidence(triangles, len(vertices))
-    took["normals"], normals = cpu_milliseconds(lambda: renderer.vertex_normals(vertices, triangles, touching))
+    incidence = renderer.compute_incidence(triangles, len(vertices))
+    took["normals"], normals = cpu_milliseconds(lambda: renderer.compute_normals(vertices, triangles, incidence))
     took["light, tone"], colours = cpu_milliseconds(
-        lambda: renderer.tone(renderer.light(texture, normals, ILLUMINATION), COLOR))
+        lambda: renderer.apply_color(renderer.apply_light(texture, normals, ILLUMINATION), COLOR))
     took["project"], points = cpu_milliseconds(lambda: renderer.project(vertices, pose, size))
     took["rasterize"], (image, _) = cpu_milliseconds(
         lambda: renderer.rasterize(points, colours, triangles, size, size))
@@ -78,7 +82,7 @@ def stages(shape, triangles, expressions, size):
 
 
 def models():
-    """Models to time: name, shape [V, 3], triangles [T, 3], expression basis [29, V, 3]."""
+    """Yield the models to time: name, vertices [V, 3], triangles [T, 3], expression basis [29, V, 3]."""
     random = np.random.default_rng(0)
     for name, grid in (("ellipsoid, 53,000 vertices", (230, 231)), ("ellipsoid, 10,000 vertices", (100, 100))):
         shape, triangles = ellipsoid(*grid)
@@ -88,10 +92,10 @@ def models():
 
 
 def main():
-    """Print a table for every model."""
+    """Print a table of stages for every model."""
     size = int(sys.argv[1]) if len(sys.argv) > 1 else 200
     for name, shape, triangles, expressions in models():
-        took = stages(shape, triangles, expressions, size)
+        took = time_stages(shape, triangles, expressions, size)
         print(f"{name}, {len(triangles)} triangles, {size}x{size}")
         for stage, milliseconds in took.items():
             print(f"  {stage:<22}{milliseconds:8.2f} ms")

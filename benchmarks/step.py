@@ -1,10 +1,10 @@
 """Time training steps, synthesis, the input pipeline and the start: python benchmarks/step.py [CASE ...]
 
 Every case runs in a process of its own, and so does the yardstick before and after it: forward and both gradients of
-four 3x3 64->64 convolutions with ELU on [4, 108, 108, 64], in a session with TensorFlow's own settings. Ratios to it can
-be compared between machines, and between moments of a busy one; those of CPU time also where other programs take their
-share. Networks have their default widths, the classifier is Inception-ResNet-v1 with random weights, and the images are
-drawn.
+four 3x3 64->64 convolutions with ELU on [4, 108, 108, 64], in a session with TensorFlow's own settings. Ratios to it
+can be compared between machines, and between moments of a busy one; those of CPU time also where other programs take
+their share. Networks have their default widths, the classifier is Inception-ResNet-v1 with random weights, and the
+images are drawn.
 """
 import argparse
 import json
@@ -16,11 +16,7 @@ import sys
 import tempfile
 import time
 
-from datasets.image_sets import find_pairs, find_photos, find_renderings
-
-HERE = os.path.dirname(os.path.abspath(__file__))
-sys.path[:0] = [os.path.dirname(HERE), os.path.join(os.path.dirname(HERE), "tests")]
-os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
+PROJECT = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
 
 CASES = {                   # what, options
     "train-108-2": ("step", dict(input_scale_size=108, batch_size=2)),
@@ -46,7 +42,11 @@ def median_seconds(run, repeats=REPEATS):
 
 def time_yardstick():
     """{"seconds": (seconds, CPU seconds) of the yardstick}."""
-    import tensorflow as tf
+    from engine.startup import without_greeting
+
+    with without_greeting():
+        import tensorflow as tf
+        tf.config.list_physical_devices("GPU")          # which may greet too
     tf1 = tf.compat.v1
     with tf.Graph().as_default():
         tf1.set_random_seed(1)
@@ -61,26 +61,29 @@ def time_yardstick():
 
 
 def open_trainer(config, folder):
-    """A Trainer on drawn images, its classifier with the initial random weights, and its three image sets."""
+    """A Trainer on drawn images that is ready for what `config` asks for, with a classifier of random weights."""
     import drawn
+    from datasets.image_sets import find_pairs, find_photos, find_renderings
+    from preflight import Data
+    from recognition.pretrained import Weights
     from trainer import Trainer
 
-    class RandomClassifier(Trainer):
-        def _load_classifier(self):
-            self.session.run([v.initializer for v in self.networks.classifier_variables])
-
     drawn.write_dataset(folder, size=config.input_scale_size)
-    data = (find_photos(os.path.join(folder, "real")), find_renderings(os.path.join(folder, "syn")),
-            find_pairs(os.path.join(folder, "paired")))
-    return RandomClassifier(config), data
+    data = Data(find_photos(os.path.join(folder, "real")), find_renderings(os.path.join(folder, "syn")),
+                find_pairs(os.path.join(folder, "paired")))
+    trainer = Trainer(config)
+    trainer.build_model(data if config.train_generator else None, config.generate_dataset,
+                        classifier=Weights("random", {}, None, "image"))
+    trainer.session.run([v.initializer for v in trainer.networks.classifier_variables])
+    if trainer.training:
+        trainer.session.run(trainer.training.iterator.initializer, {trainer.training.start_step: 0})
+    return trainer
 
 
 def time_step(config, folder):
     """{"seconds": (seconds, CPU seconds) of a training step}."""
-    trainer, data = open_trainer(config, folder)
-    trainer.build_model(data)
+    trainer = open_trainer(config, folder)
     graph = trainer.training
-    trainer.session.run(graph.iterator.initializer, {graph.start_step: 0})
     seconds = median_seconds(lambda: trainer.run_step(0, {"losses": graph.losses}))
     trainer.close()
     return {"seconds": seconds}
@@ -89,8 +92,7 @@ def time_step(config, folder):
 def time_synthesis(config, folder):
     """{"seconds": ..., "images/s": ...} of synthesis without reading or writing files."""
     import numpy as np
-    trainer, _ = open_trainer(config, folder)
-    trainer.build_model(synthesis=True)
+    trainer = open_trainer(config, folder)
     graph = trainer.synthesis
     feed = {graph.renderings: np.random.default_rng(1).integers(0, 256, graph.renderings.shape, np.uint8),
             graph.seeds: np.ones(graph.seeds.shape, np.int32)}
@@ -101,10 +103,8 @@ def time_synthesis(config, folder):
 
 def time_input(config, folder):
     """{"seconds": ..., "images/s": ...} of the training input alone: photos, renderings and both halves of pairs."""
-    trainer, data = open_trainer(config, folder)
-    trainer.build_model(data)
+    trainer = open_trainer(config, folder)
     graph = trainer.training
-    trainer.session.run(graph.iterator.initializer, {graph.start_step: 0})
     seconds = [each / 50 for each in median_seconds(lambda: [trainer.session.run(graph.batch) for _ in range(50)])]
     trainer.close()
     return {"seconds": seconds, "images/s": 4 * config.batch_size / seconds[0]}
@@ -115,18 +115,19 @@ def time_start(config, folder):
     import tensorflow as tf
 
     import drawn
-    from recognition import facenet
+    from recognition import facenet, registry
     tf1 = tf.compat.v1
     with tf.Graph().as_default(), tf1.Session() as session:         # a classifier of random weights
         tf1.set_random_seed(1)
-        facenet.embed(tf1.placeholder(tf.float32, [None, 96, 96, 3]), config.model_def, config.embedding_size)
+        facenet.embed(tf1.placeholder(tf.float32, [None, 96, 96, 3]),
+                      registry.Architecture(config.model_def, config.embedding_size))
         session.run(tf1.global_variables_initializer())
         classifier = tf1.train.Saver().save(session, os.path.join(folder, "classifier"), write_meta_graph=False)
     drawn.write_dataset(folder, size=config.input_scale_size, identities=20, per_identity=20, photos=400, pairs=100)
-    options = dict(data_dir=folder, dataset="real", syn_dataset="syn", dataset_3dmm="paired", log_dir=folder, log_step=1,
-                   max_step=1, input_scale_size=config.input_scale_size, batch_size=config.batch_size,
+    options = dict(data_dir=folder, dataset="real", syn_dataset="syn", dataset_3dmm="paired", log_dir=folder,
+                   log_step=1, max_step=1, input_scale_size=config.input_scale_size, batch_size=config.batch_size,
                    model_def=config.model_def, pretrained_rec=classifier, precision=config.precision, xla=config.xla)
-    command = [sys.executable, os.path.join(os.path.dirname(HERE), "main.py")]
+    command = [sys.executable, os.path.join(PROJECT, "main.py")]
     start = time.perf_counter()
     with subprocess.Popen(command + [word for name, value in options.items() for word in (f"--{name}", str(value))],
                           stderr=subprocess.PIPE, text=True) as program:
@@ -141,14 +142,19 @@ def time_start(config, folder):
 def case_config(name, options):
     """The configuration of case `name`, with more `options` of main.py; mistakes in them end the program."""
     from config import get_config
-    all_options = {"model_def": "inception_resnet_v1", "pretrained_rec": "random", **CASES[name][1]}
+    # Synthesis takes the options of the newest run in log_dir: let there be none.
+    all_options = {"model_def": "inception_resnet_v1", "pretrained_rec": "random", "log_dir": os.devnull,
+                   **CASES[name][1]}
     words = [word for option, value in all_options.items() for word in (f"--{option}", str(value))]
     return get_config(words + options.split())[0]
 
 
 def run_case(name, options):
     """The figures of case `name`, with more `options` of main.py, and the most memory this process took."""
+    from engine.startup import start
+
     kind, config = CASES[name][0], case_config(name, options)
+    start(config.xla)
     with tempfile.TemporaryDirectory() as folder:
         time_it = {"step": time_step, "synthesis": time_synthesis, "input": time_input, "start": time_start}[kind]
         figures = time_it(config, folder)
@@ -163,6 +169,9 @@ def in_own_process(name, options=""):
 
 
 def main():
+    """Time the cases of the command line, or in a process of its own, one of them."""
+    sys.path[:0] = [PROJECT, os.path.join(PROJECT, "tests")]
+    os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("cases", nargs="*", metavar="CASE", help=f"of {', '.join(CASES)} (default: all)")
     parser.add_argument("--child", action="store_true", help=argparse.SUPPRESS)
@@ -170,7 +179,8 @@ def main():
     arguments = parser.parse_args()
     if arguments.child:
         name = arguments.cases[0]
-        return print(json.dumps(time_yardstick() if name == "yardstick" else run_case(name, arguments.options)))
+        print(json.dumps(time_yardstick() if name == "yardstick" else run_case(name, arguments.options)))
+        return
     for name in arguments.cases:
         if name not in CASES:
             parser.error(f"{name}: no such case; one of {', '.join(CASES)}")

@@ -1,51 +1,40 @@
-"""The grammar of every command line: types of values, options with their help, and a parser with one line for a mistake."""
+"""The grammar of command lines: types of values, commands with their options, help, presets, and who wins.
+
+Each of these layers wins over those before it: the defaults, what a run remembers, the preset, the command line.
+"""
 import argparse
+import contextlib
 import difflib
+import json
 import math
+import os
 import re
+import textwrap
+from collections.abc import Callable
+from typing import NamedTuple
+
+from utils import PROJECT, UserError
+
+PRESETS = os.path.join(PROJECT, "presets")
+# Two spellings of one thing: a command that has one of them takes the other one too.
+SYNONYMS = {"seed": "random_seed", "random_seed": "seed", "size": "input_scale_size", "input_scale_size": "size",
+            "workers": "num_worker", "num_worker": "workers"}
+WIDTH = 100                 # columns of a help text, on any terminal
+BOOLEANS = {"true": True, "1": True, "yes": True, "false": False, "0": False, "no": False}
 
 
-class Parser(argparse.ArgumentParser):
-    """Answers any mistake with one line on stderr and exit status 2, without a usage block."""
-
-    def __init__(self, prog, usage=None, **options):
-        super().__init__(prog=prog, usage=usage, allow_abbrev=False, exit_on_error=False, **options)
-        self._negative_number_matcher = re.compile(r"-(\.?\d|inf|nan)")    # -1e-3 is a value too, if a bad one
-
-    @property
-    def visible(self):
-        """The options that --help shows."""
-        return [name for name, action in self._option_string_actions.items()
-                if action.help != argparse.SUPPRESS and action.dest != "help"]
-
-    def error(self, message):
-        self.exit(2, f"{self.prog}: error: {' '.join(message.split())}\n")
-
-    def parse_args(self, args=None, namespace=None):
-        """The namespace of `args`, where anything that is no known option is an error that names the closest one."""
-        try:
-            config, unknown = self.parse_known_args(args, namespace)
-        except argparse.ArgumentError as problem:
-            self.error(f"{problem.argument_name} {problem.message}")
-        if not unknown:
-            return config
-        name = next((word for word in unknown if word.startswith("-")), None)
-        if name is None:
-            self.error(f"{unknown[0]}: no option takes this value")
-        name = name.split("=")[0]
-        close = difflib.get_close_matches(name, self.visible, n=1)
-        self.error(f"{name}: unknown option ({f'did you mean {close[0]}?' if close else '--help lists all'})")
-
+# Types of values: functions from a word to a value, with the attribute `metavar`, that argparse takes
 
 def checked(metavar, convert, valid, allowed):
-    """An argparse type: `convert` the text (or raise ValueError); `allowed` says what `valid` accepts."""
+    """Make a type of the words that `convert` accepts and whose values are `valid`.
+
+    `convert` raises ValueError for a word that it can't convert. `allowed` says in a message which words are accepted.
+    """
     def parse(word):
-        try:
+        with contextlib.suppress(ValueError):
             value = convert(word)
             if valid(value):
                 return value
-        except ValueError:
-            pass
         raise argparse.ArgumentTypeError(f"{word}: must be {allowed}")
 
     parse.metavar = metavar
@@ -53,56 +42,288 @@ def checked(metavar, convert, valid, allowed):
 
 
 def one_of(names, convert=str.lower):
-    """An argparse type: one of `names`, in any case."""
+    """Make a type of a few `names`, in any case."""
     return checked("{" + ",".join(names) + "}", convert, names.__contains__, "one of " + ", ".join(names))
 
 
-BOOLS = {"true": True, "1": True, "yes": True, "false": False, "0": False, "no": False}
-boolean = checked("BOOL", lambda word: BOOLS.get(word.lower()), lambda value: value is not None,
+def whole(least, most=math.inf, unit=""):
+    """Make a type of the whole numbers from `least` to `most`. `unit`, such as " of pixels", is for messages."""
+    allowed = f"a whole number{unit}" + (f", {least} or more" if most == math.inf else f" from {least} to {most}")
+    return checked("N", int, lambda value: least <= value <= most, allowed)
+
+
+def number(least=-math.inf, most=math.inf, above=-math.inf, below=math.inf):
+    """Make a type of the finite numbers from `least` to `most`, and `above` and `below` others."""
+    limits = [f"above {above:g}" * (above > -math.inf), f"{least:g} or more" * (least > -math.inf),
+              f"up to {most:g}" * (most < math.inf), f"below {below:g}" * (below < math.inf)]
+    return checked("X", float, lambda value: math.isfinite(value) and least <= value <= most and above < value < below,
+                   ", ".join(["a number", *filter(None, limits)]))
+
+
+boolean = checked("BOOL", lambda word: BOOLEANS.get(word.lower()), lambda value: value is not None,
                   "true, false, 1, 0, yes or no")
 text = checked("NAME", str, bool, "a name that is not empty")
 path = checked("PATH", str, lambda value: True, "a path")
-count = checked("N", int, lambda n: n >= 1, "a whole number, 1 or more")
-count_or_0 = checked("N", int, lambda n: n >= 0, "a whole number, 0 or more")
-pixels = checked("N", int, lambda n: n >= 32, "a whole number of pixels, 32 or more")
-seed = checked("N", int, lambda n: 0 <= n < 2 ** 31, "a whole number from 0 to 2147483647")
-above_0 = checked("X", float, lambda x: 0 < x < math.inf, "a number above 0")
-not_below_0 = checked("X", float, lambda x: 0 <= x < math.inf, "a number, 0 or more")
-share = checked("X", float, lambda x: 0 <= x <= 1, "a number from 0 to 1")
-keep = checked("X", float, lambda x: 0 < x <= 1, "a number above 0, up to 1")
-decay = checked("X", float, lambda x: 0 <= x < 1, "a number from 0 to below 1")
 
 
-def side(word):
-    """An argparse type: the side of a crop, which both generators halve twice."""
-    allowed = f"{word}: must be a multiple of 4, 16 or more"
-    try:
-        value = int(word)
-    except ValueError:
-        raise argparse.ArgumentTypeError(allowed) from None
-    if value < 16 or value % 4:
-        raise argparse.ArgumentTypeError(f"{allowed} (try {max(16, value + -value % 4)})")
-    return value
+# Commands and their options
+
+class Option(NamedTuple):
+    """An option of a command, as help shows it."""
+    name: str
+    type: Callable                  # from a word to a value
+    default: object
+    help: str
+    shown: str | None = None        # says what the default is where it follows from other options
+    needed: bool = False
+    values: object = None           # None: it takes one value; "+": one or more; a tuple: one for each of these names
+    positional: bool = False
+
+    @property
+    def names(self):
+        """List all spellings of the option on a command line."""
+        return [f"--{name}" for name in (self.name, SYNONYMS.get(self.name)) if name]
+
+    @property
+    def usage(self):
+        """Write the option with a placeholder for its value."""
+        if self.positional:
+            return f"{self.type.metavar} [{self.type.metavar} ...]"
+        value = f"[{self.type.metavar}]" if self.type is boolean else self.type.metavar
+        if isinstance(self.values, tuple):
+            value = " ".join(self.values)
+        elif self.values == "+":
+            value += f" [{value} ...]"
+        return ", ".join(f"{name} {value}" for name in self.names)
+
+    @property
+    def explanation(self):
+        """Write what the option does, and its default."""
+        if self.needed:
+            return f"{self.help} (needed)"
+        default = self.shown or ("none" if self.default in (None, "", []) else self.default)
+        return f"{self.help} (default: {default})"
 
 
-side.metavar = "N"
+class Command(NamedTuple):
+    """A program, or a sub-command of one, with all of its options."""
+    program: str                    # such as "recognizer.py"
+    name: str                       # of the sub-command, such as "train"; "" for a program without any
+    purpose: str                    # what it does, in a sentence
+    examples: tuple                 # command lines that run, without `python`
+    groups: dict                    # {title: function that is given `add`, and calls it with the fields of each Option}
+    resolve: Callable = lambda options, error: None     # fills in what follows; calls `error` with one line
+    remembered: Callable = lambda options: []           # (run, {option: value}) of the runs that `options` name
+    legacy: tuple = ()              # names of old options that are accepted and ignored
+    presets: bool = False           # whether there is an option --preset
+
+    @property
+    def full_name(self):
+        """Name the command as a user types it: `recognizer.py train`."""
+        return f"{self.program} {self.name}".rstrip()
+
+    def options(self):
+        """Collect the options of each group -> {title: list of Options}."""
+        listed = {title: [] for title in self.groups}
+        for title, add_options in self.groups.items():
+            add_options(lambda *fields, group=listed[title], **more: group.append(Option(*fields, **more)))
+        if self.presets:
+            listed.setdefault("Mode", []).insert(0, Option(
+                "preset", text, None, f"take the options of a file: {', '.join(preset_names())} (in presets/), or a "
+                "path; options on the command line win"))
+        return listed
+
+    def by_name(self):
+        """Collect all options -> {name: Option}."""
+        return {option.name: option for options in self.options().values() for option in options}
 
 
-def add_option(group, name, kind, default, help, shown=None, needed=()):
-    """Add one option to a `group` of a parser; `shown` describes a default that follows from other options.
+class Parsed(NamedTuple):
+    """What a command line says."""
+    options: argparse.Namespace     # the resolved value of each option, a plain value that JSON can hold
+    given: dict                     # {option: value} of what the command line or its preset gives
+    legacy: list                    # the given options that are ignored
+    notes: list                     # lines for the log: which values come from which run
 
-    Those whose names are `needed` are said to be so; it is up to the program to ask for them.
+
+class Parser(argparse.ArgumentParser):
+    """A parser of a Command that answers a mistake with one line on stderr and exit status 2."""
+
+    def __init__(self, command):
+        """Add the options of the Command. Those that the command line lacks get no value."""
+        super().__init__(prog=command.program, allow_abbrev=False, exit_on_error=False)
+        self._command = command
+        self._negative_number_matcher = re.compile(r"-(\.?\d|inf|nan)")    # argparse's own takes -1e-3 for an option
+        for option in command.by_name().values():
+            names, more = option.names, {"dest": option.name}
+            if option.positional:       # "*", for `parse` to say in its own words that none is given
+                names, more = [option.name], {"nargs": "*"}
+            elif option.type is boolean:
+                more |= {"nargs": "?", "const": True}
+            elif option.values:
+                more |= {"nargs": len(option.values) if isinstance(option.values, tuple) else option.values}
+            self.add_argument(*names, type=option.type, default=argparse.SUPPRESS, **more)
+        for name in command.legacy:
+            self.add_argument(f"--{name}", nargs="?", default=argparse.SUPPRESS)
+
+    def format_help(self):
+        """Write the help of the Command."""
+        return help_of(self._command)
+
+    def error(self, message):
+        """End the program with a message of one line."""
+        self.exit(2, f"{self.prog}: error: {' '.join(message.split())}\n")
+
+    def parse_args(self, args=None, namespace=None):
+        """Parse `args` -> namespace. A word that is no known option ends the program; the closest option is named."""
+        try:
+            options, unknown = self.parse_known_args(args, namespace)
+        except argparse.ArgumentError as problem:
+            self.error(f"{(problem.argument_name or '').split('/')[0]} {problem.message}")      # without the synonym
+        if not unknown:
+            return options
+        wrong = next((word for word in unknown if word.startswith("-")), "").split("=")[0]
+        if not wrong:
+            self.error(f"{unknown[0]}: no option takes this value")
+        known = [name for option in self._command.by_name().values() if not option.positional for name in option.names]
+        close = difflib.get_close_matches(wrong, known, n=1)
+        self.error(f"{wrong}: unknown option ({f'did you mean {close[0]}?' if close else '--help lists all'})")
+
+
+def parse(command, arguments):
+    """Read the words of a command line -> Parsed. A mistake ends the program: one line on stderr, exit status 2.
+
+    Raises UserError when a preset, or the params.json of a run that is named, can't be read.
     """
-    optional_value = {"nargs": "?", "const": True} if kind is boolean else {}
-    shown = "needed" if name in needed else f"default: {shown or ('none' if default in (None, '') else default)}"
-    group.add_argument(f"--{name}", type=kind, default=default, metavar=kind.metavar,
-                       help=f"{help} ({shown})", **optional_value)
+    parser, known = Parser(command), command.by_name()
+    typed = vars(parser.parse_args(arguments))
+    legacy = [name for name in command.legacy if name in typed]
+    typed = {name: value for name, value in typed.items() if name not in legacy}
+    given = {**(read_preset(command, typed["preset"], typed) if "preset" in typed else {}), **typed}
+    values, notes = {name: option.default for name, option in known.items()}, []
+    for run, saved in command.remembered(argparse.Namespace(**{**values, **given})):
+        recalled = converted(known, saved, run, given)
+        changed = {name: value for name, value in recalled.items() if value != known[name].default}
+        values.update(recalled)
+        if changed:
+            notes.append(f"{run}: its options are taken where none is given: {words(changed)}")
+    options = argparse.Namespace(**{**values, **given})
+    for name, option in known.items():
+        if option.needed and not getattr(options, name):
+            parser.error(f"{option.type.metavar if option.positional else f'--{name}'}: needed; --help tells more")
+    command.resolve(options, parser.error)
+    return Parsed(options, given, legacy, notes)
 
 
-def at_least(least, most=math.inf):
-    """A type for argparse: an integer from `least` to `most`."""
-    def integer(text):
-        if not least <= int(text) <= most:
-            raise argparse.ArgumentTypeError(f"{text} is {f'less than {least}' if int(text) < least else 'too large'}")
-        return int(text)
-    return integer
+def changed_options(command, options):
+    """Find which of the resolved `options` differ from the defaults, resolved alike -> {option: value}."""
+    defaults = argparse.Namespace(**{name: option.default for name, option in command.by_name().items()})
+    command.resolve(defaults, lambda problem: None)         # the defaults alone may lack something that is needed
+    return {name: value for name, value in vars(options).items()
+            if value != getattr(defaults, name, None) and name != "dry_run"}
+
+
+def choose(commands, arguments, default=None):
+    """Find the sub-command that `arguments` begin with -> (Command, the other arguments).
+
+    Without a sub-command it is the Command named `default`, if there is one. `--help` first prints an overview.
+    A mistake ends the program: one line on stderr, exit status 2.
+    """
+    by_name, first = {command.name: command for command in commands}, arguments[0] if arguments else ""
+    if first in by_name:
+        return by_name[first], arguments[1:]
+    if first in ("-h", "--help"):
+        print(overview(commands), end="")
+        raise SystemExit(0)
+    named, names = first and not first.startswith("-"), ", ".join(by_name)
+    if default and not named:
+        return by_name[default], arguments
+    Parser(commands[0]).error(f"{first}: no such command; give one of {names}" if named else
+                              f"give a command: {names}; --help tells more")
+
+
+# Presets, and values from files
+
+def preset_names():
+    """List the names of the presets in presets/."""
+    return sorted(name.removesuffix(".json") for name in os.listdir(PRESETS) if name.endswith(".json"))
+
+
+def read_preset(command, name, given=()):
+    """Read what a preset has for a Command, but for the options that are `given` -> {option: value}.
+
+    `name` is that of a file {"main.py": {option: value, ...}, "recognizer.py train": ...} in presets/, or a path.
+    Raises UserError when the file can't be read, or has a bad value.
+    """
+    file_name = os.path.join(PRESETS, f"{name}.json") if name in preset_names() else name
+    try:
+        with open(file_name, encoding="utf-8") as file:
+            sections = json.load(file)
+    except OSError as error:
+        raise UserError(f"--preset {name}: neither one of {', '.join(preset_names())} nor a file that can be read "
+                        f"({error.strerror})") from error
+    except ValueError as error:
+        raise UserError(f"--preset {file_name}: not JSON ({error}); mend it") from error
+    section = sections.get(command.full_name) if isinstance(sections, dict) else None
+    if not isinstance(section, dict):
+        raise UserError(f"--preset {name}: has no options of {command.full_name}; "
+                        f"add them to {file_name}, or leave it out")
+    unknown = sorted(section.keys() - command.by_name().keys())
+    if unknown:
+        raise UserError(f"--preset {file_name}: {command.full_name} has no option {unknown[0]}; correct the name")
+    return converted(command.by_name(), section, f"--preset {file_name}", given)
+
+
+def converted(known, values, source, given=()):
+    """Check the `values` {option: value} of a JSON file as if they were typed -> {option: value}.
+
+    Only `known` options that are not `given` count. Raises UserError, which begins with `source`, for a bad value.
+    """
+    result = {}
+    for name in [name for name in values if name in known and name not in given]:
+        try:
+            result[name] = _from_json(known[name], values[name])
+        except argparse.ArgumentTypeError as error:
+            raise UserError(f"{source}: {name} {error}; correct it there, or give --{name}") from error
+    return result
+
+
+def _from_json(option, value):
+    """Convert a JSON value as if it were typed. null stands for the default. Raises argparse.ArgumentTypeError."""
+    if value is None:
+        return option.default
+    if isinstance(value, list) != bool(option.values):
+        raise argparse.ArgumentTypeError(f"{value}: must be {'a list' if option.values else 'one value'}")
+    if isinstance(option.values, tuple) and len(value) != len(option.values):
+        raise argparse.ArgumentTypeError(f"{value}: must be {len(option.values)} values")
+    return [option.type(str(each)) for each in value] if option.values else option.type(str(value))
+
+
+def words(values):
+    """Write {option: value} as a user would type it."""
+    return " ".join(f"--{name} {' '.join(map(str, value)) if isinstance(value, (list, tuple)) else value}"
+                    for name, value in values.items())
+
+
+# Help
+
+def help_of(command):
+    """Write the help of a Command: what it does, examples, and all options in their groups."""
+    lines = [*textwrap.wrap(command.purpose, WIDTH), "", "Example:" if len(command.examples) == 1 else "Examples:",
+             *(f"    python {example}" for example in command.examples)]
+    for title, options in command.options().items():
+        lines += ["", f"{title}:"]
+        for option in options:
+            lines.append(f"  {option.usage}")
+            lines += textwrap.wrap(option.explanation, WIDTH, initial_indent=" " * 6, subsequent_indent=" " * 6,
+                                   break_long_words=False, break_on_hyphens=False)
+    return "\n".join(lines) + "\n"
+
+
+def overview(commands):
+    """Write the help of a program with sub-commands: what each of `commands` does, and its examples."""
+    lines = ["{0} COMMAND [options]; `{0} COMMAND --help` lists the options of one.".format(commands[0].program)]
+    for command in commands:
+        lines += ["", *textwrap.wrap(f"{command.name}: {command.purpose}", WIDTH),
+                  *(f"    python {example}" for example in command.examples)]
+    return "\n".join(lines) + "\n"

@@ -1,50 +1,52 @@
-"""Folders that commands write to: created, checked, and begun with the settings that all of their images share."""
-import argparse
+"""Check and create the folders that commands write to, and keep the settings that all images in one share."""
 import os
 
 import utils
-from cli.options import at_least
+from cli.options import whole
+from utils import UserError
 
 SETTINGS = "settings.json"
+PAPER_CROP, PAPER_MARGIN = 108, 26          # --size and --margin of the crops that the paper trains on
 
 
-def add_crop_options(parser):
-    """Add --size and --margin; `margin_of` resolves the latter."""
-    parser.add_argument("--size", type=at_least(16), default=108, help="side of the crops in pixels")
-    parser.add_argument("--margin", type=at_least(0), default=argparse.SUPPRESS,
-                        help="pixels of a crop that lie outside MTCNN's box (default: 26 of 108, in proportion)")
+def crop_options(add, size=PAPER_CROP):
+    """Add --size with the default `size`, and --margin, whose default `resolve_margin` fills in."""
+    add("size", whole(16, unit=" of pixels"), size, "side of the crops in pixels")
+    add("margin", whole(0, unit=" of pixels"), None, "pixels of a crop that lie outside MTCNN's box",
+        f"{PAPER_MARGIN} of {PAPER_CROP}, in proportion")
 
 
-def margin_of(parser, options):
-    """The margin in pixels; ends with status 2 where it leaves nothing of the crop."""
-    margin = getattr(options, "margin", round(26 * options.size / 108))
-    if margin >= options.size:
-        parser.error(f"argument --margin: {margin} leaves nothing of {options.size} pixels; give a smaller one")
-    return margin
+def resolve_margin(options, error):
+    """Fill in the default of --margin. Call `error` with one line where it leaves nothing of the crop."""
+    if options.margin is None:
+        options.margin = round(PAPER_MARGIN * options.size / PAPER_CROP)
+    if options.margin >= options.size:
+        error(f"--margin {options.margin}: leaves nothing of {options.size} pixels; give a smaller one")
 
 
 def check_folder(folder):
-    """Create the output folder if need be. Raises UserError where no file can be written."""
+    """Raise UserError where no file can be written into the output folder. Nothing is created."""
     try:
         utils.check_writable(folder)
     except OSError as error:
-        raise utils.UserError(f"--output {folder}: can't write there ({error.strerror}); name another folder") from error
+        raise UserError(f"--output {folder}: can't write there ({error.strerror}); name another folder") from error
 
 
 def open_output(folder, settings):
-    """Create the output folder, with the `settings` (a dict) that all of its images share.
+    """Create the output folder, or go on with one of the same `settings`, a dict of JSON values.
 
-    Raises UserError where it can't be written, or holds images of other settings.
+    Raises UserError where the folder can't be written, or was begun with other settings.
     """
     check_folder(folder)
+    os.makedirs(folder, exist_ok=True)
     path = os.path.join(folder, SETTINGS)
     there = utils.load_json(path, settings)
     if not isinstance(there, dict):
-        raise utils.UserError(f"{path}: no settings in it; restore it, or name another --output")
+        raise UserError(f"{path}: no settings in it; restore it, or name another --output")
     different = [f"{name} {there.get(name)} there, {value} given" for name, value in settings.items()
                  if there.get(name) != value]
     if different:
-        raise utils.UserError(f"--output {folder}: begun with other settings: {', '.join(different)}; give the same, or "
-                              "another folder")
+        raise UserError(f"--output {folder}: begun with other settings: {', '.join(different)}; give the same, or "
+                        "another folder")
     if not os.path.exists(path):
         utils.save_json(settings, path)

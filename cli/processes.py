@@ -1,57 +1,70 @@
-"""Many items done by several processes: with progress, and an end in good order when they are interrupted."""
+"""Process many items with several processes, show progress, and end in good order when interrupted."""
 import concurrent.futures
 import contextlib
 import multiprocessing
 import os
 import signal
 import threading
+from collections.abc import Callable
 from concurrent.futures.process import BrokenProcessPool
+from typing import NamedTuple
 
 from tqdm.contrib.logging import logging_redirect_tqdm
 
 from utils import Interrupted, progress_bar, SIGNALS, StopRequest, UserError
 
-POLL = .2           # seconds between two looks at whether to stop
+POLL = .2           # seconds after which a wait looks whether a signal came
 
 
-def process_all(function, shared, items, keep, *, workers, unit, per_item=1, method="fork", prepare=None):
-    """`keep(function(shared, item))` for all `items`, the functions in `workers` processes, with progress.
+class Pool(NamedTuple):
+    """How many processes do the work, how they start, and what their progress counts."""
+    workers: int                    # processes
+    unit: str                       # what progress counts, such as image
+    per_item: int = 1               # units in an item
+    method: str = "fork"            # fork: processes find `shared` in memory; spawn: they get a copy of it
+    prepare: Callable | None = None     # called without arguments in each process before its first item
 
-    An item counts as `per_item` of `unit`. With the `method` fork, workers find `shared` in memory; with spawn they get
-    a copy, and begin with `prepare()`. When interrupted, items that are under way are finished and kept.
-    Raises Interrupted, what a function raised, and UserError when a process was killed.
+
+def process_all(function, shared, items, keep, pool):
+    """Call `keep(function(shared, item))` for all `items`, and show progress.
+
+    `function` runs in the processes of a Pool, and `keep` in this one, in the order in which results arrive.
+    Raises Interrupted after SIGINT or SIGTERM, when the items under way are finished and kept. Raises what `function`
+    or `keep` raised, and UserError when a process was killed.
     """
     if not len(items):
         return
     pending = set()
 
     def collect(most):
-        """Wait until no more than `most` items are pending."""
+        """Keep the results that arrive, until no more than `most` items are pending."""
         while len(pending) > most:
             done, _ = concurrent.futures.wait(pending, POLL, concurrent.futures.FIRST_COMPLETED)
             for future in done:
                 pending.remove(future)
                 keep(future.result())
-                progress.update(per_item)
+                progress.update(pool.per_item)
             if stop.signal:
                 raise Interrupted(stop.signal)
 
-    workers = min(workers, len(items))
-    pool = concurrent.futures.ProcessPoolExecutor(workers, multiprocessing.get_context(method), _start, (shared, prepare))
-    with StopRequest() as stop, logging_redirect_tqdm(), progress_bar(unit, per_item * len(items)) as progress:
+    workers = min(pool.workers, len(items))
+    executor = concurrent.futures.ProcessPoolExecutor(workers, multiprocessing.get_context(pool.method), _start,
+                                                      (shared, pool.prepare))
+    total = pool.per_item * len(items)
+    with StopRequest() as stop, logging_redirect_tqdm(), progress_bar(pool.unit, total) as progress:
         try:
             for item in items:
-                with _signals_blocked():            # for ever in the processes that are started here
-                    pending.add(pool.submit(_work, function, item))
+                with _signals_blocked():            # a process that is started here inherits this for ever
+                    pending.add(executor.submit(_work, function, item))
                 collect(most=2 * workers)
             collect(most=0)
         except BrokenProcessPool as error:
             for worker in multiprocessing.active_children():
-                worker.kill()                       # it may wait for a lock that the dead one held
+                worker.kill()                       # it may wait for a lock that the killed one held
             raise UserError("a worker was killed, perhaps for want of memory; run the same command again, perhaps with "
                             "fewer --workers") from error
         finally:
-            pool.shutdown(wait=True, cancel_futures=True)
+            executor.shutdown(wait=True, cancel_futures=True)
             for future in pending:
                 if not future.cancelled() and not future.exception():
                     keep(future.result())
@@ -59,7 +72,7 @@ def process_all(function, shared, items, keep, *, workers, unit, per_item=1, met
 
 @contextlib.contextmanager
 def _signals_blocked():
-    """SIGINT and SIGTERM wait until the block ends. They are the main process's: workers end what they have begun."""
+    """Block SIGINT and SIGTERM in this context. Processes that start in it finish their items in spite of a signal."""
     before = signal.pthread_sigmask(signal.SIG_BLOCK, SIGNALS)
     try:
         yield
@@ -68,7 +81,7 @@ def _signals_blocked():
 
 
 def _start(shared, prepare):
-    """Begin a worker, which ends with the main process even if that is killed."""
+    """Begin a worker. It ends with the main process, even if that is killed."""
     global _shared
     _shared = shared
     threading.Thread(target=_follow_parent, daemon=True).start()

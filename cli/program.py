@@ -1,50 +1,61 @@
-"""How a command runs: one line for what goes wrong, signals, exit status."""
+"""Run a command: one line for what goes wrong, signals, exit status; and print what a dry run found."""
+import functools
 import os
 import signal
 import sys
 
 import utils
-from utils import Diverged, Interrupted, SIGNALS
+from cli.options import words
+from utils import Diverged, Interrupted, SIGNALS, UserError
 
 
-def run(program, work, options):
-    """`work(options)` with one line on stderr for what goes wrong; SIGINT and SIGTERM raise Interrupted in it.
+def run(name, work, arguments, saves_itself=False):
+    """Run `work(arguments)` as the program `name` -> exit status. What goes wrong becomes one line on stderr.
 
-    Returns the exit status: 0, 1 diverged, 2 bad input or no room on the disk, 128 + signal when interrupted.
+    SIGINT and SIGTERM raise Interrupted in `work`. With `saves_itself`, they end the program at once instead, except in
+    the contexts in which `work` notes them with a StopRequest: Interrupted could get lost in a callback of TensorFlow.
+    The exit status is 0, 1 when a training diverged, 2 for bad input or a full disk, or 128 + the signal's number.
     """
     utils.set_up_logging("INFO")
     for number in SIGNALS:
-        signal.signal(number, interrupt)
-    return in_one_line(program, work, options) or 0
-
-
-def in_one_line(program, work, options):
-    """What `work(options)` returns, or the exit status of `run` after one line on stderr about what ended it."""
+        signal.signal(number, functools.partial(_leave, name) if saves_itself else _interrupt)
     try:
-        return work(options)
-    except utils.UserError as error:
-        print(f"{program}: error: {error}", file=sys.stderr)
+        return work(arguments) or 0
+    except UserError as error:
+        print(f"{name}: error: {error}", file=sys.stderr)
     except OSError as error:
-        where = error.filename or getattr(options, "output", "writing")
-        print(f"{program}: error: {where}: {error.strerror}", file=sys.stderr)
+        print(f"{name}: error: {error.filename or 'writing'}: {error.strerror or error}", file=sys.stderr)
     except Interrupted as stop:
-        print(f"{program}: interrupted; {stop}", file=sys.stderr)
+        print(f"{name}: interrupted; {stop}", file=sys.stderr)
         return 128 + stop.signal
     except Diverged as stop:
-        print(f"{program}: the training diverged; {stop}", file=sys.stderr)
+        print(f"{name}: the training diverged; {stop}", file=sys.stderr)
         return 1
     return 2
 
 
-def interrupt(number, frame):
+def tell(changed, data, parameters):
+    """Print what --dry_run found.
+
+    `changed` is {option: value}, `data` {name: a summary in words}, `parameters` {network: count}.
+    """
+    print("Options that differ from the defaults:")
+    for name, value in changed.items():
+        print(f"  {words({name: value})}")
+    print("Data:")
+    for name, summary in data.items():
+        print(f"  {name:20} {summary}")
+    print("Networks:")
+    for name, count in parameters.items():
+        print(f"  {name:20} {count:,} parameters")
+
+
+def _interrupt(number, frame):
+    """Handle a signal by raising Interrupted where the program is."""
     raise Interrupted(number)
 
 
-def leave_on_signals(program):
-    """End at once on SIGINT and SIGTERM while there is nothing to save: an exception could get lost in a callback."""
-    def leave(number, frame):
-        print(f"{program}: interrupted", file=sys.stderr)
-        os._exit(128 + number)
-
-    for number in SIGNALS:
-        signal.signal(number, leave)
+def _leave(name, number, frame):
+    """Handle a signal by ending the program `name` at once, with the signal's exit status."""
+    print(f"{name}: interrupted", file=sys.stderr)
+    os._exit(128 + number)

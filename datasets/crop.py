@@ -1,15 +1,19 @@
-"""The square crop around a face: MTCNN's box told from landmarks, its margin, cutting it out of a picture.
+"""The square crop around a face: MTCNN's box estimated from landmarks, its margin, and cutting it out.
 
-A box is left, top, right, bottom in pixels from the picture's corner, where the first pixel's centre is at (.5, .5).
+A box is left, top, right, bottom in pixels from the corner of the picture, where the centre of the first pixel is at
+(.5, .5). Points, such as landmarks, count from the centre of the first pixel. A crop stretches a box to a square.
 """
 import numpy as np
 from PIL import Image
 
 EYES, NOSE_TIP, MOUTH_CORNERS = (slice(36, 42), slice(42, 48)), 30, [48, 54]        # of iBUG's 68 points
-# Left, top, right and bottom, from the middle between eyes and mouth, in units of the distances between the eyes and
-# from eyes to mouth (root of the sum of squares): constant, and per unit of the nose's place and of the eyes' distance.
-# Fitted to MTCNN's boxes of 164 renderings of the built-in model and 9 annotated photos, and of their mirror images; the
-# mean overlap with them (intersection over union) is .87 and .89.
+
+# The linear estimate of MTCNN's box. There is a column for each of left, top, right and bottom, counted from the middle
+# between eyes and mouth. The unit is the root of the sum of squares of two distances: between the eyes, and from eyes
+# to mouth. The first row is a constant. The other rows are multiplied by how far the tip of the nose is right of the
+# middle and below the middle, and by how far the columns of the eyes are apart. The numbers are fitted to MTCNN's boxes
+# of 164 renderings of the built-in model and of 9 annotated photos, and of the mirror images of both. The mean overlap
+# with MTCNN's boxes (intersection over union) is .87 and .89.
 BOX = np.array([[-.98, -1.89, .98, 1.23],
                 [-1.17, 0, -1.17, 0],
                 [.15, -.37, -.15, -.04],
@@ -17,9 +21,9 @@ BOX = np.array([[-.98, -1.89, .98, 1.23],
 
 
 def face_box(landmarks):
-    """The box (left, top, right, bottom) that MTCNN finds around a face, from its `landmarks` [68, 2] (column, row).
+    """Estimate the box that MTCNN would find around a face -> (left, top, right, bottom).
 
-    Landmarks count from the first pixel's centre, in iBUG's order.
+    `landmarks` [68, 2] of the face are columns and rows in iBUG's order. BOX says how the estimate is made.
     """
     right_eye, left_eye = (landmarks[eye].mean(axis=0) for eye in EYES)
     eyes, mouth = (right_eye + left_eye) / 2, landmarks[MOUTH_CORNERS].mean(axis=0)
@@ -30,26 +34,26 @@ def face_box(landmarks):
     return tuple((unit * box + np.tile(middle, 2) + .5).tolist())
 
 
-def with_margin(box, size, margin):
-    """`box` widened so that in a crop of `size` pixels, `margin` of them lie outside it, half on each side."""
+def add_margin(box, size, margin):
+    """Widen `box` so that in a crop of `size` pixels, `margin` of them lie outside it, half on each side."""
     left, top, right, bottom = box
     grown = margin / (size - margin) / 2
-    wide, high = grown * (right - left), grown * (bottom - top)
-    return left - wide, top - high, right + wide, bottom + high
+    across, down = grown * (right - left), grown * (bottom - top)
+    return left - across, top - down, right + across, bottom + down
 
 
-def clip(box, height, width):
-    """The part of `box` within a picture of `height` and `width`, as MTCNN's alignment does at the border."""
+def clip_box(box, height, width):
+    """Clip `box` to a picture of `height` and `width` pixels, as FaceNet's alignment does."""
     left, top, right, bottom = box
     return max(left, 0), max(top, 0), min(right, width), min(bottom, height)
 
 
-def cut(picture, box, size):
-    """The `box` of a Pillow image, stretched to uint8 [size, size, 3], with antialiasing."""
+def cut_out(picture, box, size):
+    """Cut `box` out of a Pillow image, stretched with antialiasing -> uint8 [size, size, 3]."""
     return np.asarray(picture.resize((size, size), Image.Resampling.BILINEAR, box=box))
 
 
-def place(landmarks, box, size):
-    """`landmarks` [n, 2] of a picture, in its crop of `size` pixels by `box`: columns and rows from pixel centres."""
+def points_in_crop(points, box, size):
+    """Map `points` [n, 2] (column, row) of a picture to the crop of `size` pixels that `box` becomes."""
     left, top, right, bottom = box
-    return (landmarks + .5 - [left, top]) * [size / (right - left), size / (bottom - top)] - .5
+    return (points + .5 - [left, top]) * [size / (right - left), size / (bottom - top)] - .5

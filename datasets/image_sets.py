@@ -1,4 +1,4 @@
-"""Folders of images as sets: photos, renderings with their identities, pairs; found, listed in order, and checked."""
+"""Find sets of images in folders, and check them: photos, renderings of identities, and pairs of both."""
 import concurrent.futures
 import logging
 import os
@@ -9,7 +9,7 @@ import numpy as np
 from datasets.images import BrokenImage, FORMATS, read_picture, stem, suffix
 from utils import UserError
 
-LABELS = "latents.npz"          # beside an identity's images: shape, expression, light, pose, landmarks
+LABELS = "latents.npz"          # lies beside an identity's images: their shape, expression, light, pose, landmarks
 
 
 class ImageSet(NamedTuple):
@@ -17,16 +17,26 @@ class ImageSet(NamedTuple):
     root: str
     names: list
 
+    @property
+    def summary(self):
+        """Say where the images are, and how many."""
+        return f"{self.root}: {len(self.names)} images"
+
 
 class Renderings(NamedTuple):
-    """An ImageSet with the class of every image.
+    """Images by name as in an ImageSet, and their identities.
 
-    `labels` [n] int32 counts from 0; `identities[label]` is the folder that the class comes from.
+    The identity of image i is number `labels[i]`, counted from 0. The name of its folder is `identities[labels[i]]`.
     """
     root: str
     names: list
-    labels: np.ndarray
+    labels: np.ndarray              # int32 [n]
     identities: list
+
+    @property
+    def summary(self):
+        """Say where the images are, how many, and of how many identities."""
+        return f"{self.root}: {len(self.names)} images of {len(self.identities)} identities"
 
 
 class Pairs(NamedTuple):
@@ -34,15 +44,20 @@ class Pairs(NamedTuple):
     photos: ImageSet
     renderings: ImageSet
 
+    @property
+    def summary(self):
+        """Say where the pairs are, and how many."""
+        return f"{self.photos.root}: {len(self.photos.names)} pairs"
 
-def natural_order(name):
-    """Sorting key: numeric names first, by number, then the others, by text."""
+
+def _natural_order(name):
+    """Make the sorting key of a name: numeric names come first, by number, then the others, as text."""
     number = stem(name)
     return (0, int(number), name) if number.isdecimal() else (1, 0, name)
 
 
 def scan(folder):
-    """The entries of `folder` but hidden ones. Raises UserError when it can't be listed."""
+    """List the os.DirEntry objects of `folder`, without hidden files. Raises UserError when it can't be listed."""
     try:
         with os.scandir(folder) as entries:
             return [entry for entry in entries if not entry.name.startswith(".")]
@@ -51,20 +66,21 @@ def scan(folder):
 
 
 def list_folders(folder):
-    """Names of the folders in `folder`, in natural order. Raises UserError when it can't be listed."""
-    return sorted((entry.name for entry in scan(folder) if entry.is_dir()), key=natural_order)
+    """List the names of the folders in `folder`, in natural order. Raises UserError when it can't be listed."""
+    return sorted((entry.name for entry in scan(folder) if entry.is_dir()), key=_natural_order)
 
 
 def list_images(folder):
-    """Names of the images directly in `folder`, in natural order. Raises UserError when it can't be listed."""
+    """List the names of the images directly in `folder`, in natural order. Raises UserError when it can't be listed."""
     return sorted((entry.name for entry in scan(folder) if suffix(entry.name) in FORMATS and entry.is_file()),
-                  key=natural_order)
+                  key=_natural_order)
 
 
 def data_folder(option, data_dir, name, split=""):
-    """`<data_dir>/<name>`, or its sub-folder `split` when there is one; an absolute `name` stands for itself.
+    """Find the folder of a data set: `<data_dir>/<name>`, or its sub-folder `split` when there is one.
 
-    Raises UserError, which begins with `option` (such as "--dataset"), when there is no such folder.
+    An absolute `name` stands for itself.
+    Raises UserError, which begins with `option`, such as "--dataset", when there is no such folder.
     """
     folder = os.path.join(data_dir, name)
     if not os.path.isdir(folder):
@@ -74,7 +90,7 @@ def data_folder(option, data_dir, name, split=""):
 
 
 def find_photos(folder):
-    """The ImageSet of `<folder>/*.jpg` and `<folder>/<person>/*.jpg`. Raises UserError when there is no image."""
+    """Find the images in `folder` and in its sub-folders -> ImageSet. Raises UserError when there are none."""
     names = list_images(folder)
     for person in list_folders(folder):
         names += [f"{person}/{name}" for name in list_images(os.path.join(folder, person))]
@@ -84,9 +100,9 @@ def find_photos(folder):
 
 
 def find_renderings(folder):
-    """The Renderings in `<folder>/<identity>/*.jpg`; warns of empty identities and skips them.
+    """Find the renderings `<folder>/IDENTITY/IMAGE.jpg` -> Renderings.
 
-    Raises UserError when no identity is left.
+    Warns of identities without images, which are skipped. Raises UserError when no identity is left.
     """
     found = {identity: list_images(os.path.join(folder, identity)) for identity in list_folders(folder)}
     warn_of(folder, "identities without images", [identity for identity in found if not found[identity]])
@@ -99,9 +115,10 @@ def find_renderings(folder):
 
 
 def find_pairs(folder):
-    """The Pairs of `<folder>/NAME.jpg` with `<folder>/3dmm/NAME.jpg`; suffixes may differ; warns of singles.
+    """Find the photos `<folder>/NAME.jpg` with a rendering `<folder>/3dmm/NAME.jpg` -> Pairs.
 
-    Raises UserError when there is no pair.
+    The two suffixes may differ. Warns of images without partner, which are skipped. Raises UserError when there is no
+    pair.
     """
     inside = os.path.join(folder, "3dmm")
     photos = {stem(name): name for name in list_images(folder)}
@@ -116,40 +133,41 @@ def find_pairs(folder):
 
 
 def warn_of(folder, what, names):
-    """One warning that `names`, if there are any, are skipped: their count and the first three."""
+    """Warn that `names`, if there are any, are skipped: `what` they are, how many, and the first three."""
     if names:
         more = ", ..." if len(names) > 3 else ""
         logging.warning("%s: %d %s, skipped: %s%s", folder, len(names), what, ", ".join(names[:3]), more)
 
 
-def take(image_set, keep):
-    """The images of an ImageSet, Renderings or Pairs at the indices `keep`.
+def subset(image_set, indices):
+    """Choose the images of an ImageSet, Renderings or Pairs at `indices` -> the same type.
 
-    Classes of which no image is left are dropped, and the others numbered anew.
+    Identities of which no image is left are dropped, and the others are numbered anew.
     """
     if isinstance(image_set, Pairs):
-        return Pairs(*(take(part, keep) for part in image_set))
-    names = [image_set.names[i] for i in keep]
+        return Pairs(*(subset(images, indices) for images in image_set))
+    names = [image_set.names[i] for i in indices]
     if isinstance(image_set, ImageSet):
         return ImageSet(image_set.root, names)
-    classes, labels = np.unique(image_set.labels[keep], return_inverse=True)
-    return Renderings(image_set.root, names, labels.astype(np.int32), [image_set.identities[c] for c in classes])
+    left, labels = np.unique(image_set.labels[indices], return_inverse=True)
+    return Renderings(image_set.root, names, labels.astype(np.int32), [image_set.identities[label] for label in left])
 
 
 def check_images(image_set, size, workers, limit=5000):
-    """Decode an ImageSet, Renderings or Pairs, and return it without broken images, which are named in a warning.
+    """Decode an ImageSet, Renderings or Pairs with `workers` threads -> the same without broken images.
 
-    Of more than `limit` images or pairs, a fixed random sample of that many is decoded, by `workers` threads. Says so
-    if images are not `size` pixels square and will be resized. Raises UserError when none can be decoded.
+    Broken images are named in a warning. Of more than `limit` images or pairs, only a random sample of that many is
+    decoded, the same each time. Logs whether images are not `size` pixels square and will be resized.
+    Raises UserError when no image can be decoded.
     """
-    parts = image_set if isinstance(image_set, Pairs) else [image_set]
-    root, count = parts[0].root, len(parts[0].names)
+    sets = image_set if isinstance(image_set, Pairs) else [image_set]
+    root, count = sets[0].root, len(sets[0].names)
     sample = np.arange(count) if count <= limit else np.random.default_rng(count).choice(count, limit, replace=False)
 
     def look(index):
-        """The sizes of the images at `index`, or what is broken about them."""
+        """Decode the images at `index` -> their sizes, or the BrokenImage of one of them."""
         try:
-            return [read_picture(os.path.join(part.root, part.names[index])).size for part in parts]
+            return [read_picture(os.path.join(images.root, images.names[index])).size for images in sets]
         except BrokenImage as error:
             return error
 
@@ -159,6 +177,6 @@ def check_images(image_set, size, workers, limit=5000):
     warn_of(root, "broken images", [str(error) for error in broken.values()])
     if len(broken) == len(looks):
         raise UserError(f"{root}: no image there can be decoded; replace them")
-    if any(seen != [(size, size)] * len(parts) for index, seen in looks.items() if index not in broken):
+    if any(seen != [(size, size)] * len(sets) for index, seen in looks.items() if index not in broken):
         logging.info("%s: images of other sizes are resized to %dx%d", root, size, size)
-    return take(image_set, [index for index in range(count) if index not in broken])
+    return subset(image_set, [index for index in range(count) if index not in broken])

@@ -1,4 +1,4 @@
-"""One image file: read whole, turned upright and resized; written whole; and grids of images."""
+"""Read an image file whole, upright and resized; write one whole; lay images out in a grid."""
 import io
 import os
 
@@ -7,23 +7,31 @@ from PIL import Image, ImageOps
 
 from utils import atomic_write, UserError
 
+# What Pillow calls the format of each suffix.
 FORMATS = {".jpg": "JPEG", ".jpeg": "JPEG", ".png": "PNG", ".webp": "WEBP", ".bmp": "BMP"}
 
 
 class BrokenImage(UserError):
-    """A file that can't be decoded; the message is its path and, in brackets, why."""
+    """An image file that can't be decoded. The message is its path and, in brackets, why."""
 
 
 def save_image(image, path, quality=95):
-    """Write `image` uint8 [H, W, 3] in the format of `path`'s suffix: jpg, jpeg, png, webp or bmp."""
-    encoded = io.BytesIO()              # given a file, Pillow takes no notice when a full disk accepts only a part
+    """Write `image` uint8 [H, W, 3] to `path`, whole or not at all.
+
+    The suffix of `path`, one of FORMATS, tells the format. `quality`, 1 to 100, is for the formats that lose detail.
+    Raises OSError when the file can't be written.
+    """
+    encoded = io.BytesIO()              # writing into a file itself, Pillow overlooks that a full disk cuts it short
     Image.fromarray(image).save(encoded, FORMATS[suffix(path)], quality=quality, subsampling=0)
     with atomic_write(path) as file:
         file.write(encoded.getvalue())
 
 
 def make_grid(images, columns, padding=2):
-    """Lay `images` uint8 [N, H, W, 3] in rows of `columns`, `padding` black pixels apart; missing cells are black."""
+    """Lay `images` uint8 [N, H, W, 3] out in rows of `columns` -> uint8 [H', W', 3].
+
+    They are `padding` black pixels apart. Cells without an image are black.
+    """
     count, height, width, channels = images.shape
     rows = -(-count // columns)
     cells = np.zeros([rows * columns, height + padding, width + padding, channels], np.uint8)
@@ -34,18 +42,18 @@ def make_grid(images, columns, padding=2):
 
 
 def suffix(name):
-    """`.jpg` of `a/B.JPG`."""
+    """Return the suffix of a file's name in lower case: `.jpg` of `a/B.JPG`."""
     return os.path.splitext(name)[1].lower()
 
 
 def stem(name):
-    """`B` of `B.JPG`."""
+    """Return a file's name without its suffix: `B` of `B.JPG`."""
     return os.path.splitext(name)[0]
 
 
 def to_rgb(picture):
-    """A Pillow image of any mode as RGB: 16 bits scaled to 8, transparency over black."""
-    if picture.mode.startswith("I"):  # 16-bit grey; Pillow's own conversion clips it at 255
+    """Convert a Pillow image of any mode to RGB. 16 bits are scaled to 8, transparency is laid over black."""
+    if picture.mode.startswith("I"):        # 16-bit grey, which Pillow's own conversion clips at 255
         grey = np.clip(np.asarray(picture, np.int64), 0, 65535)
         picture = Image.fromarray(((grey + 128) // 257).astype(np.uint8))
     if picture.has_transparency_data:
@@ -55,7 +63,10 @@ def to_rgb(picture):
 
 
 def read_picture(path):
-    """The image file `path` as a Pillow RGB image, turned upright by its EXIF. Raises BrokenImage."""
+    """Read the image file `path` -> a Pillow RGB image, turned upright as its EXIF data says.
+
+    Raises BrokenImage when it can't be decoded whole.
+    """
     try:
         with Image.open(path, formats=tuple(FORMATS.values())) as picture:
             ImageOps.exif_transpose(picture, in_place=True)
@@ -65,9 +76,9 @@ def read_picture(path):
 
 
 def load_image(path, size, grayscale=False):
-    """The image file `path` as uint8 [size, size, 3], resized if need be, its luma thrice if `grayscale`.
+    """Read the image file `path` -> uint8 [size, size, 3], resized where it has another size.
 
-    Raises BrokenImage when it can't be decoded whole.
+    With `grayscale`, each channel is the luma. Raises BrokenImage when it can't be decoded whole.
     """
     picture = read_picture(path)
     if picture.size != (size, size):

@@ -1,4 +1,4 @@
-"""Write the images of a data set by several threads, each complete or not there; find them; copy their labels."""
+"""Write the images of a data set with several threads, each whole or not at all; find them; copy their labels."""
 import collections
 import os
 import shutil
@@ -10,46 +10,51 @@ from datasets.images import save_image
 
 
 class ImageWriter:
-    """Saves images under `folder` by `workers` threads. Use as a context: leaving it waits for the last image.
+    """Threads that save images into a folder. Use as a context, which ends when the last image is on disk.
 
-    Raises UserError when an image can't be written; nothing half-written is left under its name.
+    `add`, `flush` and the end of the context raise UserError when an image, perhaps an earlier one, can't be written.
+    Nothing half-written is left under an image's name.
     """
 
     QUEUE = 256                     # images that may wait in memory
 
     def __init__(self, folder, workers):
-        self.folder, self.pool, self.pending = folder, ThreadPoolExecutor(workers), collections.deque()
+        """Start `workers` threads that save into `folder`, which may not exist yet."""
+        self._folder, self._pool, self.pending = folder, ThreadPoolExecutor(workers), collections.deque()
 
     def add(self, name, image):
-        """Save `image` uint8 [H, W, 3] as `name`, relative to the folder; waits when too many are pending."""
-        self.pending.append(self.pool.submit(self._save, name, image))
+        """Save `image` uint8 [H, W, 3] as `<folder>/<name>`, soon. Waits when too many images are pending."""
+        self.pending.append(self._pool.submit(self._save, name, image))
         while len(self.pending) > self.QUEUE:
             self.pending.popleft().result()
 
     def _save(self, name, image):
-        path = os.path.join(self.folder, name)
+        path = os.path.join(self._folder, name)
         try:
             os.makedirs(os.path.dirname(path), exist_ok=True)
             save_image(image, path)
         except OSError as error:
-            raise utils.UserError(f"{path}: can't write the image ({error.strerror or error})")
+            raise utils.UserError(f"{path}: can't write the image ({error.strerror or error})") from error
 
     def flush(self):
-        """Wait until everything added so far is on disk."""
+        """Wait until all images that were added are on disk."""
         while self.pending:
             self.pending.popleft().result()
 
     def __enter__(self):
         return self
 
-    def __exit__(self, kind, error, traceback):
-        self.pool.shutdown(wait=True, cancel_futures=kind is not None)
-        if kind is None:
+    def __exit__(self, error_type, error, traceback):
+        self._pool.shutdown(wait=True, cancel_futures=error is not None)
+        if error is None:
             self.flush()
 
 
 def existing_images(folder, names):
-    """The set of those of `names` (relative to `folder`) that are there; left-over temporary files are removed."""
+    """Find which of `names` are files in `folder` -> set of names.
+
+    `names` are relative to `folder`. Temporary files that a kill left beside them are removed.
+    """
     found = set()
     for parent in sorted({os.path.dirname(name) for name in names}):
         here = os.path.join(folder, parent)
@@ -60,12 +65,12 @@ def existing_images(folder, names):
 
 
 def copy_labels(renderings, folder):
-    """Copy the labels beside each identity's renderings, `LABELS` where there is one, to its images in `folder`.
+    """Copy the file LABELS of each identity of Renderings, where there is one, to its images in `folder`.
 
-    `renderings` are Renderings. Raises OSError.
+    An identity without images in `folder` is left out. Raises OSError when a file can't be read or written.
     """
     for identity in renderings.identities:
-        source = os.path.join(renderings.root, identity, LABELS)
-        if os.path.isfile(source):
-            with open(source, "rb") as labels, utils.atomic_write(os.path.join(folder, identity, LABELS)) as file:
+        path, to_folder = os.path.join(renderings.root, identity, LABELS), os.path.join(folder, identity)
+        if os.path.isfile(path) and os.path.isdir(to_folder):
+            with open(path, "rb") as labels, utils.atomic_write(os.path.join(to_folder, LABELS)) as file:
                 shutil.copyfileobj(labels, file)

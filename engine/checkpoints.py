@@ -1,4 +1,4 @@
-"""Checkpoints: complete or not there at all, found again, and restored with raw or with averaged weights."""
+"""Checkpoints: written whole or not at all, read, and assigned to variables, with raw or with averaged weights."""
 import contextlib
 import glob
 import logging
@@ -12,33 +12,35 @@ from utils import atomic_write, UserError
 tf1 = tf.compat.v1
 
 NAME = "model.ckpt"
-AVERAGE = "/ExponentialMovingAverage"
-FILE_ERRORS = (tf.errors.OpError, OSError, IndexError, RuntimeError, ValueError)  # all that TensorFlow raises for a file
+AVERAGE = "/ExponentialMovingAverage"       # ends the name of a variable's moving average
+FILE_ERRORS = (tf.errors.OpError, OSError, IndexError, RuntimeError, ValueError)    # what TensorFlow raises for a file
 
 
 def save(session, saver, run_dir, step, keep=2, keep_every=0):
-    """Write `model.ckpt-<step>` into `run_dir`, then remove all but the newest `keep` and multiples of `keep_every`.
+    """Write `<run_dir>/model.ckpt-<step>`, and remove checkpoints that are not needed -> the prefix.
 
-    The index file gets its name last: a checkpoint whose index is there is complete. Raises UserError, leaving
-    nothing under a final name, when the disk does not take it.
+    The newest `keep` checkpoints are kept, and those whose step is a multiple of `keep_every` (0: no others).
+    The index file gets its name last: a checkpoint whose index is there is whole.
+    Raises UserError, and leaves nothing of the checkpoint, when it can't be written.
     """
     prefix = os.path.join(run_dir, f"{NAME}-{step}")
     temporary = os.path.join(run_dir, f".tmp-{NAME}-{step}")
     try:
         saver.save(session, temporary, write_meta_graph=False, write_state=False)
-        parts = sorted(glob.glob(glob.escape(temporary) + ".*"))            # .data-... before .index
-        for part in parts:
-            with open(part, "rb+") as file:
+        written = sorted(glob.glob(glob.escape(temporary) + ".*"))          # .data-... before .index
+        for path in written:
+            with open(path, "rb+") as file:
                 os.fsync(file.fileno())
-        for part in parts:
-            os.replace(part, prefix + part[len(temporary):])
+        for path in written:
+            os.replace(path, prefix + path[len(temporary):])
     except FILE_ERRORS as error:
         unfinished = [] if os.path.exists(prefix + ".index") else glob.glob(glob.escape(prefix) + ".data-*")
-        for part in glob.glob(glob.escape(temporary) + ".*") + unfinished:
-            os.remove(part)
-        raise UserError(f"{prefix}: can't write the checkpoint ({first_line(error)}); the older ones are untouched")
+        for path in glob.glob(glob.escape(temporary) + ".*") + unfinished:
+            os.remove(path)
+        raise UserError(f"{prefix}: can't write the checkpoint ({first_line(error)}); "
+                        "the older ones are untouched") from error
     _remove_old(run_dir, step, keep, keep_every)
-    names = [os.path.basename(p) for p in reversed(list_checkpoints(run_dir))]
+    names = [os.path.basename(found) for found in reversed(list_checkpoints(run_dir))]
     lines = [f'model_checkpoint_path: "{NAME}-{step}"'] + [f'all_model_checkpoint_paths: "{name}"' for name in names]
     with contextlib.suppress(OSError), atomic_write(os.path.join(run_dir, "checkpoint")) as file:
         file.write("\n".join(lines).encode())                  # for TensorFlow's own tools; nothing here reads it
@@ -46,22 +48,25 @@ def save(session, saver, run_dir, step, keep=2, keep_every=0):
 
 
 def _remove_old(run_dir, step, keep, keep_every):
-    """Remove what `save` says, and data that a kill left without index. Later ones than `step`, which a resumed run
-    could not read, do not count."""
+    """Remove the checkpoints that `save` does not keep after `step`, and data files without an index.
+
+    A kill can leave data without an index. A checkpoint of a later step is not whole, or a resumed run would have begun
+    there: it is neither removed nor counted among the newest `keep`.
+    """
     there = [prefix for prefix in list_checkpoints(run_dir) if step_of(prefix) <= step]
     old = {prefix for prefix in there[keep:] if not keep_every or step_of(prefix) % keep_every}
-    parts = glob.glob(os.path.join(glob.escape(run_dir), f"{NAME}-*"))
-    for part in sorted(parts, key=lambda part: not part.endswith(".index")):            # an index goes before its data
-        prefix = os.path.splitext(part)[0]
+    paths = glob.glob(os.path.join(glob.escape(run_dir), f"{NAME}-*"))
+    for path in sorted(paths, key=lambda path: not path.endswith(".index")):            # an index goes before its data
+        prefix = os.path.splitext(path)[0]
         if prefix in old or not os.path.exists(prefix + ".index"):
-            os.remove(part)
+            os.remove(path)
 
 
 def read(prefix, names):
-    """Values of the variables `names` (all of them if None) in a checkpoint, as {name: array}; absent ones are left out.
+    """Read the variables `names`, or all if None, of the checkpoint `prefix` -> {name: array}.
 
-    Everything is read and its checksum verified before anything is returned. Raises one of FILE_ERRORS for a
-    checkpoint that is not whole.
+    Names that the checkpoint lacks are left out. Checksums are verified.
+    Raises one of FILE_ERRORS for a checkpoint that is not whole.
     """
     reader = tf1.train.load_checkpoint(prefix)
     there = reader.get_variable_to_shape_map()
@@ -69,7 +74,10 @@ def read(prefix, names):
 
 
 def read_newest(path, names):
-    """`read` from the newest whole checkpoint at `path` -> (prefix, values). Raises UserError when there is none."""
+    """Read the variables `names` of the newest whole checkpoint at `path` -> (its prefix, {name: array}).
+
+    Raises UserError when no checkpoint there is whole.
+    """
     for prefix in list_checkpoints(path):
         try:
             return prefix, read(prefix, names)
@@ -79,18 +87,19 @@ def read_newest(path, names):
 
 
 def names_to_read(variables):
-    """The names under which a checkpoint may hold `variables` or, for an average, its variable."""
-    names = [v.op.name for v in variables]
-    return list(dict.fromkeys(names + [n[:-len(AVERAGE)] for n in names if n.endswith(AVERAGE)]
-                              + [n + AVERAGE for n in names]))
+    """List the names of all that `assign` may look for in a checkpoint to give `variables` their values."""
+    names = [variable.op.name for variable in variables]
+    averaged = [name.removesuffix(AVERAGE) for name in names if name.endswith(AVERAGE)]
+    return list(dict.fromkeys(names + averaged + [name + AVERAGE for name in names]))
 
 
 def assign(session, variables, values, source, required=(), averages=False):
-    """Give `variables` their `values` {name: array}; `source` names the checkpoint in messages.
+    """Give `variables` their `values` {name: array} from a checkpoint -> the names that found no value.
 
-    With `averages`, a variable takes its moving average where there is one; an average that is absent takes its
-    variable's value. A variable that is absent or of another shape raises UserError if its name is in `required`, and
-    keeps its initial value, with a notice, if not. Returns the names that were not found.
+    With `averages`, the value of a variable is that of its moving average, where the checkpoint has one. The value of a
+    moving average that the checkpoint lacks is that of the averaged variable.
+    A variable without a value of its shape raises UserError if its name is in `required`. Any other one keeps its
+    present value, with a warning. `source` names the checkpoint in messages.
     """
     loaded, missing, wrong = {}, [], {}
     for variable in variables:
@@ -99,7 +108,7 @@ def assign(session, variables, values, source, required=(), averages=False):
         if averages and name + AVERAGE in values:
             value = values[name + AVERAGE]
         elif value is None and name.endswith(AVERAGE):
-            value = values.get(name[:-len(AVERAGE)])
+            value = values.get(name.removesuffix(AVERAGE))
         if value is None:
             missing.append(name)
         elif list(value.shape) != variable.shape.as_list():
@@ -115,22 +124,34 @@ def assign(session, variables, values, source, required=(), averages=False):
         shown = ", ".join(list(wrong.values())[:2] or missing[:3])
         logging.warning("%s: %d variables start anew: %s%s", source, len(missing), shown,
                         "" if len(missing) <= 3 else ", ...")
-    session.run([v.initializer for v in loaded], {v.initializer.inputs[1]: value for v, value in loaded.items()})
+    set_values(session, loaded)
     return missing
 
 
+def set_values(session, values):
+    """Give variables the arrays of {variable: array}, without a new operation in the graph.
+
+    Each variable's initializer is run, and its initial value, which is the initializer's second input, is fed.
+    """
+    session.run([variable.initializer for variable in values],
+                {variable.initializer.inputs[1]: value for variable, value in values.items()})
+
+
 def first_line(error):
-    """What an exception says, on one line of bearable length; of a failed graph, what its operation said."""
+    """Shorten the message of an exception to one line of at most 160 characters.
+
+    For a failed graph, that is the message of the operation that failed.
+    """
     text = str(getattr(error, "message", None) or error).strip() or type(error).__name__
     text = text.rpartition("\nNode: ")[2].partition("\n")[2].strip() or text
     return text.splitlines()[0][:160]
 
 
 def average_of(variable):
-    """The variable that holds the moving average of `variable`, under the name that TF's own class gives it.
+    """Make a variable for the moving average of `variable`. Both begin with the same value.
 
-    That class, `tf.train.ExponentialMovingAverage`, makes a function graph of each initial value: seconds of start-up.
+    Its name is that which `tf.train.ExponentialMovingAverage` would give. That class is not used, since it makes a
+    function graph of each initial value, which needs seconds.
     """
-    name = variable.op.name + "/ExponentialMovingAverage"
-    start = tf.identity(variable.initial_value)         # a tensor of its own: `checkpoints.assign` feeds it
-    return tf1.get_variable(name, initializer=start, trainable=False, use_resource=True)
+    start = tf.identity(variable.initial_value)         # a tensor of its own, for `set_values` to feed
+    return tf1.get_variable(variable.op.name + AVERAGE, initializer=start, trainable=False, use_resource=True)

@@ -1,32 +1,134 @@
-"""Runs on disk: their folders, options and checkpoints, found, checked and opened. No TensorFlow."""
+"""Find, check and write runs on disk: their folders, options, numbers and checkpoints. No TensorFlow."""
 import contextlib
 import datetime
 import glob
 import importlib.metadata
 import itertools
+import json
 import logging
+import math
 import os
 import platform
 import re
 import time
 
 import utils
-from utils import UserError
+from utils import Diverged, UserError
 
-IDENTITIES = "identities.json"
+IDENTITIES, PARAMS, STATS = "identities.json", "params.json", "stats.jsonl"
+RECOGNIZER = re.compile(r"_rec_\d{4}_\d{6}(_\d+)?$")         # ends the folder's name of a run of recognizer.py
 
 
-def find_run(log_dir, load_path):
-    """The run directory that `load_path` means: a run's name under `log_dir`, or a path. Raises UserError if absent."""
+class Run:
+    """A training on disk: its folder, and what is written there as it goes on.
+
+    Use as a context from the first step on. Nothing is written before: a training that can't begin leaves no trace.
+    """
+
+    def __init__(self, options, identities, kind="gen", folder=None):
+        """Describe a run by its `options`, a namespace, and its `identities`, a JSON value.
+
+        `folder` is that of a run to go on with. Without it, entering the context creates a folder, whose name tells the
+        `kind` of the run: gen, a training of main.py, or rec, one of recognizer.py.
+        """
+        self.options, self.identities, self.kind, self.folder = options, identities, kind, folder
+        self._stats = None
+
+    def __enter__(self):
+        if self.folder:
+            utils.clean_temporary(self.folder)
+        else:
+            self.folder = prepare_dirs(self.options.log_dir, self.options.task or utils.git_branch(), self.kind)
+        utils.save_json(self.identities, os.path.join(self.folder, IDENTITIES))
+        save_config(self.options, self.folder, identities=IDENTITIES)
+        self._stats = Stats(os.path.join(self.folder, STATS))
+        logging.info("run directory: %s", self.folder)
+        return self
+
+    def __exit__(self, *exception):
+        self._stats.close()
+
+    @property
+    def checkpoints(self):
+        """List the prefixes of the checkpoints of this run, the newest first."""
+        return list_checkpoints(self.folder) if self.folder else []
+
+    def note(self, step, numbers):
+        """Append the `numbers` {name: number} of a step to stats.jsonl."""
+        self._stats.add({"step": step, **numbers})
+
+    def check_losses(self, step, losses):
+        """Raise Diverged where one of the `losses` {name: number} of `step` is not finite."""
+        if not all(math.isfinite(value) for value in losses.values()):
+            raise self.diverged(step, ", ".join(f"{name} {value:.4g}" for name, value in losses.items()))
+
+    def diverged(self, step, what):
+        """Make a Diverged that says `what` went wrong at `step`, and which checkpoint is the last good one."""
+        newest = self.checkpoints[0] if self.checkpoints else "none"
+        return Diverged(f"step {step}: {what}; last good checkpoint: {newest}")
+
+
+class Stats:
+    """A file of JSON objects, one a line. A full disk ends the file, with one warning."""
+
+    def __init__(self, path):
+        """Open the file `path` to append to it. Half a line, which a kill may have left, is ended first."""
+        self._path = path
+        self._file = os.open(path, os.O_RDWR | os.O_CREAT | os.O_APPEND, 0o666)
+        size = os.lseek(self._file, 0, os.SEEK_END)
+        if size and os.pread(self._file, 1, size - 1) != b"\n":
+            self._write(b"\n")
+
+    def add(self, numbers):
+        """Append {name: number} as a line, floats rounded to 6 digits."""
+        rounded = {name: float(f"{value:.6g}") if isinstance(value, float) else value
+                   for name, value in numbers.items()}
+        self._write(json.dumps(rounded).encode() + b"\n")
+
+    def _write(self, line):
+        try:
+            if self._file is not None:
+                os.write(self._file, line)
+        except OSError as error:
+            logging.warning("%s: ends here (%s)", self._path, error.strerror)
+            self.close()
+
+    def close(self):
+        """Close the file."""
+        if self._file is not None:
+            os.close(self._file)
+            self._file = None
+
+
+# Finding runs and checkpoints
+
+def find_run(log_dir, load_path, missing="error"):
+    """Find the folder of the run that `load_path` names: a folder in `log_dir`, or a path.
+
+    Where there is no such run, raises UserError, or returns None if `missing` is None.
+    """
     for run_dir in (os.path.join(log_dir, load_path), load_path):
-        if os.path.isfile(os.path.join(run_dir, "params.json")) or os.path.isdir(run_dir) and list_checkpoints(run_dir):
+        if os.path.isfile(os.path.join(run_dir, PARAMS)) or (os.path.isdir(run_dir) and list_checkpoints(run_dir)):
             return os.path.normpath(run_dir)
+    if missing is None:
+        return None
     raise UserError(f"--load_path {load_path}: no such run, neither under {log_dir} nor as a path; "
                     f"name a folder with params.json and checkpoints")
 
 
+def find_checkpoint(log_dir, path):
+    """Find the checkpoints that --pretrained_gen names -> their path, None where there are none.
+
+    `path` is a prefix or a run's folder, as a path or in `log_dir`.
+    """
+    return next((place for place in (path, os.path.join(log_dir, path)) if list_checkpoints(place)), None)
+
+
 def prepare_dirs(log_dir, task, kind="gen"):
-    """Create `<log_dir>/<task>_<kind>_<mmdd_HHMMSS>`, with `_2`, `_3`, ... if taken. Raises UserError if not writable."""
+    """Create the folder `<log_dir>/<task>_<kind>_<mmdd_HHMMSS>` -> its path, ending in `_2`, `_3`, ... if taken.
+
+    Raises UserError where it can't be created.
+    """
     name = f"{task.replace(os.sep, '-')}_{kind}_{time.strftime('%m%d_%H%M%S')}"
     for number in itertools.count(1):
         run_dir = os.path.join(log_dir, name if number == 1 else f"{name}_{number}")
@@ -36,25 +138,27 @@ def prepare_dirs(log_dir, task, kind="gen"):
         except FileExistsError:
             continue
         except OSError as error:
-            raise UserError(f"--log_dir {log_dir}: can't create a run directory there ({error.strerror}); "
-                            f"name a folder that can be written") from error
+            raise _cannot_create(log_dir, error) from error
 
 
 def newest_run(log_dir):
-    """The run directory under `log_dir` with the newest checkpoint, or None. Those of `recognizer.py` don't count."""
+    """Find the run of main.py in `log_dir` with the newest checkpoint -> its folder, or None."""
     indexes = [index for index in glob.glob(os.path.join(glob.escape(log_dir), "*", "model.ckpt-*.index"))
-               if not re.search(r"_rec_\d{4}_\d{6}(_\d+)?$", os.path.dirname(index))]
+               if not RECOGNIZER.search(os.path.dirname(index))]
     return os.path.dirname(max(indexes, key=os.path.getmtime)) if indexes else None
 
 
 def step_of(prefix):
-    """The training step in a checkpoint's name, 0 where it has none."""
+    """Read the training step from a checkpoint's name, 0 where it has none."""
     match = re.search(r"-(\d+)$", prefix)
     return int(match.group(1)) if match else 0
 
 
 def list_checkpoints(path):
-    """Prefixes of the checkpoints at `path`, the newest first: a prefix itself, one without its step, or a folder."""
+    """List the prefixes of the checkpoints at `path`, the newest first.
+
+    `path` is a folder, a checkpoint's prefix, or a prefix without its step, which stands for all steps.
+    """
     if os.path.isfile(path + ".index") or os.path.isfile(path):     # the latter in TensorFlow's first format
         return [path]
     pattern = os.path.join(glob.escape(path), "*.index") if os.path.isdir(path) else glob.escape(path) + "-*.index"
@@ -63,74 +167,82 @@ def list_checkpoints(path):
 
 
 def folder_of(path):
-    """The folder that `path`, a folder itself or a checkpoint's prefix in one, means."""
-    return path if os.path.isdir(path) else os.path.dirname(path)
+    """Return the folder of `path`: itself where it is a folder, else the one that this prefix lies in."""
+    return path if os.path.isdir(path) else os.path.dirname(path) or "."
 
 
 def list_weights(path):
-    """Files that may hold a classifier's weights at `path`, the likeliest first: checkpoints, then frozen graphs."""
+    """List the files at `path` that may hold a classifier's weights, the likeliest first.
+
+    They are the checkpoints, as `list_checkpoints` finds them, then the frozen graphs of a folder.
+    """
     graphs = sorted(glob.glob(os.path.join(glob.escape(path), "*.pb"))) if os.path.isdir(path) else []
     return list_checkpoints(path) + graphs
 
 
 def package_version(name):
-    """The installed version of package `name`, or None."""
+    """Look up the installed version of the package `name` -> str, or None where it is not installed."""
     with contextlib.suppress(importlib.metadata.PackageNotFoundError):
         return importlib.metadata.version(name)
 
+
+# Options of a run
 
 def save_config(config, run_dir, **extra):
     """Write `<run_dir>/params.json`: every option of `config`, versions, git commit, date, and `extra`."""
     versions = {name: package_version(name) for name in ("numpy", "pillow", "tensorflow")}
     utils.save_json({**vars(config), **extra,
-               "versions": {"python": platform.python_version(), **versions},
-               "git_commit": utils.git("rev-parse", "HEAD"),
-               "date": datetime.datetime.now().astimezone().isoformat(timespec="seconds")},
-              os.path.join(run_dir, "params.json"))
+                     "versions": {"python": platform.python_version(), **versions},
+                     "git_commit": utils.git("rev-parse", "HEAD"),
+                     "date": datetime.datetime.now().astimezone().isoformat(timespec="seconds")},
+                    os.path.join(run_dir, PARAMS))
 
 
 def load_params(run_dir):
-    """The dict in `<run_dir>/params.json`, {} where there is none. Raises UserError when the file is broken."""
-    params = utils.load_json(os.path.join(run_dir, "params.json"), {})
+    """Read `<run_dir>/params.json` -> dict, {} where there is none. Raises UserError for a broken file."""
+    params = utils.load_json(os.path.join(run_dir, PARAMS), {})
     if not isinstance(params, dict):
-        raise UserError(f"{run_dir}/params.json: can't be read (no options in it); restore it, or remove it to go without")
+        raise UserError(f"{run_dir}/{PARAMS}: can't be read (no options in it); restore it, or remove it to go without")
     return params
 
 
-def check_log_dir(log_dir):
-    """Raise UserError where no run directory can be created."""
+# Checks before work starts
+
+def check_run_writable(log_dir, resumed):
+    """Raise UserError where nothing can be written into the run `resumed`, or no run be created in `log_dir`."""
     try:
-        utils.check_writable(log_dir)
+        utils.check_writable(resumed or log_dir)
     except OSError as error:
-        raise UserError(f"--log_dir {log_dir}: can't create a run directory there ({error.strerror}); name a folder that "
-                        "can be written") from error
+        if resumed:
+            raise UserError(f"--load_path {resumed}: can't write there ({error.strerror}); make it writable") from error
+        raise _cannot_create(log_dir, error) from error
+
+
+def _cannot_create(log_dir, error):
+    return UserError(f"--log_dir {log_dir}: can't create a run directory there ({error.strerror}); "
+                     "name a folder that can be written")
 
 
 def warn_of_start(run_dir):
-    """Warn where a run to go on with has saved nothing yet."""
+    """Warn where the run to go on with has saved no checkpoint yet."""
     if not list_checkpoints(run_dir):
         logging.warning("%s: stopped before its first checkpoint; it starts again from step 0", run_dir)
 
 
-def check_run(run_dir, differences, identities):
-    """Raise UserError when the run was trained with other structural options (`differences`, a list) or identities."""
+def check_options(run_dir, differences):
+    """Raise UserError where there are `differences`, words, from the options of the run."""
     if differences:
         raise UserError(f"--load_path {run_dir}: trained with other options: {', '.join(differences)}; give the run's, "
                         "or start a new run")
-    if utils.load_json(os.path.join(run_dir, IDENTITIES), identities) != identities:
-        raise UserError(f"--load_path {run_dir}: trained on other identities; restore them, or start a new run")
 
 
-def open_run(config, run_dir, identities, kind="gen"):
-    """`run_dir` to go on in, or else a new run directory of this `kind`; options and identities are written into it.
+def check_run_identities(run_dir, identities, all_known=True):
+    """Raise UserError where the run was trained on other `identities`, a JSON value.
 
-    To be called when all is ready for the first step: a training that can't begin leaves no trace.
+    With `all_known` False, `identities` is a list of candidates, which may lose some of its identities later. The run's
+    identities have to be among the candidates then.
     """
-    if run_dir:
-        utils.clean_temporary(run_dir)
-    else:
-        run_dir = prepare_dirs(config.log_dir, config.task or utils.git_branch(), kind)
-    utils.save_json(identities, os.path.join(run_dir, IDENTITIES))
-    save_config(config, run_dir, identities=IDENTITIES)
-    logging.info("run directory: %s", run_dir)
-    return run_dir
+    trained_on = utils.load_json(os.path.join(run_dir, IDENTITIES), identities)
+    same = trained_on == identities if all_known else set(trained_on) <= set(identities)
+    if not same:
+        raise UserError(f"--load_path {run_dir}: trained on other identities; restore them, or start a new run")

@@ -1,111 +1,129 @@
-"""What every training shares: the session's options, TensorBoard's events, saving, what ends it early."""
+"""What all trainings share: session options, TensorBoard's events, saving, images that are gone."""
 import contextlib
 import ctypes
 import logging
-import math
 import sys
 
 import tensorflow as tf
 from tensorflow.core.protobuf.rewriter_config_pb2 import RewriterConfig
 
-import utils
-from engine import checkpoints, runs
-from utils import Diverged
+from engine import checkpoints
+from utils import UserError
 
 tf1 = tf.compat.v1
-tf1.logging.set_verbosity(tf1.logging.ERROR)        # its deprecation notes tell our users nothing
-tf.config.experimental.enable_op_determinism()      # a resumed run repeats the digits of an uninterrupted one
 
 
-def check_losses(run_dir, step, losses):
-    """Raise Diverged where one of `losses` {name: number} of `step` is not finite."""
-    if not all(math.isfinite(value) for value in losses.values()):
-        raise _diverged(run_dir, step, ", ".join(f"{name} {value:.4g}" for name, value in losses.items()))
+def check_optimized_once(groups, trainable, not_trained=()):
+    """Raise ValueError unless each variable of `trainable` belongs to exactly one optimizer.
+
+    `groups` is {optimizer: list of variables}. A variable of `not_trained` must belong to no optimizer.
+    """
+    owners = {}
+    for optimizer, variables in groups.items():
+        for variable in variables:
+            owners.setdefault(variable.op.name, []).append(optimizer)
+    kept = {variable.op.name for variable in not_trained}
+    problems = [f"{name} belongs to {' and '.join(found)}" for name, found in owners.items() if len(found) > 1]
+    problems += [f"{name} belongs to {owners[name][0]} and must not be trained"
+                 for name in sorted(kept & owners.keys())]
+    problems += [f"{variable.op.name} belongs to no optimizer" for variable in trainable
+                 if variable.op.name not in owners and variable.op.name not in kept]
+    if problems:
+        more = f" (and {len(problems) - 3} more)" if len(problems) > 3 else ""
+        raise ValueError(f"every trainable variable needs exactly one optimizer, but {'; '.join(problems[:3])}{more}")
 
 
-def save_checkpoint(session, saver, run_dir, step, all_finite, keep_every):
-    """`checkpoints.save`, unless `all_finite`, a tensor, says that a weight is not: that raises Diverged."""
+def save_checkpoint(session, saver, all_finite, run, step):
+    """Save a checkpoint of `step` into the runs.Run `run`.
+
+    `all_finite` is a scalar bool tensor, False where a weight is not finite: then Diverged is raised. Raises UserError
+    when the checkpoint can't be written.
+    """
     if not session.run(all_finite):
-        raise _diverged(run_dir, step, "a weight is not finite")
-    checkpoints.save(session, saver, run_dir, step, keep_every=keep_every)
-
-
-def _diverged(run_dir, step, what):
-    good = runs.list_checkpoints(run_dir)
-    return Diverged(f"step {step}: {what}; last good checkpoint: {good[0] if good else 'none'}")
+        raise run.diverged(step, "a weight is not finite")
+    checkpoints.save(session, saver, run.folder, step, keep_every=run.options.keep_every)
 
 
 @contextlib.contextmanager
-def images_needed(run_dir, step):
-    """While in this context, a graph that finds no image of its set any more raises UserError with the way on."""
+def images_needed(run, step):
+    """Raise UserError where a graph that runs in this context finds no image of its set any more.
+
+    The message says how to go on with `run`, a runs.Run, from the last checkpoint before `step`.
+    """
     try:
         yield
     except tf.errors.OpError as error:
         if "BrokenImage" not in error.message:
             raise
-        raise utils.UserError(f"step {step}: {checkpoints.first_line(error)}; bring the images back and go on with "
-                              f"--load_path {run_dir}") from error
+        raise UserError(f"step {step}: {checkpoints.first_line(error)}; bring the images back and go on with "
+                        f"--load_path {run.folder}") from error
 
 
 class Events:
-    """TensorBoard's file of a run that starts, or goes on, at `step`. A full disk cuts it short, with one warning."""
+    """TensorBoard's file of events of a run. A full disk ends the file, with one warning. Use as a context."""
 
     def __init__(self, run_dir, graph, step):
-        self.run_dir, self.writer = run_dir, tf1.summary.FileWriter(run_dir)
-        self.graph = graph          # still to be written, which takes a second: not before the first step
-        self.writer.add_session_log(tf1.SessionLog(status=tf1.SessionLog.START), step)
+        """Open a file in `run_dir` for a tf.Graph and a training that starts, or goes on, at `step`."""
+        self._run_dir, self._writer = run_dir, tf1.summary.FileWriter(run_dir)
+        self._graph = graph         # still to be written, which needs a second: not before the first step
+        self._writer.add_session_log(tf1.SessionLog(status=tf1.SessionLog.START), step)
 
     def add(self, summary, step):
-        self._try(lambda: self.writer.add_summary(summary, step))
+        """Write the `summary`, a tf1.Summary or a serialised one, of `step`."""
+        self._try(lambda: self._writer.add_summary(summary, step))
         self._add_graph()
 
     def _add_graph(self):
-        if self.graph:
-            self._try(lambda: self.writer.add_graph(self.graph))
-            self.graph = None
+        if self._graph:
+            self._try(lambda: self._writer.add_graph(self._graph))
+            self._graph = None
 
     def _try(self, write):
         try:
-            if self.writer:
+            if self._writer:
                 write()
         except checkpoints.FILE_ERRORS as error:
-            logging.warning("%s: TensorBoard's events end here (%s)", self.run_dir, checkpoints.first_line(error))
-            self.writer = None
+            logging.warning("%s: TensorBoard's events end here (%s)", self._run_dir, checkpoints.first_line(error))
+            self._writer = None
 
     def __enter__(self):
         return self
 
     def __exit__(self, *exception):
         self._add_graph()
-        self._try(lambda: self.writer.close())
+        self._try(lambda: self._writer.close())
 
 
 def session_options(use_gpu, xla=False):
-    """The tf1.ConfigProto of every session; `use_gpu` False hides any GPU, `xla` compiles what XLA is allowed to."""
+    """Make the tf1.ConfigProto of a session.
+
+    `use_gpu` False hides any GPU. With `xla`, XLA compiles what `startup.start` allows it to.
+    """
     _keep_freed_memory()
-    options = tf1.ConfigProto(allow_soft_placement=True)
-    options.gpu_options.allow_growth = True
-    # All passes, twice, cost seconds and gain nothing here; "arithmetic" adds up in another order than written.
-    rewriting = options.graph_options.rewrite_options
+    settings = tf1.ConfigProto(allow_soft_placement=True)
+    settings.gpu_options.allow_growth = True
+    # All passes, run twice as by default, cost seconds and gain nothing. "arithmetic" changes the order of sums.
+    rewriting = settings.graph_options.rewrite_options
     rewriting.meta_optimizer_iterations = RewriterConfig.ONE
     rewriting.optimizers.extend(["pruning", "constfold", "layout", "remap"])
     if xla:
-        options.graph_options.optimizer_options.global_jit_level = tf1.OptimizerOptions.ON_1
+        settings.graph_options.optimizer_options.global_jit_level = tf1.OptimizerOptions.ON_1
     if not use_gpu:
-        options.device_count["GPU"] = 0
-    return options
+        settings.device_count["GPU"] = 0
+    return settings
 
 
 def _keep_freed_memory():
-    """Ask glibc to keep what is freed for the next step, instead of giving it back to the system page by page.
+    """Ask glibc to keep freed memory for the next step, instead of returning it to the system.
 
-    Where TensorFlow computes without oneDNN, its default on CPUs without AVX-512 VNNI, that takes a sixth of a step.
-    Elsewhere, and with other C libraries, it changes nothing. Blocks above 64 MiB still come and go: they leave holes.
+    Returning it page by page takes a sixth of a step where TensorFlow computes without oneDNN, as it does by default on
+    CPUs without AVX-512 VNNI. Elsewhere, and with other C libraries, this changes nothing. Blocks above 64 MiB are
+    still returned, since they would leave holes.
     """
     if sys.platform != "linux":
         return
     set_option = getattr(ctypes.CDLL(None), "mallopt", lambda option, value: 0)
-    trim_threshold, mmap_threshold, most_arenas = -1, -3, -8                # of malloc.h
-    if set_option(mmap_threshold, 64 * 2 ** 20):                            # older ones can't; then the rest would harm
-        set_option(trim_threshold, -1)                                      # never
+    trim_threshold, mmap_threshold, most_arenas = -1, -3, -8                # the numbers of these options in malloc.h
+    if set_option(mmap_threshold, 64 * 2 ** 20):        # an old glibc refuses this; the other options would harm then
+        set_option(trim_threshold, -1)                                      # -1: never
         set_option(most_arenas, 1)

@@ -1,6 +1,12 @@
-"""The 451 parameters of an image: read from annotations, their statistics, and samples of new people and pictures.
+"""The 451 parameters of an image: read from annotations, their statistics, and samples of new people and images.
 
-Layout and annotations are those of 300W-3D and AFLW2000-3D (Zhu et al. 2016, "Face Alignment Across Large Poses").
+An annotation is a .mat file of 300W-3D or AFLW2000-3D: the parameters of the 3D face that was fitted to a photo (Zhu et
+al. 2016, "Face Alignment Across Large Poses"). The parameters come in six blocks, and samples have the same layout:
+
+- Shape_Para, Exp_Para, Tex_Para: coefficients of a model's shape, expression and texture basis
+- Illum_Para: rgb of the ambient and of the directional light, theta, phi, ks, v; see `renderer.apply_light`
+- Pose_Para: pitch, yaw, roll, tx, ty, tz, f; see `renderer.project`
+- Color_Para: rgb of the gain, rgb of the offset, contrast; see `renderer.apply_color`
 """
 import glob
 import logging
@@ -11,35 +17,42 @@ import numpy as np
 import scipy.io
 
 BLOCKS = {"Shape_Para": 199, "Exp_Para": 29, "Tex_Para": 199, "Illum_Para": 10, "Pose_Para": 7, "Color_Para": 7}
-ENOUGH = 300                                # annotations for a covariance of 199 numbers
-FITTED_MODELS = "3DDFA", "BFM 2009"         # the models whose coefficients the annotations are
+LEAST_ANNOTATIONS = 300                     # that a covariance of 199 numbers is fitted to
+FITTED_MODELS = "3DDFA", "BFM 2009"         # names of the models that annotations hold coefficients of
 ANGLES = {"pitch": 0, "yaw": 1, "roll": 2}  # places in Pose_Para
-IDENTITY, IMAGE = 1, 2                      # streams of random numbers
+IDENTITY_STREAM, IMAGE_STREAM = 1, 2        # separate random numbers for identities and for images
 
 
-class Block(NamedTuple):
-    """A normal distribution of n numbers: mean + factor x N(0, I)."""
+class BlockStatistics(NamedTuple):
+    """The normal distribution of a block of n numbers: mean + factor · N(0, I)."""
     mean: np.ndarray                        # [n] float64
-    factor: np.ndarray                      # [n, k] float64, or [n], the deviations of independent numbers
+    factor: np.ndarray                      # [n, k] float64, the covariance is factor · factor^T; or [n], deviations
 
 
 class Statistics(NamedTuple):
-    """The distribution of the parameters of an image: `blocks` has a Block for each key of BLOCKS."""
-    source: str                             # for the user: where the numbers are from
-    blocks: dict
-    in_deviations: bool                     # Shape_Para, Exp_Para and Tex_Para count a model's own deviations
+    """The distribution of an image's parameters; different blocks are independent of each other.
+
+    If `in_deviations`, shape, expression and texture count standard deviations of whatever model is used. Else shape,
+    expression and texture are coefficients of FITTED_MODELS.
+    """
+    description: str                        # where the numbers are from, for the user
+    blocks: dict                            # {name of a block: its BlockStatistics}
+    in_deviations: bool
 
 
 # Annotations
 
 def read_annotation(path):
-    """The {block: float64 [n]} of one .mat file. Raises ValueError, one line with file and field, when it is broken."""
-    return annotation(path, read_mat(path))
+    """Read the parameters in the .mat file `path` -> {name of a block: float64 [n]}.
+
+    Raises ValueError, one line with the file and the block, when a block is missing, of another length, or not finite.
+    """
+    return _check_annotation(path, _read_mat(path))
 
 
-def annotation(path, fields):
-    """`read_annotation` of the variables `fields` of `path`."""
-    blocks = {}
+def _check_annotation(path, fields):
+    """Check the blocks among the variables `fields` of the file `path` -> {name of a block: float64 [n]}."""
+    parameters = {}
     for name, count in BLOCKS.items():
         if name not in fields:
             raise ValueError(f"{path}: field {name} is missing; remove this file or download it again")
@@ -49,12 +62,12 @@ def annotation(path, fields):
                              f"remove this file or download it again")
         if not np.isfinite(value).all():
             raise ValueError(f"{path}: field {name} contains NaN or infinity; remove this file or download it again")
-        blocks[name] = value.astype(np.float64).ravel()
-    return blocks
+        parameters[name] = value.astype(np.float64).ravel()
+    return parameters
 
 
-def read_mat(path):
-    """Those variables of a .mat file that are blocks. Raises ValueError when it can't be read."""
+def _read_mat(path):
+    """Read those variables of a .mat file that are blocks -> {name: array}. Raises ValueError when it can't be read."""
     try:
         return scipy.io.loadmat(path, variable_names=list(BLOCKS))
     except Exception as error:      # what is no MATLAB file raises nearly anything
@@ -62,102 +75,120 @@ def read_mat(path):
         raise ValueError(f"{path}: not a readable .mat file ({reason}); remove it or download it again") from error
 
 
-def rounded(blocks):
-    """Whether the expression was stored in whole numbers: some published files have it in uint8, negatives lost."""
-    return bool((blocks["Exp_Para"] == np.rint(blocks["Exp_Para"])).all())
+def has_rounded_expression(parameters):
+    """Tell whether all numbers of Exp_Para are whole, so that the expression is lost.
+
+    Some published files store Exp_Para as uint8, which also loses the signs.
+    """
+    return bool((parameters["Exp_Para"] == np.rint(parameters["Exp_Para"])).all())
 
 
 # Statistics
 
 def fit_statistics(folder):
-    """The Statistics of all annotations in and below `folder`; the built-in ones, and `source` says so, if too few.
+    """Fit Statistics to all annotations in and below `folder`.
 
-    Annotations with a rounded expression and .mat files without any block are left out, said in a log line. Raises
-    ValueError when there is no annotation, or one is broken.
+    Annotations with a rounded expression are left out, with a warning; .mat files without any block are ignored. If
+    fewer than LEAST_ANNOTATIONS are left, the result is `builtin_statistics()`, and its description says so. Raises
+    ValueError when there is no annotation, or when one is broken.
     """
     paths = sorted(glob.glob(os.path.join(glob.escape(folder), "**", "*.mat"), recursive=True))
-    read = {path: fields for path, fields in ((path, read_mat(path)) for path in paths) if BLOCKS.keys() & fields.keys()}
-    if not read:
+    files = {path: _read_mat(path) for path in paths}
+    files = {path: fields for path, fields in files.items() if BLOCKS.keys() & fields.keys()}
+    if not files:
         raise ValueError(f"{folder}: no .mat file with {', '.join(BLOCKS)} in or below this folder; "
                          f"name the folder of 300W-3D or AFLW2000-3D")
-    annotations = [annotation(path, fields) for path, fields in read.items()]
-    skipped = [path for path, blocks in zip(read, annotations) if rounded(blocks)]
+    annotations = {path: _check_annotation(path, fields) for path, fields in files.items()}
+    skipped = [path for path, parameters in annotations.items() if has_rounded_expression(parameters)]
     if skipped:
         logging.warning("%s: %d files with Exp_Para in whole numbers, not used: %s%s", folder, len(skipped),
                         ", ".join(os.path.basename(path) for path in skipped[:3]), ", ..." if len(skipped) > 3 else "")
-    annotations = [blocks for blocks in annotations if not rounded(blocks)]
-    if len(annotations) < ENOUGH:
+    usable = [parameters for parameters in annotations.values() if not has_rounded_expression(parameters)]
+    if len(usable) < LEAST_ANNOTATIONS:
         return builtin_statistics()._replace(
-            source=f"built-in, as {folder} has only {len(annotations)} usable .mat files and {ENOUGH} are needed")
-    blocks = {name: fit_block(np.array([each[name] for each in annotations])) for name in BLOCKS}
-    return Statistics(f"{len(annotations)} .mat files of {folder}", blocks, False)
+            description=f"built-in, as {folder} has only {len(usable)} usable .mat files and {LEAST_ANNOTATIONS} are "
+            "needed")
+    blocks = {name: _fit_block(np.array([parameters[name] for parameters in usable])) for name in BLOCKS}
+    return Statistics(f"{len(usable)} .mat files of {folder}", blocks, False)
 
 
-def fit_block(samples):
-    """The Block of `samples` [N, n] with the covariance of ddof 1; it may be singular."""
-    values, vectors = np.linalg.eigh(np.cov(samples, rowvar=False, ddof=1))
-    return Block(samples.mean(axis=0), vectors * np.sqrt(np.maximum(values, 0)))
+def _fit_block(samples):
+    """Fit BlockStatistics to `samples` [N, n]: their mean and unbiased covariance, which may be singular."""
+    values, vectors = np.linalg.eigh(np.cov(samples, rowvar=False, ddof=1))     # Cholesky needs full rank
+    return BlockStatistics(samples.mean(axis=0), vectors * np.sqrt(np.maximum(values, 0)))
 
 
 def builtin_statistics():
-    """Statistics of our own, rounded to what fits of ordinary photos look like; coefficients in deviations."""
+    """Make Statistics without any data: round numbers, chosen to resemble fits to ordinary photos.
+
+    Shape, expression and texture count standard deviations of the model that is used.
+    """
     together = np.sqrt([.97, .03])          # red, green and blue of a light or a gain mostly vary together
     lights = np.zeros([10, 11])
-    lights[:3, :4] = .12 * np.column_stack([np.full(3, together[0]), together[1] * np.eye(3)])
-    lights[3:6, 4:8] = .22 * np.column_stack([np.full(3, together[0]), together[1] * np.eye(3)])
-    lights[[6, 7, 8], [8, 9, 10]] = .5, 1.3, .1
+    lights[:3, :4] = .12 * np.column_stack([np.full(3, together[0]), together[1] * np.eye(3)])      # ambient
+    lights[3:6, 4:8] = .22 * np.column_stack([np.full(3, together[0]), together[1] * np.eye(3)])    # directional
+    lights[[6, 7, 8], [8, 9, 10]] = .5, 1.3, .1         # theta, phi, ks; v is always the same
     colors = np.zeros([7, 7])
-    colors[:3, :4] = .2 * np.column_stack([np.full(3, together[0]), together[1] * np.eye(3)])
+    colors[:3, :4] = .2 * np.column_stack([np.full(3, together[0]), together[1] * np.eye(3)])       # gain
     colors[3:6] = -.5 * colors[:3]          # a fit with less gain has more offset
     colors[3:6, 4:] += .02 * np.eye(3)
-    blocks = {name: Block(np.zeros(BLOCKS[name]), np.ones(BLOCKS[name]))
+    blocks = {name: BlockStatistics(np.zeros(BLOCKS[name]), np.ones(BLOCKS[name]))
               for name in ("Shape_Para", "Exp_Para", "Tex_Para")}
-    blocks["Illum_Para"] = Block(np.array([.9, .85, .8, .5, .55, .6, .4, 0, 0, 20]), lights)
-    blocks["Pose_Para"] = Block(np.array([0, 0, 0, 225, 180, -90, 1.35e-3]),
-                                np.array([.25, .5, .15, 50, 40, 28, 1.5e-4]))
-    blocks["Color_Para"] = Block(np.array([.9, .9, .95, 0, 0, 0, 1]), colors)
+    blocks["Illum_Para"] = BlockStatistics(np.array([.9, .85, .8, .5, .55, .6, .4, 0, 0, 20]), lights)
+    blocks["Pose_Para"] = BlockStatistics(np.array([0, 0, 0, 225, 180, -90, 1.35e-3]),
+                                          np.array([.25, .5, .15, 50, 40, 28, 1.5e-4]))
+    blocks["Color_Para"] = BlockStatistics(np.array([.9, .9, .95, 0, 0, 0, 1]), colors)
     return Statistics("built-in", blocks, True)
 
 
-def for_model(statistics, model):
-    """`statistics` whose Exp_Para and Tex_Para are coefficients of `model`, as many as it has, in its units.
+def adapt_to_model(statistics, model):
+    """Return `statistics` with an Exp_Para and a Tex_Para for the coefficients of a FaceModel.
 
-    Fitted ones hold for FITTED_MODELS with the same number of components, those of textures only if it was not lent,
-    which shows in the name. In all other cases coefficients are independent, of mean 0 and the model's own deviations.
+    Blocks fitted to annotations are kept if `model` is one of FITTED_MODELS, and has as many components as the block
+    has numbers. Tex_Para is kept only if the texture of `model` is not borrowed, which shows in the model's name. In
+    all other cases the coefficients are independent, with mean 0 and the standard deviations of `model`.
     """
-    own_texture, ours = model.name in FITTED_MODELS, model.name.startswith(FITTED_MODELS)
+    own_texture, own_expressions = model.name in FITTED_MODELS, model.name.startswith(FITTED_MODELS)
     blocks = dict(statistics.blocks)
-    for name, std, same in ("Exp_Para", model.expression_std, ours), ("Tex_Para", model.texture_std, own_texture):
-        if statistics.in_deviations or not same or len(std) != len(blocks[name].mean):
-            blocks[name] = Block(np.zeros(len(std)), np.asarray(std, np.float64))
+    for name, std, fitted in (("Exp_Para", model.expression_std, own_expressions),
+                              ("Tex_Para", model.texture_std, own_texture)):
+        if statistics.in_deviations or not fitted or len(std) != len(blocks[name].mean):
+            blocks[name] = BlockStatistics(np.zeros(len(std)), np.asarray(std, np.float64))
     return statistics._replace(blocks=blocks)
 
 
 # Samples
 
 def sample_identity(statistics, model, seed, identity):
-    """(shape [n_shape], texture [n_texture]) float64 of a person: N(0, I) x the model's deviations, and N(mu, cov).
+    """Sample a person -> (shape [n_shape], texture [n_texture]), float64 coefficients of a FaceModel.
 
-    They depend on `seed` and `identity` only, integers from 0.
+    As in the original gen_syn_latent.m, shape is N(0, I) times the model's standard deviations, and texture has the
+    mean and the covariance of `statistics`. The sample depends on `seed` and `identity` (integers from 0) only.
     """
-    random = generator(seed, IDENTITY, identity)
+    random = make_generator(seed, IDENTITY_STREAM, identity)
     shape = random.standard_normal(len(model.shape_std)) * model.shape_std
-    return shape, draw(random, for_model(statistics, model).blocks["Tex_Para"])
+    return shape, _sample_block(random, adapt_to_model(statistics, model).blocks["Tex_Para"])
 
 
 def sample_image(statistics, model, seed, identity, image, ranges=None):
-    """(expression [n_expression], illumination [10], pose [7], color [7]) float64 of one image of a person.
+    """Sample one image of a person -> (expression, illumination, pose, color).
 
-    Expression ~ N(mu, cov / 2), the others ~ N(mu, cov / 3), roll x 1.5; ambient and directional light, specular
-    strength and shininess are at least 0. `ranges`, e.g. {"yaw": (-1, 1)} in radians, draws pitch, yaw or roll
-    uniformly instead and changes nothing else. All depends on `seed`, `identity` and `image` only, integers from 0.
+    The four are float64 [n_expression], [10], [7] and [7], with the layout of Exp_Para, Illum_Para, Pose_Para and
+    Color_Para.
+
+    As in the original gen_syn_latent.m, expression has half the covariance of `statistics`; illumination, pose and
+    color have a third of the covariance; roll is multiplied by 1.5. Negative rgb of lights, ks and v are then raised to
+    0.
+
+    `ranges`, e.g. {"yaw": (-1, 1)} in radians, samples pitch, yaw or roll uniformly instead, and changes nothing else.
+    The sample depends on `seed`, `identity`, `image` (integers from 0) and `ranges` only.
     """
-    blocks = for_model(statistics, model).blocks
-    random = generator(seed, IMAGE, identity, image)
-    illumination, pose, color = (draw(random, blocks[name], 1 / 3)
+    blocks = adapt_to_model(statistics, model).blocks
+    random = make_generator(seed, IMAGE_STREAM, identity, image)
+    illumination, pose, color = (_sample_block(random, blocks[name], 1 / 3)
                                  for name in ("Illum_Para", "Pose_Para", "Color_Para"))
-    uniform = random.random(len(ANGLES))
-    expression = draw(random, blocks["Exp_Para"], 1 / 2)
+    uniform = random.random(len(ANGLES))    # always, so that what comes after does not depend on `ranges`
+    expression = _sample_block(random, blocks["Exp_Para"], 1 / 2)
     illumination[:6] = np.maximum(illumination[:6], 0)
     illumination[8:] = np.maximum(illumination[8:], 0)
     pose[ANGLES["roll"]] *= 1.5
@@ -166,12 +197,15 @@ def sample_image(statistics, model, seed, identity, image, ranges=None):
     return expression, illumination, pose, color
 
 
-def generator(*key):
-    """Random numbers that depend on `key` alone; the stream's number in it keeps [s, i] apart from [s, i, 0]."""
-    return np.random.Generator(np.random.Philox(np.random.SeedSequence(key)))
+def make_generator(seed, stream, *numbers):
+    """Make a np.random.Generator that depends on these integers alone.
+
+    `stream` keeps identity i apart from image 0 of identity i: NumPy seeds [s, i] and [s, i, 0] alike.
+    """
+    return np.random.Generator(np.random.Philox(np.random.SeedSequence([seed, stream, *numbers])))
 
 
-def draw(random, block, fraction=1):
-    """A sample [n] of `block` with `fraction` of its covariance."""
+def _sample_block(random, block, fraction=1):
+    """Sample the numbers [n] of a block by its BlockStatistics, with `fraction` of the covariance."""
     noise = random.standard_normal(block.factor.shape[-1]) * np.sqrt(fraction)
     return block.mean + (block.factor * noise if block.factor.ndim == 1 else block.factor @ noise)

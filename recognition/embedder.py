@@ -1,70 +1,76 @@
-"""A classifier at work: embeddings of a folder's images, by a network, at random or trained, or as bare pixels."""
+"""A classifier at work: embeddings of a folder's images by a network, or by the bare pixels as a baseline."""
 import contextlib
 from typing import NamedTuple
 
 import numpy as np
 import tensorflow as tf
 
-import data_loader
-import utils
+from data_loader import read_in_order, Reading
 from datasets.image_sets import ImageSet
 from engine.layers import to_network
-from recognition import facenet
+from recognition import facenet, registry
+from utils import UserError
 
 tf1 = tf.compat.v1
 
-PIXELS = 32                     # side of the image that stands for itself
+_BARE_SIZE = 32                         # side in pixels of the image that `bare_pixels` gives
 
 
 class Recipe(NamedTuple):
-    """From an image to its embedding: the side it is read at, the side and standardisation of the network's input, and
-    the network; `flipped` appends the embedding of the mirrored image."""
-    size: int
-    image_size: int
-    standardization: str
-    model_def: str
-    embedding_size: int
-    flipped: bool = False
+    """How an image file becomes an embedding."""
+    size: int                           # side S in pixels at which the crop is read
+    image_size: int                     # side in pixels of the network's input
+    standardization: str                # of the network's input, see `facenet.standardize`
+    architecture: registry.Architecture
+    flipped: bool = False               # append the embedding of the mirrored image
 
 
 class Embedder:
-    """The part of a graph that embeds, always `batch_size` images at a time. To be built within that graph.
-
-    `compute(images)` gives [B, E] of images [B, S, S, 3] in [-1, 1].
-    """
+    """Operations of a graph that embed always `batch_size` images at a time."""
 
     def __init__(self, recipe, batch_size, compute=None):
-        self.recipe, self.batch_size = recipe, batch_size
+        """Add the operations of a Recipe to the current graph.
+
+        `compute(crops)` embeds crops [B, S, S, 3] in [-1, 1] -> [B, E]. By default it is the network of the Recipe.
+        """
+        self._recipe, self._batch_size = recipe, batch_size
         compute = compute or self._network
         with tf1.name_scope("embedder"):
-            self.images = tf1.placeholder(tf.uint8, [batch_size, recipe.size, recipe.size, 3])
-            x = to_network(self.images)
-            parts = [compute(x), compute(tf.reverse(x, [2]))] if recipe.flipped else [compute(x)]
-            self.embeddings = tf.concat(parts, 1)
+            self._images = tf1.placeholder(tf.uint8, [batch_size, recipe.size, recipe.size, 3])
+            crops = to_network(self._images)
+            views = [compute(crops), compute(tf.reverse(crops, [2]))] if recipe.flipped else [compute(crops)]
+            self._embeddings = tf.concat(views, 1)
 
-    def _network(self, x):
-        r = self.recipe
-        crops = facenet.preprocess(x, r.image_size, standardization=r.standardization)
-        return facenet.embed(crops, r.model_def, r.embedding_size)[1]
+    def _network(self, crops):
+        """Embed `crops` [B, S, S, 3] by the Recipe's network -> [B, E]."""
+        recipe = self._recipe
+        inputs = facenet.preprocess(crops, recipe.image_size, standardization=recipe.standardization)
+        return facenet.embed(inputs, recipe.architecture)[1]
 
     def embed_all(self, session, root, names, workers):
-        """Embeddings [n, E] of the images `names` in `root`. Raises UserError where one can't be decoded."""
-        found = np.zeros([len(names), self.embeddings.shape[1]], np.float32)
+        """Compute embeddings [n, E] of the images `names` in `root`, which `workers` threads decode.
+
+        E is twice as long where the Recipe appends mirrored images. Raises UserError where an image can't be decoded.
+        """
+        found = np.zeros([len(names), self._embeddings.shape[1]], np.float32)
         done = 0
-        images = ImageSet(root, names)
-        with contextlib.closing(data_loader.read_in_order(
-                images, self.recipe.size, self.batch_size, workers, False)) as batches:
+        reading = Reading(self._recipe.size, self._batch_size, workers)
+        with contextlib.closing(read_in_order(ImageSet(root, names), reading)) as batches:
             for indices, batch in batches:
-                fill = self.batch_size - len(batch)
-                padded = np.concatenate([batch, np.repeat(batch[-1:], fill, 0)])
-                found[indices] = session.run(self.embeddings, {self.images: padded})[:len(batch)]
+                # The last batch may be short, and the graph accepts whole ones only.
+                filling = np.repeat(batch[-1:], self._batch_size - len(batch), 0)
+                padded = np.concatenate([batch, filling])
+                found[indices] = session.run(self._embeddings, {self._images: padded})[:len(batch)]
                 done += len(indices)
         if done < len(names):
-            raise utils.UserError(f"{root}: {len(names) - done} images of its pairs can't be decoded; replace them")
+            raise UserError(f"{root}: {len(names) - done} images of its pairs can't be decoded; replace them")
         return found
 
 
-def bare_pixels(x):
-    """The baseline that knows nothing: standardised pixels, at a side of 32, of crops [B, S, S, 3], scaled to length 1."""
-    small = facenet.preprocess(x, PIXELS)
-    return tf.nn.l2_normalize(tf.reshape(small, [-1, PIXELS * PIXELS * 3]), 1)
+def bare_pixels(crops):
+    """Embed `crops` [B, S, S, 3] in [-1, 1] as their own pixels -> [B, 3072].
+
+    The pixels are those of 32 x 32 standardised images, scaled to length 1.
+    """
+    small = facenet.preprocess(crops, _BARE_SIZE)
+    return tf.nn.l2_normalize(tf.reshape(small, [-1, _BARE_SIZE * _BARE_SIZE * 3]), 1)

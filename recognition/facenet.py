@@ -1,50 +1,57 @@
-"""The identity classifier: Inception-ResNet-v1, NN4 and a small network, frozen or in training, under FaceNet's names."""
+"""The identity classifier's networks, frozen or in training, whose variables have FaceNet's names.
+
+The networks are Inception-ResNet-v1, NN4 and a small one of this project. A network turns an image into its bottleneck,
+a vector of numbers; scaled to length 1, that is the image's embedding. Embeddings of one person lie close together.
+"""
 import contextlib
+from typing import NamedTuple
 
 import tensorflow as tf
 
 from engine import layers
-from recognition.input_size import image_size_problem
+from recognition import registry
 
 tf1 = tf.compat.v1
 
-CROP_FROM = 96                                                    # smaller crops keep their border
-SMALL_FILTERS = (32, 64, 128, 256, 192)
+_SMALL_FILTERS = (32, 64, 128, 256, 192)         # of the convolutions of `small`
 
-NN4_MODULES = (   # name, 1x1, (3x3 reduce, 3x3), (5x5 reduce, 5x5), pool projection, stride
-    ("incept3a", 64, (96, 128), (16, 32), 32, 1),
-    ("incept3b", 64, (96, 128), (32, 64), 64, 1),
-    ("incept3c", None, (128, 256), (32, 64), None, 2),
-    ("incept4a", 256, (96, 192), (32, 64), 128, 1),
-    ("incept4b", 224, (112, 224), (32, 64), 128, 1),
-    ("incept4c", 192, (128, 256), (32, 64), 128, 1),
-    ("incept4d", 160, (144, 288), (32, 64), 128, 1),
-    ("incept4e", None, (160, 256), (64, 128), None, 2),
-    ("incept5a", 384, (192, 384), None, 128, 1),
-    ("incept5b", 384, (192, 384), None, 128, 1))
+
+class _Nn4Module(NamedTuple):
+    """An inception module of NN4: the filters of its branches. A branch that is None is not there."""
+    name: str
+    direct: int | None              # filters of the 1x1 branch
+    three: tuple                    # filters of the 3x3 branch: of its 1x1 reduction, and of its 3x3 convolution
+    five: tuple | None              # filters of the 5x5 branch, likewise
+    projection: int | None          # filters of the 1x1 convolution after the pooling; None: pooling alone
+    stride: int = 1                 # of the 3x3 and 5x5 convolutions and of the pooling
+
+
+_NN4_MODULES = (
+    _Nn4Module("incept3a", 64, (96, 128), (16, 32), 32),
+    _Nn4Module("incept3b", 64, (96, 128), (32, 64), 64),
+    _Nn4Module("incept3c", None, (128, 256), (32, 64), None, 2),
+    _Nn4Module("incept4a", 256, (96, 192), (32, 64), 128),
+    _Nn4Module("incept4b", 224, (112, 224), (32, 64), 128),
+    _Nn4Module("incept4c", 192, (128, 256), (32, 64), 128),
+    _Nn4Module("incept4d", 160, (144, 288), (32, 64), 128),
+    _Nn4Module("incept4e", None, (160, 256), (64, 128), None, 2),
+    _Nn4Module("incept5a", 384, (192, 384), None, 128),
+    _Nn4Module("incept5b", 384, (192, 384), None, 128))
 
 
 # From crops to the network's input
 
-def crop_size(size):
-    """Side of the window that a classifier sees of a crop of side `size`: 96 of 108, all of a small one."""
-    return round(size * 96 / 108) if size >= CROP_FROM else size
-
-
-def crop_range(size):
-    """Number of places per axis for the window in a crop of side `size`: offsets are 0 .. crop_range - 1."""
-    return size - crop_size(size) + 1
-
-
 def preprocess(x, input_size, offset=None, flips=None, standardization="image"):
-    """Crops `x` [B, S, S, 3] in [-1, 1] to standardised images [B, input_size, input_size, 3].
+    """Turn crops `x` [B, S, S, 3] in [-1, 1] into a network's input [B, input_size, input_size, 3].
 
-    `offset` [2] int32 places the window (top, left) for the whole batch, below `crop_range(S)`; None: centrally.
-    `flips` [B] bool says which images to mirror. Resizing has TF1's corner convention, as in the original.
+    Each crop is cut to the window of `registry.window_of`, resized, and standardised. `offset` [2] int32 is the
+    window's (top, left) in pixels for the whole batch, each below `registry.offsets_of(S)`; None: the window is in the
+    centre. `flips` [B] bool says which images to mirror; None: no image. `standardization` is that of `standardize`.
+    Resizing samples pixel i of the input at i * window / input_size, TF1's convention, as the original does.
     """
     size = x.shape[1]
-    window = crop_size(size)
-    x = _to_values(x)
+    window = registry.window_of(size)
+    x = _to_pixel_values(x)
     if window < size:
         top, left = [(size - window) // 2] * 2 if offset is None else tf.unstack(offset, 2)
         x = tf.image.crop_to_bounding_box(x, top, left, window, window)
@@ -55,85 +62,82 @@ def preprocess(x, input_size, offset=None, flips=None, standardization="image"):
     return standardize(x, standardization)
 
 
-def shift_range(size):
-    """(least, most) of the shift from the centre, in pixels, of a random window in a crop of side `size`.
-
-    Where a crop has no border to spare, the window may reach a little beyond it.
-    """
-    left = (size - crop_size(size)) // 2
-    reach = round(size / 18)
-    return (-left, crop_range(size) - 1 - left) if left else (-reach, reach)
-
-
 def augment(x, input_size, shifts, flips, angles, standardization="image"):
-    """`preprocess` for the classifier's own training: each image is moved, mirrored and turned in its own way.
+    """Preprocess crops `x` [B, S, S, 3] in [-1, 1] for a classifier's own training, each in its own way.
 
-    `x` [B, S, S, 3] in [-1, 1]; `shifts` [B, 2] int32 moves the window from the centre (down, right; see
-    `shift_range`), `angles` [B] turns it, in radians, and `flips` [B] bool mirrors it. What lies beyond the border is
-    reflected. Not differentiable in a deterministic way: for images that no network made.
+    `shifts` [B, 2] int32 moves each window from the centre by (down, right) pixels, see `registry.shifts_of`.
+    `flips` [B] bool mirrors the window, and `angles` [B] turns it, in radians. Pixels beyond the crop's border are
+    reflected. The result is [B, input_size, input_size, 3], standardised as `preprocess` does.
+    Its gradient by `x` is not deterministic: use `preprocess` for images that a network made.
     """
     size = x.shape[1]
-    window = crop_size(size)
+    window = registry.window_of(size)
     scale, middle = window / input_size, (window - 1) / 2
     down, right = tf.unstack(tf.cast(shifts, tf.float32) + (size - window) // 2 + middle, axis=1)
-    sign = tf.where(flips, -scale, scale)                                          # of the way across, from `start` on
-    start = tf.where(flips, scale * (input_size - 1), 0.0) - middle
+    across = tf.where(flips, -scale, scale)             # crop's pixels to the right, for each pixel of the input
+    start = tf.where(flips, scale * (input_size - 1), 0.0) - middle             # where the first column lies
     sine, cosine = tf.sin(angles), tf.cos(angles)
     zeros = tf.zeros_like(angles)
-    transform = tf.stack([cosine * sign, -sine * scale, cosine * start + sine * middle + right,
-                          sine * sign, cosine * scale, sine * start - cosine * middle + down, zeros, zeros], 1)
+    transform = tf.stack([cosine * across, -sine * scale, cosine * start + sine * middle + right,
+                          sine * across, cosine * scale, sine * start - cosine * middle + down, zeros, zeros], 1)
     x = tf.raw_ops.ImageProjectiveTransformV3(
-        images=_to_values(x), transforms=transform, output_shape=[input_size] * 2, fill_value=0.0,
+        images=_to_pixel_values(x), transforms=transform, output_shape=[input_size] * 2, fill_value=0.0,
         interpolation="BILINEAR", fill_mode="REFLECT")
     return standardize(x, standardization)
 
 
 def standardize(x, standardization):
-    """Pixels `x` [B, H, W, 3] in 0..255 as a network expects them: "image", each image with mean 0 and deviation 1, or
-    "fixed", (x - 127.5) / 128, as FaceNet's models of 2018."""
+    """Standardise images `x` [B, H, W, 3] of pixel values in [0, 255] as a network expects them.
+
+    With the `standardization` "image", each image gets mean 0 and standard deviation 1. With "fixed", it becomes
+    (x - 127.5) / 128, which FaceNet's models of 2018 were trained with.
+    """
     return (x - 127.5) / 128.0 if standardization == "fixed" else tf.image.per_image_standardization(x)
 
 
-def _to_values(x):
-    """-1..1 to 0..255, clipped."""
+def _to_pixel_values(x):
+    """Map `x` from [-1, 1] to [0, 255]; values beyond are clipped."""
     return tf.clip_by_value((x + 1.0) * 127.5, 0.0, 255.0)
 
 
 # From the network's input to embeddings
 
-def embed(images, model_def, embedding_size, scope="InceptionResnetV1", keep=1.0, seed=None, part=(0, 1)):
-    """Embed standardised `images` [B, H, W, 3] with the network `model_def`; a second call shares the variables.
+def embed(images, architecture, dropout=None):
+    """Embed standardised `images` [B, H, W, 3] with a registry.Architecture -> bottleneck, embeddings.
 
-    Returns the bottleneck [B, E] and the embeddings [B, E], which are the bottleneck scaled to length 1.
-    With `keep` < 1, dropout (`layers.dropout`, for `seed` and `part`) follows the pooling.
-    Raises ValueError for a size that the network can't take.
+    Both are [B, E]; the embeddings are the bottleneck scaled to length 1. A second call uses the same variables.
+    `dropout`, a layers.Dropout, acts on the pooled features before the bottleneck.
+    Raises ValueError for a size that the network doesn't accept.
     """
-    for side in images.shape[1:3]:
-        problem = image_size_problem(model_def, side)
+    for size in images.shape[1:3]:
+        problem = registry.image_size_problem(architecture.model_def, size)
         if problem:
             raise ValueError(problem)
-    with tf1.variable_scope(scope, reuse=tf1.AUTO_REUSE):
-        features = NETWORKS[model_def](images)
-        if keep < 1:
-            features = layers.dropout(features, keep, seed, part)
+    with tf1.variable_scope(architecture.scope, reuse=tf1.AUTO_REUSE):
+        features = NETWORKS[architecture.model_def](images)
+        if dropout and dropout.keep < 1:
+            features = layers.dropout(features, dropout)
         with tf1.variable_scope("Bottleneck"):
-            if model_def == "nn4":
-                bottleneck = layers.dense(features, embedding_size)
+            if architecture.model_def == "nn4":
+                bottleneck = layers.dense(features, architecture.embedding_size)
             else:
-                bottleneck = _batch_norm(layers.dense(features, embedding_size, bias=False))
+                bottleneck = _batch_norm(layers.dense(features, architecture.embedding_size, bias=False))
     return bottleneck, tf.nn.l2_normalize(bottleneck, 1, 1e-10)
 
 
 def logits(bottleneck, classes, scope="Logits"):
-    """Scores [B, classes] of the softmax head `scope`, which lies outside the classifier's scope, on [B, E]."""
+    """Score the `bottleneck` [B, E] for each class with a dense layer, the softmax head -> [B, classes].
+
+    The head's variables are under `scope`, which lies outside the classifier's own scope.
+    """
     with tf1.variable_scope(scope, reuse=tf1.AUTO_REUSE):
         return layers.dense(bottleneck, classes, initializer=tf1.truncated_normal_initializer(stddev=0.1))
 
 
-def trained_variables(scope="InceptionResnetV1"):
-    """The variables under `scope` that gradient descent may change: all but the moving statistics.
+def trained_variables(scope=registry.SCOPE):
+    """List the variables under `scope` that gradient descent may change: all but the moving statistics.
 
-    The moving statistics of the published Inception-ResNet-v1 are marked trainable, hence the look at the names.
+    The published Inception-ResNet-v1 marks its moving statistics as trainable. So their names decide.
     """
     return [variable for variable in tf1.trainable_variables()
             if variable.name.startswith(scope + "/") and "/moving_" not in variable.name]
@@ -141,14 +145,15 @@ def trained_variables(scope="InceptionResnetV1"):
 
 # Batch norm
 
-_updates = []       # of the enclosing `batch_statistics`, at most one
+_updates = []       # the list of the enclosing `batch_statistics`, if there is one
 
 
 @contextlib.contextmanager
 def batch_statistics():
-    """Networks built in this context normalise with the statistics of their batch, over all but the last axis.
+    """Let networks that are built in this context normalise with the statistics of their batch.
 
-    Yields a list that fills with (moving statistic, its value [C] in this batch): the caller has to move it there.
+    The statistics are those over all axes but the last. Yields a list that fills with pairs of variables of moving
+    statistics and their values [C] in this batch: the caller has to move the former towards the latter.
     """
     _updates.append([])
     try:
@@ -158,21 +163,28 @@ def batch_statistics():
 
 
 def _normalize(x, mean, variance, beta, gamma=None):
-    """Batch norm (Ioffe, Szegedy 2015) of `x` [..., C] with the variables `mean` and `variance` [C], or the batch's."""
+    """Apply batch norm (Ioffe, Szegedy 2015) to `x` [..., C]: (x - mean) / sqrt(variance + 0.001) * gamma + beta.
+
+    `mean` and `variance` [C] are variables of moving statistics. In `batch_statistics`, those of `x` replace them.
+    """
     if not _updates:
         return layers.frozen_batch_norm(x, mean, variance, beta, gamma)
     flat = x if x.shape.rank == 4 else x[:, None, None, :]
-    y, batch_mean, batch_variance = tf1.nn.fused_batch_norm(
+    normalised, batch_mean, batch_variance = tf1.nn.fused_batch_norm(
         flat, tf.ones_like(beta) if gamma is None else gamma, beta, epsilon=1e-3, is_training=True)
     count = tf.cast(tf.reduce_prod(tf.shape(flat)[:3]), tf.float32)
-    _updates[-1] += [(mean, batch_mean), (variance, batch_variance * (count - 1) / count)]     # without Bessel's factor
-    return tf.reshape(y, tf.shape(x)) if x.shape.rank != 4 else y
+    # TensorFlow gives the variance with Bessel's factor, count / (count - 1); the moving one is without.
+    _updates[-1] += [(mean, batch_mean), (variance, batch_variance * (count - 1) / count)]
+    return tf.reshape(normalised, tf.shape(x)) if x.shape.rank != 4 else normalised
 
 
 # Inception-ResNet-v1 (Szegedy et al. 2016, as in FaceNet)
 
 def inception_resnet_v1(images):
-    """`images` [B, H, W, 3] to pooled features [B, 1792]; sizes on the right are those of an input of 96."""
+    """Turn `images` [B, H, W, 3] into pooled features [B, 1792].
+
+    The shapes on the right are those for images of 96 x 96 pixels.
+    """
     x = _conv(images, "Conv2d_1a_3x3", 32, 3, 2, "VALID")                          # [B, 47, 47, 32]
     x = _conv(x, "Conv2d_2a_3x3", 32, 3, 1, "VALID")                               # [B, 45, 45, 32]
     x = _conv(x, "Conv2d_2b_3x3", 64, 3)                                           # [B, 45, 45, 64]
@@ -193,7 +205,7 @@ def inception_resnet_v1(images):
 
 
 def _block35(x, name, scale):
-    """Residual block at 35 x 35 of a 299-pixel input; keeps the shape of `x`, as do the next two."""
+    """Apply the residual block of 35 x 35 pixels, if the network's input has 299; `x` keeps its shape."""
     return _residual(
         x, name, scale,
         [("Conv2d_1x1", 32, 1)],
@@ -202,7 +214,7 @@ def _block35(x, name, scale):
 
 
 def _block17(x, name, scale):
-    """Residual block at 17 x 17."""
+    """Apply the residual block of 17 x 17 pixels, if the network's input has 299; `x` keeps its shape."""
     return _residual(
         x, name, scale,
         [("Conv2d_1x1", 128, 1)],
@@ -210,7 +222,7 @@ def _block17(x, name, scale):
 
 
 def _block8(x, name, scale):
-    """Residual block at 8 x 8."""
+    """Apply the residual block of 8 x 8 pixels, if the network's input has 299; `x` keeps its shape."""
     return _residual(
         x, name, scale,
         [("Conv2d_1x1", 192, 1)],
@@ -218,7 +230,7 @@ def _block8(x, name, scale):
 
 
 def _mixed_6a(x):
-    """Reduction A: `x` [B, H, W, 256] -> [B, (H-1)//2, (W-1)//2, 896]."""
+    """Apply reduction A to `x` [B, H, W, 256] -> [B, (H-1)//2, (W-1)//2, 896]."""
     with tf1.variable_scope("Mixed_6a"):
         return tf.concat(_branches(
             x,
@@ -228,7 +240,7 @@ def _mixed_6a(x):
 
 
 def _mixed_7a(x):
-    """Reduction B: `x` [B, H, W, 896] -> [B, (H-1)//2, (W-1)//2, 1792]."""
+    """Apply reduction B to `x` [B, H, W, 896] -> [B, (H-1)//2, (W-1)//2, 1792]."""
     with tf1.variable_scope("Mixed_7a"):
         return tf.concat(_branches(
             x,
@@ -239,33 +251,42 @@ def _mixed_7a(x):
 
 
 def _residual(x, name, scale, *branches):
-    """`x` [B, H, W, C] plus `scale` times a linear projection to C channels of the concatenated `branches`."""
+    """Add the outputs of `branches` to `x` [B, H, W, C], times `scale` -> [B, H, W, C].
+
+    The outputs are concatenated and projected linearly to C channels first. A branch is one as in `_branches`.
+    """
     with tf1.variable_scope(name):
         mixed = tf.concat(_branches(x, *branches), 3)
         with tf1.variable_scope("Conv2d_1x1"):
-            return x + scale * layers.conv2d(mixed, x.shape[-1], 1, bias=True)
+            return x + scale * layers.add_bias(layers.conv2d(mixed, x.shape[-1], 1))
 
 
 def _branches(x, *branches):
-    """Each branch's output for `x`; a branch is a chain of `_conv` arguments from the name on."""
+    """Apply each of `branches` to `x` [B, H, W, C] -> a list of their outputs.
+
+    A branch is a chain: a list of the arguments of `_conv`, from the name on, of one convolution after another.
+    """
     outputs = []
     for i, chain in enumerate(branches):
         with tf1.variable_scope(f"Branch_{i}"):
-            y = x
+            output = x
             for arguments in chain:
-                y = _conv(y, *arguments)
-            outputs.append(y)
+                output = _conv(output, *arguments)
+            outputs.append(output)
     return outputs
 
 
 def _conv(x, name, filters, kernel, stride=1, padding="SAME"):
-    """Convolution, batch norm, ReLU: `x` [B, H, W, C] -> [B, H', W', filters]."""
+    """Apply convolution, batch norm and ReLU to `x` [B, H, W, C] -> [B, H', W', filters].
+
+    `kernel` is a side or a (height, width) pair.
+    """
     with tf1.variable_scope(name):
         return tf.nn.relu(_batch_norm(layers.conv2d(x, filters, kernel, stride, padding)))
 
 
 def _batch_norm(x):
-    """Batch norm of `x` [..., C] without gamma, under TF-Slim's names and `trainable` flags."""
+    """Apply batch norm without gamma to `x` [..., C]. Its variables have TF-Slim's names and `trainable` flags."""
     shape = [x.shape[-1]]
     with tf1.variable_scope("BatchNorm"):
         beta = layers.get_variable("beta", shape, tf1.zeros_initializer())
@@ -277,40 +298,49 @@ def _batch_norm(x):
 # NN4 (Schroff et al. 2015, as in the FaceNet release of the time)
 
 def nn4(images):
-    """`images` [B, 96, 96, 3] to pooled features [B, 896]."""
+    """Turn `images` [B, H, W, 3] into pooled features [B, 896], where H and W are from 65 to 96.
+
+    The shapes on the right are those for images of 96 x 96 pixels.
+    """
     x = _nn4_conv(images, "conv1_7x7", 64, 7, 2)                                   # [B, 48, 48, 64]
     x = tf.nn.max_pool2d(x, 3, 2, "SAME")                                          # [B, 24, 24, 64]
     x = _nn4_conv(x, "conv2_1x1", 64, 1)                                           # [B, 24, 24, 64]
     x = _nn4_conv(x, "conv3_3x3", 192, 3)                                          # [B, 24, 24, 192]
     x = tf.nn.max_pool2d(x, 3, 2, "SAME")                                          # [B, 12, 12, 192]
-    for module in NN4_MODULES:
-        x = _nn4_module(x, *module)                                                # [B, 3, 3, 896] at the end
+    for module in _NN4_MODULES:
+        x = _nn4_module(x, module)                                                 # [B, 3, 3, 896] at the end
     x = tf.nn.avg_pool2d(x, 3, 1, "VALID")                                         # [B, 1, 1, 896]
     return tf.squeeze(x, [1, 2])                                                   # [B, 896]
 
 
-def _nn4_module(x, name, direct, three, five, projection, stride):
-    """Inception module: 1x1, 3x3, 5x5 and pooling branches of `x` [B, H, W, C], concatenated; None: no such branch."""
-    with tf1.variable_scope(name):
-        outputs = [_nn4_conv(x, "branch1_1x1/conv1x1", direct, 1)] if direct else []
-        for branch, side, filters in (("branch2_3x3", 3, three), ("branch3_5x5", 5, five)):
+def _nn4_module(x, module):
+    """Apply an _Nn4Module to `x` [B, H, W, C] -> its branches' outputs, concatenated in their order."""
+    with tf1.variable_scope(module.name):
+        outputs = [_nn4_conv(x, "branch1_1x1/conv1x1", module.direct, 1)] if module.direct else []
+        for branch, kernel, filters in (("branch2_3x3", 3, module.three), ("branch3_5x5", 5, module.five)):
             if filters:
-                y = _nn4_conv(x, f"{branch}/conv1x1", filters[0], 1)
-                outputs.append(_nn4_conv(y, f"{branch}/conv{side}x{side}", filters[1], side, stride))
-        pooled = tf.nn.max_pool2d(x, 3, stride, "SAME")
-        outputs.append(_nn4_conv(pooled, "branch4_pool/conv1x1", projection, 1) if projection else pooled)
+                reduced = _nn4_conv(x, f"{branch}/conv1x1", filters[0], 1)
+                outputs.append(_nn4_conv(reduced, f"{branch}/conv{kernel}x{kernel}", filters[1], kernel, module.stride))
+        pooled = tf.nn.max_pool2d(x, 3, module.stride, "SAME")
+        outputs.append(_nn4_conv(pooled, "branch4_pool/conv1x1", module.projection, 1) if module.projection else pooled)
         return tf.concat(outputs, 3)
 
 
 def _nn4_conv(x, name, filters, kernel, stride=1):
-    """SAME convolution, batch norm, bias, ReLU: `x` [B, H, W, C] -> [B, H / stride, W / stride, filters]."""
+    """Apply convolution, batch norm, bias and ReLU to `x` [B, H, W, C] -> [B, H', W', filters].
+
+    The convolution is SAME: H' is H / stride, rounded up, and W' likewise.
+    """
     with tf1.variable_scope(name):
         x = _nn4_batch_norm(layers.conv2d(x, filters, kernel, stride))
         return tf.nn.relu(tf.nn.bias_add(x, layers.get_variable("biases", [filters], tf1.zeros_initializer())))
 
 
 def _nn4_batch_norm(x):
-    """Batch norm of `x` [B, H, W, C]; its statistics are averages of moments, named after the moments' ops."""
+    """Apply batch norm to `x` [B, H, W, C], with variables of the names in the published checkpoint.
+
+    There the statistics are moving averages of moments, named after the operations that computed these.
+    """
     shape = [x.shape[-1]]
     with tf1.variable_scope("batch_norm") as here:
         beta = layers.get_variable("batch_norm/beta", shape, tf1.zeros_initializer())
@@ -321,12 +351,12 @@ def _nn4_batch_norm(x):
     return _normalize(x, mean, variance, beta, gamma)
 
 
-# Ours, for CPUs and tests
+# A network of this project, for CPUs and tests
 
 def small(images):
-    """`images` [B, H, W, 3] to pooled features [B, 192] in under a million weights."""
+    """Turn `images` [B, H, W, 3] into pooled features [B, 192] with less than a million weights."""
     x = images
-    for i, filters in enumerate(SMALL_FILTERS, 1):
+    for i, filters in enumerate(_SMALL_FILTERS, 1):
         x = _conv(x, f"Conv2d_{i}", filters, 3, 2)                                 # [B, H / 2^i, W / 2^i, filters]
     return tf.reduce_mean(x, [1, 2])                                               # [B, 192]
 

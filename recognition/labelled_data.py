@@ -1,102 +1,118 @@
-"""Labelled faces to train a classifier on: folders of identities, filters, weights of synthetic images by their scores."""
+"""Labelled faces to train a classifier on: folders of identities, FaceNet's filters, weights of synthetic images."""
 import logging
 import os
 from typing import NamedTuple
 
 import numpy as np
 
-from datasets.image_sets import check_images, data_folder, find_renderings, Renderings, take
+from datasets.image_sets import check_images, data_folder, find_renderings, Renderings, subset
 from datasets.scores import CSV_NAME, score_weights
 from utils import UserError
 
 
 class Faces(NamedTuple):
-    """What a classifier learns from; `real` and `synthetic` are Renderings, or None where there are none.
+    """What a classifier learns from: real photos, and synthetic ones that main.py made of renderings.
 
-    `weights` [n] float32 are those of the losses of the synthetic images.
+    `real` and `synthetic` are each a Renderings (images with their identities), or None where there are none.
+    `weights` [n] float32 are those of the n synthetic images in the loss; None where there are none.
     """
-    real: Renderings
-    synthetic: Renderings
-    weights: np.ndarray
+    real: Renderings | None
+    synthetic: Renderings | None
+    weights: np.ndarray | None
 
 
 def load(options):
-    """The Faces that `options` (of `recognizer.py train`) name. Raises UserError."""
-    o = options
+    """Find and check the Faces that the `options` of `recognizer.py train` name.
+
+    Raises UserError where a folder, a filter's file or a score is missing or of no use.
+    """
     real = synthetic = weights = None
-    if o.real:
-        folder = data_folder("--real", o.data_dir, o.real)
+    if options.real:
+        folder = data_folder("--real", options.data_dir, options.real)
         if os.path.exists(os.path.join(folder, CSV_NAME)):
-            raise UserError(f"--real {o.real}: has {CSV_NAME}, so it is a synthetic set; give it as --synthetic {o.real}")
-        real = filtered(find_renderings(folder), o)
-        real = usable(real, "--real", o)
-    if o.synthetic:
-        folders = [data_folder("--synthetic", o.data_dir, name) for name in o.synthetic]
+            raise UserError(f"--real {options.real}: has {CSV_NAME}, so it is a synthetic set; give it as "
+                            f"--synthetic {options.real}")
+        real = _usable(_filtered(find_renderings(folder), options), "--real", options)
+    if options.synthetic:
+        folders = [data_folder("--synthetic", options.data_dir, name) for name in options.synthetic]
         places = [os.path.realpath(folder) for folder in folders + ([real.root] if real else [])]
         if len(set(places)) < len(places):
-            raise UserError("--real, --synthetic: a folder is named twice, and each of its people would be two; name it once")
+            raise UserError("--real, --synthetic: a folder is named twice, and each of its people would be two; "
+                            "name it once")
         found = [find_renderings(folder) for folder in folders]
-        synthetic = usable(together(o.data_dir, o.synthetic, found), "--synthetic", o)
-        weights = score_weights(synthetic, folders, o.score_weights)
+        synthetic = _usable(_joined(options.data_dir, options.synthetic, found), "--synthetic", options)
+        weights = score_weights(synthetic, folders, options.score_weights)
     return Faces(real, synthetic, weights)
 
 
-def usable(faces, option, options):
-    """`faces` without broken images. Raises UserError where fewer than two identities are left."""
+def _usable(faces, option, options):
+    """Leave broken images out of the Renderings `faces`, which `option` names.
+
+    Raises UserError where fewer than two identities are left, and warns where each has a single image.
+    """
     faces = check_images(faces, options.input_scale_size, options.num_worker)
     if len(faces.identities) < 2:
-        raise UserError(f"{option} {faces.root}: one identity only, and a classifier tells identities apart; add others")
+        raise UserError(f"{option} {faces.root}: one identity only, and a classifier tells identities apart; add "
+                        "others")
     if len(faces.names) == len(faces.identities):
         logging.warning("%s %s: one image of each identity only: nothing shows how a face varies", option, faces.root)
     return faces
 
 
-def together(data_dir, folders, parts):
-    """Several Renderings, of `folders` in `data_dir`, as one; of more than one, identities are `FOLDER/IDENTITY`."""
-    if len(parts) == 1:
-        return parts[0]
-    firsts = np.cumsum([0] + [len(part.identities) for part in parts])
+def _joined(data_dir, folders, found):
+    """Join the Renderings `found` in the `folders` of `data_dir` to one; their identities stay apart.
+
+    A single Renderings stays as it is. Of several, an identity is named `FOLDER/IDENTITY`, and an image likewise.
+    """
+    if len(found) == 1:
+        return found[0]
+    first_labels = np.cumsum([0] + [len(each.identities) for each in found])
     return Renderings(
-        data_dir, [os.path.join(folder, name) for folder, part in zip(folders, parts) for name in part.names],
-        np.concatenate([part.labels + np.int32(first) for part, first in zip(parts, firsts)]),
-        [os.path.join(folder, identity) for folder, part in zip(folders, parts) for identity in part.identities])
+        data_dir,
+        [os.path.join(folder, name) for folder, each in zip(folders, found) for name in each.names],
+        np.concatenate([each.labels + np.int32(first) for each, first in zip(found, first_labels)]),
+        [os.path.join(folder, identity) for folder, each in zip(folders, found) for identity in each.identities])
 
 
 # Filters, as in FaceNet's trainer
 
-def filtered(faces, options):
-    """`faces` without images far from their class's centre, then without classes of too few images. Raises UserError."""
-    o = options
+def _filtered(faces, options):
+    """Leave images out of the Renderings `faces` as the --filter_ options say.
+
+    First go images that are far from the centre of their identity, then identities with too few images left.
+    Raises UserError where no image is left.
+    """
     keep = np.ones(len(faces.names), bool)
-    if o.filter_filename:
-        keep &= ~np.isin(faces.names, far_images(o.filter_filename, o.filter_percentile))
+    if options.filter_filename:
+        keep &= ~np.isin(faces.names, _far_images(options.filter_filename, options.filter_percentile))
         logging.info("--filter_filename: %d of %d images left", keep.sum(), len(keep))
     counts = np.bincount(faces.labels[keep], minlength=len(faces.identities))
-    keep &= counts[faces.labels] >= o.filter_min_nrof_images_per_class
+    keep &= counts[faces.labels] >= options.filter_min_nrof_images_per_class
     if not keep.any():
-        raise UserError(f"--real {faces.root}: no image is left by --filter_percentile {o.filter_percentile:g} and "
-                        f"--filter_min_nrof_images_per_class {o.filter_min_nrof_images_per_class}")
-    return take(faces, np.flatnonzero(keep))
+        raise UserError(f"--real {faces.root}: no image is left by --filter_percentile {options.filter_percentile:g} "
+                        f"and --filter_min_nrof_images_per_class {options.filter_min_nrof_images_per_class}")
+    return subset(faces, np.flatnonzero(keep))
 
 
-def far_images(path, percentile):
-    """Names `class/image.jpg` of the images whose distance to their class's centre lies above this percentile.
+def _far_images(path, percentile):
+    """List the images that are farther from the centre of their identity than a `percentile` of all.
 
-    `path` is HDF5 as FaceNet writes it: `distance_to_center` [n], `image_list` [n] paths, of which the last two parts
-    count, in the order of the distances. Raises UserError.
+    `percentile` is from 0 to 100.
+    The file `path` is HDF5 as FaceNet writes it: `distance_to_center` [n] holds the distances of the images whose paths
+    `image_list` [n] holds. Of a path only the last two names count, and so is an image named in the result:
+    `IDENTITY/image.jpg`. Raises UserError for any other file.
     """
+    # Here and not above: it is slow to import, and few trainings need it.
     import h5py
     try:
         with h5py.File(path, "r") as file:
             distances = np.asarray(file["distance_to_center"], np.float64).ravel()
             paths = [os.fsdecode(each) for each in np.asarray(file["image_list"]).ravel()]
     except (OSError, KeyError, ValueError, TypeError) as error:
-        raise UserError(f"--filter_filename {path}: can't be read ({str(error).splitlines()[0]}); give an HDF5 file with "
-                        "distance_to_center and image_list") from error
+        raise UserError(f"--filter_filename {path}: can't be read ({str(error).splitlines()[0]}); give an HDF5 file "
+                        "with distance_to_center and image_list") from error
     if len(paths) != len(distances) or not len(paths):
-        raise UserError(f"--filter_filename {path}: {len(distances)} distances of {len(paths)} images; give as many of both")
+        raise UserError(f"--filter_filename {path}: {len(distances)} distances of {len(paths)} images; give as many of "
+                        "both")
     far = distances > np.percentile(distances, percentile)
     return ["/".join(name.replace("\\", "/").split("/")[-2:]) for name, is_far in zip(paths, far) if is_far]
-
-
-# Weights of synthetic images by their scores

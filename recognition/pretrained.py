@@ -1,7 +1,8 @@
-"""Trained classifiers' weights, from a run of recognizer.py or as FaceNet published them: what they are, and their values.
+"""Weights of trained classifiers: which network they belong to, what it expects, and the values of its variables.
 
-A checkpoint of recognizer.py is known by its variable `recognizer/step`; of it the moving averages are taken. Those of
-FaceNet, as `.ckpt` or as a frozen graph (`.pb`), are taken as they are, as FaceNet itself loads them.
+They come from a run of recognizer.py or from FaceNet's releases. A checkpoint of recognizer.py is known by its variable
+`recognizer/step`, and its moving averages are used. FaceNet's checkpoints (`.ckpt`) and frozen graphs (`.pb`) are used
+as they are, because FaceNet itself does so.
 """
 import logging
 import os
@@ -12,108 +13,111 @@ import google.protobuf.message
 import numpy as np
 import tensorflow as tf
 
-import utils
-from cli import outputs
 from engine import checkpoints, runs
-from recognition import facenet, torch_weights
+from recognition import facenet, registry, torch_weights
+from utils import UserError
 
 tf1 = tf.compat.v1
 
-STEP, FIXED = "recognizer/step", "recognizer/fixed_standardization"
-FIRST_LAYER = {"inception_resnet_v1": "Conv2d_1a_3x3", "nn4": "conv1_7x7", "small": "Conv2d_1"}
-PUBLISHED_FIXED = re.compile(r"2018040[28]")     # FaceNet's models that were trained with --use_fixed_image_standardization
-FILE_ERRORS = checkpoints.FILE_ERRORS + (google.protobuf.message.DecodeError,)
+_PUBLISHED_FIXED = re.compile(r"2018040[28]")    # FaceNet's releases trained with --use_fixed_image_standardization
+_FILE_ERRORS = (*checkpoints.FILE_ERRORS, google.protobuf.message.DecodeError)
+_NAMED = 3                                      # most variables that an error names
 
 
-class Kind(NamedTuple):
-    """What a file of weights holds; `model_def` is None where no known network is in it."""
-    model_def: str
-    embedding_size: int
-    standardization: str
+class Weights(NamedTuple):
+    """What a file of weights holds."""
+    source: str                                 # the file, for messages
+    values: dict                                # {name of a variable: array}
+    architecture: registry.Architecture | None          # None where no known network is in the file
+    standardization: str                        # "image" or "fixed", see `facenet.standardize`
 
 
-def standardization(config):
-    """"image" or "fixed": what the classifier of `config`, `--pretrained_rec`, expects.
+def read(path, option, scope=registry.SCOPE):
+    """Read the first whole file of weights at `path` -> Weights of the network under `scope`.
 
-    Raises UserError where the file holds another network, and warns where it was trained at another size.
+    A checkpoint of recognizer.py says which standardization its network expects. Any other file means "fixed" where it
+    or its folder is named like FaceNet's releases 20180402 and 20180408. It also means "fixed" where it holds an
+    Inception-ResNet-v1 of 512 dimensions, because only those releases have 512. Else it means "image".
+    Raises UserError, which begins with `option`, where no weights can be read.
     """
-    c = config
-    if not runs.list_weights(c.pretrained_rec):
-        return "image" if c.standardization == "auto" else c.standardization
-    kind = recognize(c.pretrained_rec, "--pretrained_rec", c.facenet_scope)
-    if not kind.model_def:
-        raise utils.UserError(f"--pretrained_rec {c.pretrained_rec}: no classifier under {c.facenet_scope}/ in it; give a run "
-                              "of recognizer.py train, or FaceNet's weights")
-    if (kind.model_def, kind.embedding_size) != (c.model_def, c.embedding_size):
-        raise utils.UserError(f"--pretrained_rec {c.pretrained_rec}: holds another network; give --model_def "
-                              f"{kind.model_def} --embedding_size {kind.embedding_size}")
-    size = runs.load_params(runs.folder_of(c.pretrained_rec)).get("image_size", c.image_size)
-    if size != c.image_size:
-        logging.warning("%s: trained with --image_size %d, not %d", c.pretrained_rec, size, c.image_size)
-    if c.standardization != "auto":
-        return c.standardization
-    logging.info("%s: it takes --standardization %s", c.pretrained_rec, kind.standardization)
-    return kind.standardization
+    source, values = _read_file(path, option)
+    model_def, embedding_size = registry.recognise({name: value.shape for name, value in values.items()}, scope)
+    fixed = values.get(registry.FIXED)
+    if fixed is None:
+        names = os.path.abspath(source).split(os.sep)[-2:]
+        network = model_def, embedding_size
+        published = any(map(_PUBLISHED_FIXED.search, names)) or network == ("inception_resnet_v1", 512)
+        fixed = published and registry.STEP not in values
+    architecture = registry.Architecture(model_def, embedding_size, scope) if model_def and embedding_size else None
+    return Weights(source, values, architecture, "fixed" if fixed else "image")
 
 
-def recognize(path, option, scope="InceptionResnetV1"):
-    """The Kind of the weights at `path`. Raises UserError, which begins with `option`, where there are none.
+def read_for(config):
+    """Read the classifier that the `config` of main.py names as --pretrained_rec -> Weights.
 
-    Their standardisation is said by recognizer.py's own; it is "fixed" for FaceNet's 20180402 and 20180408, by the
-    name of folder or file, and for any Inception-ResNet-v1 of 512 dimensions, as only those were published.
+    Its standardization is the one that `config` asks for, and with "auto" that of the file. Raises UserError where the
+    file holds another network than `config` names. Warns where the network was trained on images of another size.
     """
-    source, values = _read(path, option)
-    return _kind(source, values, scope)
+    path, scope = config.pretrained_rec, config.facenet_scope
+    weights = read(path, "--pretrained_rec", scope)
+    problem = registry.architecture_problem(weights.architecture, config)
+    if problem:
+        raise UserError(problem)
+    size = runs.load_params(runs.folder_of(path)).get("image_size", config.image_size)
+    if size != config.image_size:
+        logging.warning("%s: trained with --image_size %d, not %d", path, size, config.image_size)
+    if config.standardization != "auto":
+        return weights._replace(standardization=config.standardization)
+    logging.info("%s: its --standardization is %s", path, weights.standardization)
+    return weights
 
 
-def read(path, variables, option, scope="InceptionResnetV1"):
-    """Values of `variables` in the weights at `path`, as {name: array}. Raises UserError, which says what differs."""
-    source, values = _read(path, option)
-    average = checkpoints.AVERAGE if STEP in values else ""
-    found = {v.op.name: values.get(v.op.name + average, values.get(v.op.name)) for v in variables}
-    wrong = [_difference(v, found[v.op.name]) for v in variables
-             if found[v.op.name] is None or list(found[v.op.name].shape) != v.shape.as_list()]
-    if wrong:
-        kind = _kind(source, values, scope)
-        holds = (f"--model_def {kind.model_def} --embedding_size {kind.embedding_size}" if kind.model_def else
-                 f"no known network under {scope}/")
-        more = f" (and {len(wrong) - 3} more)" if len(wrong) > 3 else ""
-        raise utils.UserError(f"{option} {source}: holds {holds}, not the network asked for: {', '.join(wrong[:3])}{more}")
+def values_for(weights, variables, option):
+    """Select the values of `variables` in a Weights -> {name: array}.
+
+    Raises UserError, which begins with `option`, where a variable is missing or has another shape.
+    """
+    average = checkpoints.AVERAGE if registry.STEP in weights.values else ""
+    found = {variable.op.name: weights.values.get(variable.op.name + average, weights.values.get(variable.op.name))
+             for variable in variables}
+    problems = list(filter(None, (_difference(variable, found[variable.op.name]) for variable in variables)))
+    if problems:
+        network = weights.architecture
+        holds = f"--model_def {network.model_def} --embedding_size {network.embedding_size}" if network else \
+            "no known network"
+        more = f" (and {len(problems) - _NAMED} more)" if len(problems) > _NAMED else ""
+        raise UserError(f"{option} {weights.source}: holds {holds}, not the network asked for: "
+                        f"{', '.join(problems[:_NAMED])}{more}")
     return found
 
 
-def _kind(source, values, scope):
-    model_def = next((name for name, layer in FIRST_LAYER.items() if f"{scope}/{layer}/weights" in values), None)
-    bottleneck = values.get(f"{scope}/Bottleneck/weights")
-    embedding_size = None if bottleneck is None else bottleneck.shape[-1]
-    fixed = values.get(FIXED)
-    if fixed is None:
-        names = os.path.abspath(source).split(os.sep)[-2:]
-        fixed = STEP not in values and (any(map(PUBLISHED_FIXED.search, names)) or
-                                        (model_def, embedding_size) == ("inception_resnet_v1", 512))
-    return Kind(model_def, embedding_size, "fixed" if fixed else "image")
-
-
 def _difference(variable, value):
-    name = variable.op.name
+    """Say what is wrong with the `value` that a file has for a variable; None if nothing is wrong.
+
+    `value` is an array, or None where the file has none.
+    """
+    name, shape = variable.op.name, variable.shape.as_list()
     if value is None:
         return f"{name} is not there"
-    return f"{name} is {list(value.shape)} there, {variable.shape.as_list()} here"
+    return None if list(value.shape) == shape else f"{name} is {list(value.shape)} there, {shape} here"
 
 
-def _read(path, option):
-    """(file, {name: array}) of the first whole file of weights at `path`. Raises UserError where there is none."""
+def _read_file(path, option):
+    """Read the first whole file of weights at `path` -> (file, {name: array}).
+
+    A warning names each file that is not whole. Raises UserError, which begins with `option`, where none is whole.
+    """
     for source in runs.list_weights(path):
         try:
             return source, _read_frozen(source) if source.endswith(".pb") else checkpoints.read(source, None)
-        except FILE_ERRORS as error:
+        except _FILE_ERRORS as error:
             logging.warning("%s: not whole, or no weights (%s)", source, checkpoints.first_line(error))
-    raise utils.UserError(f"{option} {path}: no weights there that can be read; give a checkpoint's prefix, a frozen graph "
-                          "(.pb) or their folder; those of facenet-pytorch are to be converted (recognizer.py convert)")
+    raise UserError(f"{option} {path}: no weights there that can be read; give a checkpoint's prefix, a frozen graph "
+                    "(.pb) or their folder; those of facenet-pytorch are to be converted (recognizer.py convert)")
 
 
 def _read_frozen(path):
-    """The constants of a frozen graph {name: array}: their names are those of the variables that they were."""
+    """Read the constants of a frozen graph -> {name: array}; each is named after the variable that it was."""
     graph = tf1.GraphDef()
     with open(path, "rb") as file:
         graph.ParseFromString(file.read())
@@ -121,21 +125,22 @@ def _read_frozen(path):
 
 
 def write_converted(state, folder):
-    """Write facenet-pytorch's weights, {name: array} as `torch_weights.read` gives them, as a checkpoint in `folder`.
+    """Write facenet-pytorch's weights as a checkpoint under FaceNet's names into `folder` -> its prefix.
 
-    Returns its prefix. Raises UserError.
+    `state` is the {name: array} that `torch_weights.read` gives. Raises UserError where an array is missing or of
+    another shape.
     """
-    if runs.list_checkpoints(folder):
-        raise utils.UserError(f"--output {folder}: there are checkpoints already; name another folder")
     weights = np.atleast_1d(state.get("last_linear.weight", np.zeros([512, 0])))
     with tf.Graph().as_default(), tf1.Session() as session:
-        tf1.set_random_seed(0)                          # of no effect, but where ops must be deterministic asked for
-        facenet.embed(tf1.placeholder(tf.float32, [None, 160, 160, 3]), "inception_resnet_v1", len(weights))
-        network = {v.op.name: v.shape.as_list() for v in tf1.global_variables()}
-        values = torch_weights.convert(state, list(network))
-        checkpoints.assign(session, tf1.global_variables(), values, "--input", required=network)
-        others = {name: value for name, value in values.items() if name not in network} | {FIXED: np.array(True)}
+        tf1.set_random_seed(0)              # the initial values are never used, but determinism insists on a seed
+        facenet.embed(tf1.placeholder(tf.float32, [None, 160, 160, 3]),
+                      registry.Architecture("inception_resnet_v1", len(weights)))
+        shapes = {variable.op.name: variable.shape.as_list() for variable in tf1.global_variables()}
+        values = torch_weights.convert(state, list(shapes))
+        checkpoints.assign(session, tf1.global_variables(), values, "--input", required=shapes)
+        others = {name: value for name, value in values.items() if name not in shapes}
+        others[registry.FIXED] = np.array(True)         # facenet-pytorch's models expect (v - 127.5) / 128
         variables = [tf1.get_variable(name, initializer=value, use_resource=True) for name, value in others.items()]
-        session.run([v.initializer for v in variables])
-        outputs.check_folder(folder)
+        session.run([variable.initializer for variable in variables])
+        os.makedirs(folder, exist_ok=True)
         return checkpoints.save(session, tf1.train.Saver(), folder, 0)

@@ -1,6 +1,6 @@
 """Weights of facenet-pytorch's InceptionResnetV1: a file of torch.save, read without torch, under FaceNet's names.
 
-Of the pickle in such a file, nothing is run but the rebuilding of tensors: any other name in it is refused.
+Such a file holds a pickle, which could run any code. Here it can rebuild tensors alone: any other name is refused.
 """
 import collections
 import functools
@@ -14,19 +14,26 @@ import numpy as np
 
 from utils import UserError
 
-DTYPES = {"FloatStorage": "<f4", "DoubleStorage": "<f8", "HalfStorage": "<f2", "LongStorage": "<i8", "IntStorage": "<i4",
-          "ShortStorage": "<i2", "CharStorage": "<i1", "ByteStorage": "<u1", "BoolStorage": "?"}
-LEGACY_MAGIC = 0x1950a86a20f9469cfc6c       # begins what torch.save wrote before version 1.6
-FILE_ERRORS = (OSError, ValueError, KeyError, IndexError, EOFError, TypeError, AttributeError, pickle.UnpicklingError,
-               zipfile.BadZipFile, zlib.error, NotImplementedError, RuntimeError, OverflowError, MemoryError)
-BATCH_NORM = {"beta": "bias", "moving_mean": "running_mean", "moving_variance": "running_var"}
-REPEATS = {"Repeat/block35": "repeat_1", "Repeat_1/block17": "repeat_2", "Repeat_2/block8": "repeat_3"}
+# NumPy's names of the types of torch's storages.
+_DTYPES = {"FloatStorage": "<f4", "DoubleStorage": "<f8", "HalfStorage": "<f2", "LongStorage": "<i8",
+           "IntStorage": "<i4", "ShortStorage": "<i2", "CharStorage": "<i1", "ByteStorage": "<u1", "BoolStorage": "?"}
+_LEGACY_MAGIC = 0x1950a86a20f9469cfc6c      # begins what torch.save wrote before version 1.6
+# All that pickle, zipfile and NumPy raise for a damaged file.
+_FILE_ERRORS = (OSError, ValueError, KeyError, IndexError, EOFError, TypeError, AttributeError, pickle.UnpicklingError,
+                zipfile.BadZipFile, zlib.error, NotImplementedError, RuntimeError, OverflowError, MemoryError)
+# FaceNet's names of variables and blocks, and facenet-pytorch's.
+_BATCH_NORM = {"beta": "bias", "moving_mean": "running_mean", "moving_variance": "running_var"}
+_REPEATS = {"Repeat/block35": "repeat_1", "Repeat_1/block17": "repeat_2", "Repeat_2/block8": "repeat_3"}
+_NAMED = 3                                  # most arrays that an error names
 
 
 # Reading
 
 def read(path):
-    """{name: array} of the state dict in `path`: a file of torch.save, or an .npz of its arrays. Raises UserError."""
+    """Read the state dict in the file `path` -> {name: array}.
+
+    The file is one that torch.save wrote, or an .npz of the arrays. Raises UserError where it can't be read as that.
+    """
     try:
         if path.lower().endswith(".npz"):
             with np.load(path, allow_pickle=False) as file:
@@ -35,44 +42,54 @@ def read(path):
         if not isinstance(state, dict) or not all(isinstance(value, np.ndarray) for value in state.values()):
             raise ValueError("it holds no state dict")
         return state
-    except FILE_ERRORS as error:
+    except _FILE_ERRORS as error:
         text = " ".join(str(error).split()) or type(error).__name__
         raise UserError(f"{path}: can't be read as weights of torch ({text[:160]}); give a state dict that torch.save "
                         "wrote, or its arrays as .npz") from error
 
 
-class Unpickler(pickle.Unpickler):
-    """Reads a state dict and nothing else. `storage(key, dtype, count)` gives the flat array of a storage."""
+class _Unpickler(pickle.Unpickler):
+    """Reads a state dict and nothing else.
 
-    def __init__(self, file, storage):
+    In torch's files, tensors refer to storages, which are flat arrays kept outside the pickle.
+    """
+
+    def __init__(self, file, read_storage):
+        """Read from `file`, whose storages `read_storage(key, dtype, count)` gives as flat arrays."""
         super().__init__(file)
-        self.storage = storage
+        self._read_storage = read_storage
 
     def find_class(self, module, name):
-        allowed = {("torch._utils", "_rebuild_tensor_v2"): rebuild_tensor, ("collections", "OrderedDict"): State,
+        """Give the pickle what stands for `module`.`name`. Raises UnpicklingError for any but torch's tensors."""
+        allowed = {("torch._utils", "_rebuild_tensor_v2"): _rebuild_tensor, ("collections", "OrderedDict"): _State,
                    ("torch._utils", "_rebuild_parameter"): lambda tensor, *others: tensor}
         if (module, name) in allowed:
             return allowed[module, name]
-        if module == "torch" and name in DTYPES:
-            return functools.partial(str, name)         # stands for the type; is only compared
+        if module == "torch" and name in _DTYPES:
+            return functools.partial(str, name)         # stands for a storage's type, whose name it gives when called
         raise pickle.UnpicklingError(f"{module}.{name} in it is no part of a state dict")
 
     def persistent_load(self, identity):
-        kind, storage_type, key, _, count = identity[:5]
-        if kind != "storage":
-            raise pickle.UnpicklingError(f"{kind} in it is no part of a state dict")
-        return self.storage(key, np.dtype(DTYPES[storage_type()]), int(count))
+        """Give the pickle the storage of an `identity`: ("storage", type, key, device, number of elements, ...)."""
+        what, storage_type, key, _, count = identity[:5]
+        if what != "storage":
+            raise pickle.UnpicklingError(f"{what} in it is no part of a state dict")
+        return self._read_storage(key, np.dtype(_DTYPES[storage_type()]), int(count))
 
 
-class State(collections.OrderedDict):
-    """An OrderedDict whose attributes, torch's versions of modules, are left out."""
+class _State(collections.OrderedDict):
+    """An OrderedDict that leaves out the attributes which torch gives to it, the versions of modules."""
 
     def __setstate__(self, state):
-        pass
+        """Do nothing with the attributes."""
 
 
-def rebuild_tensor(storage, offset, size, stride, *others):
-    """The array of `size` whose elements lie `stride` apart in a flat `storage`, from `offset` on."""
+def _rebuild_tensor(storage, offset, size, stride, *others):
+    """Copy a tensor out of a flat `storage`: an array of the shape `size`.
+
+    Its first element lies at `offset`, and neighbours along each axis lie `stride` elements apart.
+    Raises ValueError where the tensor would reach beyond the storage.
+    """
     if len(size) != len(stride) or min((offset, *size, *stride)) < 0:
         raise ValueError("a tensor without sense")
     last = offset + sum((length - 1) * step for length, step in zip(size, stride)) if 0 not in size else -1
@@ -82,7 +99,7 @@ def rebuild_tensor(storage, offset, size, stride, *others):
 
 
 def _read_zip(path):
-    """Since torch 1.6: `<name>/data.pkl`, and the storages as `<name>/data/<key>`."""
+    """Read a file of torch 1.6 or later: a zip of `NAME/data.pkl`, and of each storage as `NAME/data/KEY`."""
     with zipfile.ZipFile(path) as archive:
         root = next((name.removesuffix("data.pkl") for name in archive.namelist() if name.endswith("/data.pkl")), None)
         if root is None:
@@ -91,49 +108,55 @@ def _read_zip(path):
             raise ValueError("big-endian")
 
         @functools.cache
-        def storage(key, dtype, count):
+        def read_storage(key, dtype, count):
             values = np.frombuffer(archive.read(f"{root}data/{key}"), dtype)
             if len(values) < count:
                 raise ValueError(f"data/{key} is too short")
             return values
 
-        return Unpickler(io.BytesIO(archive.read(root + "data.pkl")), storage).load()
+        return _Unpickler(io.BytesIO(archive.read(root + "data.pkl")), read_storage).load()
 
 
 def _read_legacy(path):
-    """Before: five pickles, of which the fourth is the state and the fifth lists the keys; then each storage."""
+    """Read a file of torch before 1.6: five pickles, then each storage.
+
+    The pickles are a magic number, the version, the machine's byte order, the state, and the keys of the storages.
+    The state comes before its storages. So it is read twice: once to learn their types, and again to fill them.
+    """
     storages = {}
 
-    def storage(key, dtype, count):
+    def read_storage(key, dtype, count):
         return storages.setdefault(key, np.zeros(count, dtype))
 
-    def nothing(*arguments):
+    def refuse(*arguments):
         raise pickle.UnpicklingError("a tensor where there should be none")
 
     with open(path, "rb") as file:
-        if Unpickler(file, nothing).load() != LEGACY_MAGIC:
+        if _Unpickler(file, refuse).load() != _LEGACY_MAGIC:
             raise ValueError("not written by torch.save")
-        Unpickler(file, nothing).load()                                         # protocol
-        if not Unpickler(file, nothing).load().get("little_endian", True):      # of the machine
+        _Unpickler(file, refuse).load()                                         # the version
+        if not _Unpickler(file, refuse).load().get("little_endian", True):
             raise ValueError("big-endian")
-        start, _ = file.tell(), Unpickler(file, storage).load()                 # to learn of the storages
-        for key in Unpickler(file, nothing).load():
+        start = file.tell()
+        _Unpickler(file, read_storage).load()
+        for key in _Unpickler(file, refuse).load():
             count = int.from_bytes(file.read(8), "little")
             data = file.read(count * storages[key].itemsize)
             storages[key] = np.frombuffer(data, storages[key].dtype)
             if len(storages[key]) != count:
                 raise ValueError(f"storage {key} is too short")
         file.seek(start)
-        return Unpickler(file, storage).load()
+        return _Unpickler(file, read_storage).load()
 
 
 # Names
 
 def convert(state, names):
-    """{name: array} of FaceNet's variables `names`, from facenet-pytorch's `state` {name: array}. Raises UserError.
+    """Convert facenet-pytorch's `state` {name: array} to the variables `names` of FaceNet -> {name: float32 array}.
 
-    Kernels [out, in, h, w] become [h, w, in, out]. FaceNet's batch norm has no gamma: torch's weight goes into the
-    kernel before it and into the moving mean. The softmax head comes along if it is there.
+    Kernels [out, in, h, w] become [h, w, in, out]. FaceNet's batch norm has no gamma: the weight of torch's batch norm
+    goes into the kernel before it and into the moving mean. The softmax head comes along if it is there.
+    Raises UserError where an array is missing or has other dimensions.
     """
     values, missing, chains = {}, [], _chains(names)
     for name in names:
@@ -142,12 +165,12 @@ def convert(state, names):
         except KeyError as error:
             missing.append(str(error.args[0]))
         except ValueError as error:                         # arrays of other dimensions
-            raise UserError(f"not weights of facenet-pytorch's InceptionResnetV1: what should be {name} has another shape "
-                            f"({error})") from error
+            raise UserError(f"not weights of facenet-pytorch's InceptionResnetV1: what should be {name} has another "
+                            f"shape ({error})") from error
     if missing:
-        raise UserError(f"not weights of facenet-pytorch's InceptionResnetV1: {', '.join(missing[:3])} "
-                        f"{'is' if len(missing) == 1 else 'are'} not there" + (f" (and {len(missing) - 3} more)"
-                                                                              if len(missing) > 3 else ""))
+        more = f" (and {len(missing) - _NAMED} more)" if len(missing) > _NAMED else ""
+        raise UserError(f"not weights of facenet-pytorch's InceptionResnetV1: {', '.join(missing[:_NAMED])} "
+                        f"{'is' if len(missing) == 1 else 'are'} not there{more}")
     if "logits.weight" in state and "logits.bias" in state:
         values["Logits/weights"] = np.ascontiguousarray(state["logits.weight"].T, np.float32)
         values["Logits/biases"] = state["logits.bias"].astype(np.float32)
@@ -155,16 +178,20 @@ def convert(state, names):
 
 
 def _chains(names):
-    """{branch: layers, in order} of the branches of blocks among FaceNet's variable `names`."""
+    """Find the layers of each block's branches in FaceNet's variable `names` -> {branch: layers, in order}."""
     chains = collections.defaultdict(set)
     for name in names:
-        branch, found, rest = name.rpartition("/Conv2d_")
+        branch, _, rest = name.rpartition("/Conv2d_")
         if re.search(r"Branch_\d$", branch):
             chains[branch].add("Conv2d_" + rest.split("/")[0])
     return {branch: sorted(layers) for branch, layers in chains.items()}
 
 
 def _convert_one(state, name, chains):
+    """Compute the value of FaceNet's variable `name` from facenet-pytorch's `state`.
+
+    `chains` are those of `_chains`. Raises KeyError, with the name in `state`, where an array is missing.
+    """
     scope, _, rest = name.partition("/")
     if rest.startswith("Bottleneck"):
         layer, norm = "last_linear", "last_bn"
@@ -173,25 +200,31 @@ def _convert_one(state, name, chains):
         layer = _torch_layer(f"{scope}/{place}", chains)
         norm = layer + ".bn"
         layer += "" if layer.endswith("conv2d") else ".conv"        # the projection of a block is a bare convolution
-    kind = rest.rsplit("/", 1)[1]
-    if kind == "biases":
+    variable = rest.rsplit("/", 1)[1]
+    if variable == "biases":
         return state[layer + ".bias"]
-    if kind in BATCH_NORM:
-        gamma = state[norm + ".weight"] if kind == "moving_mean" else 1
-        return state[f"{norm}.{BATCH_NORM[kind]}"] * gamma
+    if variable in _BATCH_NORM:
+        gamma = state[norm + ".weight"] if variable == "moving_mean" else 1
+        return state[f"{norm}.{_BATCH_NORM[variable]}"] * gamma
     weights = state[layer + ".weight"]
     gamma = 1 if layer.endswith("conv2d") else state[norm + ".weight"]
     return weights.transpose([*range(2, weights.ndim), 1, 0]) * gamma
 
 
 def _torch_layer(place, chains):
-    """`repeat_1.0.branch1.0` of `.../Repeat/block35_1/Branch_1/Conv2d_0a_1x1`."""
+    """Translate a `place` among FaceNet's variables to the name of facenet-pytorch's layer.
+
+    `InceptionResnetV1/Repeat/block35_1/Branch_1/Conv2d_0a_1x1` is the layer `repeat_1.0.branch1.0`. `chains` are those
+    of `_chains`.
+    """
     block, _, layer = place.partition("/")[2].rpartition("/")
     if not block:
         return re.match(r"Conv2d_\d[a-z]", layer).group(0).lower()
     block, branch, number = block.partition("/Branch_")
-    for ours, theirs in REPEATS.items():
-        block = re.sub(rf"^{ours}_(\d+)$", lambda match: f"{theirs}.{int(match.group(1)) - 1}", block)
+    for ours, theirs in _REPEATS.items():
+        repeated = re.fullmatch(rf"{ours}_(\d+)", block)
+        if repeated:
+            block = f"{theirs}.{int(repeated.group(1)) - 1}"        # FaceNet counts from 1
     block = block.lower()
     if not branch:
         return block + ".conv2d"

@@ -1,9 +1,9 @@
-"""Training of the identity classifier by FaceNet's recipe: the static graph of a step, and the loop around it.
+"""Training of the identity classifier by FaceNet's recipe: the static graph of a step, and what a training runs.
 
-Sandberg's train_softmax: cross-entropy and center loss on the bottleneck, before it is scaled to length 1; batch norm with
-the batch's statistics; moving averages of the weights. Synthetic identities have a softmax head and centers of their own.
+The recipe is that of Sandberg's train_softmax. A dense layer on the bottleneck, the softmax head, tells the identities
+apart, and cross-entropy and center loss are minimised. Batch norm works with the batch's statistics. Moving averages of
+the weights are what is verified and used. Synthetic identities have a softmax head and centers of their own.
 """
-import contextlib
 import logging
 import math
 import os
@@ -11,66 +11,78 @@ from typing import NamedTuple
 
 import numpy as np
 import tensorflow as tf
-from tqdm.contrib.logging import logging_redirect_tqdm
 
 import data_loader
 import losses
-from engine import checkpoints, layers, runs
+from data_loader import Order, Reading, training_batches
+from engine import checkpoints, layers
 from engine.checkpoints import average_of
 from engine.layers import to_image, to_network
-from engine.session import check_losses, Events, images_needed, save_checkpoint, session_options
-from recognition import facenet, pretrained, verification
+from engine.loop import Due, run_steps, StepResult
+from engine.session import check_optimized_once, session_options
+from recognition import facenet, registry, verification
 from recognition.embedder import Embedder, Recipe
-from utils import Interrupted, progress_bar, StopRequest
 
 tf1 = tf.compat.v1
 
-# Added to the seed, so that no two uses of random numbers in a step share theirs; real and synthetic images are 0 and 1 on.
-DROPOUT_STREAM, SHIFT_STREAM, FLIP_STREAM, ROTATE_STREAM = 0, 10, 20, 30
-ROTATION = 10                   # degrees to either side, as in FaceNet
-STATISTICS_DECAY = .995         # of batch norm's moving statistics, as in FaceNet
-SYNTHETIC = "_synthetic"        # ends the names of what belongs to the synthetic identities
+# Added to the seed, so that no two uses of random numbers in a step have the same ones. To each, the index of the
+# LabelledBatch is added too.
+_DROPOUT_STREAM, _SHIFT_STREAM, _FLIP_STREAM, _ROTATE_STREAM = 0, 10, 20, 30
+_ROTATION = 10                  # most degrees of a random rotation in either direction, as in FaceNet
+_STATISTICS_DECAY = .995        # of batch norm's moving statistics, as in FaceNet
+_SYNTHETIC = "_synthetic"       # ends the names of what belongs to the synthetic identities
 
 
-class Part(NamedTuple):
-    """What one step computes of its real or of its synthetic images; scalars, but for `crops` [B, s, s, 3], the
-    network's input, and the lists of (variable, next value)."""
-    suffix: str
-    crops: tf.Tensor
-    cross_entropy: tf.Tensor
-    center: tf.Tensor
-    accuracy: tf.Tensor
-    statistics: list
-    centers: list
+class LabelledBatch(NamedTuple):
+    """The real or the synthetic images of one step."""
+    suffix: str                 # ends the names of what belongs to them: "", or _SYNTHETIC
+    classes: int                # number of identities
+    images: tf.Tensor           # crops, uint8 [B, S, S, 3]
+    labels: tf.Tensor           # identity of each image, int32 [B]
+    weights: tf.Tensor          # of each image in the loss, float32 [B]
 
 
-def recipe_of(options):
-    """The embedder.Recipe of a training's options, for its validation."""
-    o = options
-    return Recipe(o.input_scale_size, o.image_size, o.standardization, o.model_def, o.embedding_size,
-                  o.lfw_use_flipped_images)
+class Share(NamedTuple):
+    """What one step computes of its real or of its synthetic images."""
+    suffix: str                 # ends the names of its variables and losses: "", or _SYNTHETIC
+    inputs: tf.Tensor           # the network's input [B, s, s, 3]
+    cross_entropy: tf.Tensor    # scalar
+    center: tf.Tensor           # the center loss, scalar
+    accuracy: tf.Tensor         # fraction of the images whose identity the softmax head tells right, scalar
+    statistics: list            # (variable of batch norm's moving statistics, its value in this batch)
+    centers: list               # (variable of the identities' centers, its next value [classes, E])
+
+
+def _recipe_of(options):
+    """Make the embedder.Recipe of the validation from the options of a training."""
+    return Recipe(options.input_scale_size, options.image_size, options.standardization,
+                  registry.Architecture(options.model_def, options.embedding_size), options.lfw_use_flipped_images)
 
 
 class ClassifierGraph:
-    """One training step on a batch of labelled_data.Faces: of the real ones, of the synthetic ones, or of both.
+    """Operations of one training step on a batch of real images, of synthetic ones, or of both.
 
-    What a caller runs or looks at: `train_op`, `losses` (scalars by name), `summary`, `step`, `embedder` (of the averaged
-    weights; None without `validation`), `saved_variables`, `all_finite`, and the placeholders `start_step`, `rate`.
+    A caller uses `train_op`, `losses` ({name: scalar}), `shares`, `summary`, `step`, `saved_variables`, `all_finite`,
+    `iterator`, the placeholders `start_step` and `rate`, and `embedder`, which has the averaged weights.
     """
 
     def __init__(self, options, faces, validation=False):
+        """Build the graph for the `options` of `recognizer.py train` and for labelled_data.Faces.
+
+        Without `validation`, `embedder` is None.
+        """
         self.options = options
         self.start_step = tf1.placeholder(tf.int64, [], "start_step")
         self.rate = tf1.placeholder(tf.float32, [], "learning_rate")
-        self.step = tf1.get_variable(pretrained.STEP, [], tf.int32, tf1.zeros_initializer(), trainable=False,
+        self.step = tf1.get_variable(registry.STEP, [], tf.int32, tf1.zeros_initializer(), trainable=False,
                                      use_resource=True)
         self.step_now = self.step.value()
-        self.fixed = tf1.get_variable(pretrained.FIXED, initializer=tf.constant(options.standardization == "fixed"),
-                                      trainable=False, use_resource=True)
+        tf1.get_variable(registry.FIXED, initializer=tf.constant(options.standardization == "fixed"), trainable=False,
+                         use_resource=True)             # tells in the checkpoint which input the network expects
         with tf1.name_scope("inputs"):
             batches = self._build_inputs(faces)
-        self.parts = [self._build_part(i, *batch) for i, batch in enumerate(batches)]
-        self.classifier_variables = tf1.global_variables("InceptionResnetV1/")
+        self.shares = [self._build_share(index, batch) for index, batch in enumerate(batches)]
+        self._classifier_variables = tf1.global_variables(registry.SCOPE + "/")
         with tf1.name_scope("losses"):
             self._build_losses()
         with tf1.name_scope("train"):
@@ -78,114 +90,137 @@ class ClassifierGraph:
         self.saved_variables = tf1.global_variables()
         self.embedder = self._build_validation() if validation else None
         self._build_summary()
-        self.all_finite = tf.reduce_all([tf.reduce_all(tf.math.is_finite(v)) for v in self.saved_variables
-                                         if v.dtype.is_floating])
+        self.all_finite = tf.reduce_all([tf.reduce_all(tf.math.is_finite(variable)) for variable in self.saved_variables
+                                         if variable.dtype.is_floating])
 
     def _build_inputs(self, faces):
-        """(suffix, classes, images uint8 [B, S, S, 3], labels [B], weights [B]) of the real and the synthetic images."""
-        o, sets = self.options, []
+        """Make a LabelledBatch of the real images and one of the synthetic ones, as far as `faces` has any."""
+        options, sets = self.options, []
+        reading = Reading(options.input_scale_size, options.batch_size, options.num_worker)
+        order = Order(options.seed, self.start_step)
         for suffix, stream, images, weights in (("", data_loader.REAL, faces.real, None),
-                                                (SYNTHETIC, data_loader.SYN, faces.synthetic, faces.weights)):
+                                                (_SYNTHETIC, data_loader.SYN, faces.synthetic, faces.weights)):
             if images:
                 weights = np.ones(len(images.names), np.float32) if weights is None else weights
-                dataset = data_loader.training_batches([images], o.input_scale_size, o.batch_size, o.seed, stream,
-                                                       self.start_step, o.num_worker, False)
-                sets.append((suffix, images, weights, dataset))
+                sets.append((suffix, images, weights, training_batches([images], reading, order, stream)))
         self.iterator = tf1.data.make_initializable_iterator(tf.data.Dataset.zip(tuple(each[-1] for each in sets)))
-        return [(suffix, len(images.identities), batch, tf.gather(tf.constant(images.labels), indices),
-                 tf.gather(tf.constant(weights), indices))
+        return [LabelledBatch(suffix, len(images.identities), batch, tf.gather(tf.constant(images.labels), indices),
+                              tf.gather(tf.constant(weights), indices))
                 for (suffix, images, weights, _), (indices, batch) in zip(sets, self.iterator.get_next())]
 
     def _seed(self, stream):
-        """Seed [2] int32 of one use of random numbers in this step."""
+        """Make the seed [2] int32 of one use of random numbers in this step."""
         return tf.stack([(self.options.seed + stream) % 2 ** 31, self.step_now])
 
     def _augment(self, index, images):
-        """Standardised crops of `images` uint8 [B, S, S, 3], moved, mirrored and turned at random as the options say."""
-        o, count = self.options, self.options.batch_size
-        low, high = facenet.shift_range(o.input_scale_size)
-        shifts, flips, angles = tf.zeros([count, 2], tf.int32), tf.zeros([count], tf.bool), tf.zeros([count])
-        if o.random_crop:
-            shifts = tf.random.stateless_uniform([count, 2], self._seed(SHIFT_STREAM + index), low, high + 1, tf.int32)
-        if o.random_flip:
-            flips = tf.random.stateless_uniform([count], self._seed(FLIP_STREAM + index)) < .5
-        if o.random_rotate:
-            most = math.radians(ROTATION)
-            angles = tf.random.stateless_uniform([count], self._seed(ROTATE_STREAM + index), -most, most)
-        return facenet.augment(to_network(images), o.image_size, shifts, flips, angles, o.standardization)
+        """Turn crops `images` uint8 [B, S, S, 3] into the network's input, at random as the options say.
 
-    def _build_part(self, index, suffix, classes, images, labels, weights):
-        o = self.options
-        crops = self._augment(index, images)
+        The crops are moved, mirrored and turned. `index` is that of their LabelledBatch.
+        """
+        options, count = self.options, self.options.batch_size
+        low, high = registry.shifts_of(options.input_scale_size)
+        shifts, flips, angles = tf.zeros([count, 2], tf.int32), tf.zeros([count], tf.bool), tf.zeros([count])
+        if options.random_crop:
+            shifts = tf.random.stateless_uniform([count, 2], self._seed(_SHIFT_STREAM + index), low, high + 1, tf.int32)
+        if options.random_flip:
+            flips = tf.random.stateless_uniform([count], self._seed(_FLIP_STREAM + index)) < .5
+        if options.random_rotate:
+            most = math.radians(_ROTATION)
+            angles = tf.random.stateless_uniform([count], self._seed(_ROTATE_STREAM + index), -most, most)
+        return facenet.augment(to_network(images), options.image_size, shifts, flips, angles, options.standardization)
+
+    def _build_share(self, index, batch):
+        """Compute the Share of a LabelledBatch, which has this `index` in the step."""
+        options, suffix = self.options, batch.suffix
+        inputs = self._augment(index, batch.images)
+        dropout = layers.Dropout(options.keep_probability, self._seed(_DROPOUT_STREAM + index))
         with tf1.name_scope("network" + suffix), facenet.batch_statistics() as statistics:
-            bottleneck, _ = facenet.embed(crops, o.model_def, o.embedding_size, keep=o.keep_probability,
-                                          seed=self._seed(DROPOUT_STREAM + index))
-        logits = facenet.logits(bottleneck, classes, "Logits" + suffix)
-        centers = layers.get_variable("centers" + suffix, [classes, o.embedding_size], tf1.zeros_initializer(),
-                                      trainable=False)
+            bottleneck, _ = facenet.embed(inputs, _recipe_of(options).architecture, dropout)
+        logits = facenet.logits(bottleneck, batch.classes, "Logits" + suffix)
+        centers = layers.get_variable("centers" + suffix, [batch.classes, options.embedding_size],
+                                      tf1.zeros_initializer(), trainable=False)
         before = centers.value()
-        moved = losses.move_centroids(before, bottleneck, labels, o.center_loss_alfa)
-        right = tf.equal(tf.argmax(logits, 1, tf.int32), labels)
-        return Part(suffix, crops, tf.reduce_mean(weights * losses.softmax_loss(logits, labels)),
-                    tf.reduce_mean(weights * losses.center_loss(bottleneck, labels, before)),
-                    tf.reduce_mean(tf.cast(right, tf.float32)), statistics, [(centers, moved)])
+        moved = losses.move_centroids(before, bottleneck, batch.labels, options.center_loss_alfa)
+        right = tf.equal(tf.argmax(logits, 1, tf.int32), batch.labels)
+        return Share(suffix, inputs, tf.reduce_mean(batch.weights * losses.softmax_loss(logits, batch.labels)),
+                     tf.reduce_mean(batch.weights * losses.center_loss(bottleneck, batch.labels, before)),
+                     tf.reduce_mean(tf.cast(right, tf.float32)), statistics, [(centers, moved)])
 
     def _build_losses(self):
-        o = self.options
-        self.trained = facenet.trained_variables() + [v for part in self.parts
-                                                      for v in tf1.trainable_variables(f"Logits{part.suffix}/")]
-        decayed = [tf.nn.l2_loss(v) for v in self.trained if v.op.name.endswith("/weights")]
-        self.losses = {"regularization": o.weight_decay * tf.add_n(decayed)}
+        """Add up the losses, and find the variables that minimise them."""
+        network = facenet.trained_variables()
+        self.trained = network + [variable for share in self.shares
+                                  for variable in tf1.trainable_variables(f"Logits{share.suffix}/")]
+        check_optimized_once({"classifier": self.trained}, tf1.trainable_variables(), not_trained=[
+            variable for variable in self._classifier_variables if variable not in network])
+        decayed = [tf.nn.l2_loss(variable) for variable in self.trained if variable.op.name.endswith("/weights")]
+        self.losses = {"regularization": self.options.weight_decay * tf.add_n(decayed)}
         total = self.losses["regularization"]
-        for part in self.parts:
-            weight = o.lambda_synthetic if part.suffix else 1.0
-            total += weight * (part.cross_entropy + o.center_loss_factor * part.center)
-            self.losses.update({"cross_entropy" + part.suffix: part.cross_entropy, "center" + part.suffix: part.center})
+        for share in self.shares:
+            weight = self.options.lambda_synthetic if share.suffix else 1.0
+            total += weight * (share.cross_entropy + self.options.center_loss_factor * share.center)
+            self.losses.update({"cross_entropy" + share.suffix: share.cross_entropy,
+                                "center" + share.suffix: share.center})
         self.losses["total"] = total
 
     def _build_train_op(self):
-        """All gradients and statistics from the weights as they are; then the update, then the averages of its result.
+        """Update weights and statistics, then the averages, then the step.
 
-        Batch norm's moving statistics are those of the real images, if there are any: what the classifier is for.
+        All gradients and statistics are computed from the weights as they are before. Batch norm's moving statistics
+        follow the real images, if there are any, because the classifier is for these.
         """
-        o = self.options
         gradients = list(zip(tf1.gradients(self.losses["total"], self.trained), self.trained))
         step = tf.cast(self.step_now, tf.float32)
-        warm = (1 + step) / (10 + step)                 # so that a short training forgets how it began
-        slow = 1 - tf.minimum(STATISTICS_DECAY, warm)
-        state = [(moving, moving + slow * (value - moving)) for moving, value in self.parts[0].statistics]
-        state += [pair for part in self.parts for pair in part.centers]
+        warm = (1 + step) / (10 + step)                 # decay of a young average, which soon forgets its beginning
+        slow = 1 - tf.minimum(_STATISTICS_DECAY, warm)
+        state = [(moving, moving + slow * (value - moving)) for moving, value in self.shares[0].statistics]
+        state += [pair for share in self.shares for pair in share.centers]
         with tf.control_dependencies([gradient for gradient, _ in gradients] + [value for _, value in state]), \
-                tf1.name_scope(None):
-            updates = [optimizer(o.optimizer, self.rate).apply_gradients(gradients)]
+                tf1.name_scope(None):                   # the optimizer's variables are named as the others
+            updates = [make_optimizer(self.options.optimizer, self.rate).apply_gradients(gradients)]
             updates += [variable.assign(value, read_value=False) for variable, value in state]
-        self.averages = {v.op.name: average_of(v) for v in self.classifier_variables}
-        share = 1 - tf.minimum(o.moving_average_decay, warm)
+        self._averages = {variable.op.name: average_of(variable) for variable in self._classifier_variables}
+        rate = 1 - tf.minimum(self.options.moving_average_decay, warm)
         with tf.control_dependencies(updates):
-            moves = [self.averages[v.op.name].assign_sub(share * (self.averages[v.op.name] - v.read_value()),
-                                                         read_value=False) for v in self.classifier_variables]
+            moves = []
+            for variable in self._classifier_variables:
+                average = self._averages[variable.op.name]
+                moves.append(average.assign_sub(rate * (average - variable.read_value()), read_value=False))
         with tf.control_dependencies(moves):
             self.train_op = self.step.assign_add(1, read_value=False)
 
     def _build_validation(self):
-        """The Embedder of the averaged weights."""
+        """Make the Embedder of the averaged weights."""
         def average(getter, name, *arguments, **options):
-            return self.averages[name]
+            return self._averages[name]
 
         with tf1.variable_scope(tf1.get_variable_scope(), custom_getter=average):
-            return Embedder(recipe_of(self.options), self.options.lfw_batch_size)
+            return Embedder(_recipe_of(self.options), self.options.lfw_batch_size)
 
     def _build_summary(self):
+        """Collect what TensorBoard shows: losses, accuracies, the learning rate and some of the network's inputs."""
         scalars = {f"loss/{name}": value for name, value in self.losses.items()}
-        scalars.update({f"misc/accuracy{part.suffix}": part.accuracy for part in self.parts})
+        scalars.update({f"misc/accuracy{share.suffix}": share.accuracy for share in self.shares})
         scalars["misc/learning_rate"] = self.rate
         self.summary = tf1.summary.merge(
             [tf1.summary.scalar(name, value) for name, value in scalars.items()]
-            + [tf1.summary.image("input" + part.suffix, to_image(part.crops / 3), 4) for part in self.parts])
+            + [tf1.summary.image("input" + share.suffix, to_image(share.inputs / 3), 4) for share in self.shares])
 
 
-def optimizer(name, rate):
-    """FaceNet's optimizers, with FaceNet's settings."""
+def count_parameters(options):
+    """Count the numbers in the variables of a training's network -> {name of the network: count}.
+
+    The softmax heads do not count. The network is built in a graph of its own.
+    """
+    with tf.Graph().as_default():
+        tf1.set_random_seed(options.seed)
+        images = tf1.placeholder(tf.float32, [1, options.image_size, options.image_size, 3])
+        facenet.embed(images, _recipe_of(options).architecture)
+        return {options.model_def: sum(variable.shape.num_elements() for variable in tf1.global_variables())}
+
+
+def make_optimizer(name, rate):
+    """Make the optimizer `name` with the learning `rate` and FaceNet's settings."""
     return {"adagrad": lambda: tf1.train.AdagradOptimizer(rate),
             "adadelta": lambda: tf1.train.AdadeltaOptimizer(rate, rho=.9, epsilon=1e-6),
             "adam": lambda: tf1.train.AdamOptimizer(rate, beta1=.9, beta2=.999, epsilon=.1),
@@ -194,96 +229,91 @@ def optimizer(name, rate):
 
 
 class ClassifierTrainer:
-    """The graph, and a session to train it in. `schedule` gives the learning rate of a step; `pairs`, a
-    verification.FacePairs or None, are what it is validated on."""
+    """The graph of a training and its session. A caller needs `train` and, in the end, `close`.
+
+    `engine.loop.run_steps` calls `begin`, `train_step` and `look`.
+    """
 
     def __init__(self, options, faces, schedule, pairs=None):
-        self.options, self.schedule, self.pairs = options, schedule, pairs
+        """Build the graph, and open the session with all variables at their initial values.
+
+        `options` are those of `recognizer.py train`, and `faces` is a labelled_data.Faces. `schedule(step)` gives the
+        learning rate of a step, counted from 0. `pairs`, a verification.FacePairs, are to be verified during the
+        training; None: there is no validation.
+        """
+        self._options, self._schedule, self._pairs = options, schedule, pairs
         with tf.Graph().as_default() as graph:
             tf1.set_random_seed(options.seed)
             self.graph = ClassifierGraph(options, faces, validation=bool(pairs))
             self.saver = tf1.train.Saver(self.graph.saved_variables, max_to_keep=None)
             self.session = tf1.Session(graph=graph, config=session_options(options.use_gpu))
-            self.session.run([v.initializer for v in tf1.global_variables()])
+            self.session.run([variable.initializer for variable in tf1.global_variables()])
             graph.finalize()
+        self.all_finite = self.graph.all_finite
 
     def close(self):
         """Close the session. Python may hang at its end if images are still being decoded then."""
         self.session.close()
 
-    def resume(self, path):
-        """Load everything the next step depends on, from the newest whole checkpoint at `path`; return that step."""
+    def _resume(self, path):
+        """Load all that the next step depends on from a checkpoint -> the number of steps done.
+
+        It is the newest whole checkpoint at `path`. Raises UserError where no checkpoint is whole, and where the
+        checkpoint lacks a variable.
+        """
         variables = self.graph.saved_variables
-        names = [v.op.name for v in variables]
+        names = [variable.op.name for variable in variables]
         prefix, values = checkpoints.read_newest(path, names)
         checkpoints.assign(self.session, variables, values, prefix, required=names)
         step = int(self.session.run(self.graph.step))
         logging.info("%s: going on after step %d", prefix, step)
         return step
 
-    def train(self, last_step, epoch_size, resume_from, open_run):
-        """Train to `last_step`, from the newest checkpoint in `resume_from` (a run directory), or else from the start.
+    def train(self, run, epochs, epoch_size):
+        """Train for `epochs` of `epoch_size` steps in an engine.runs.Run -> that Run.
 
-        When the first step is to be run, `open_run()` gives the run directory; `run_dir` holds it then.
-        Raises Interrupted after SIGINT or SIGTERM, when everything is saved, and Diverged.
+        The training goes on from the newest checkpoint of the run if there is one. Raises Interrupted after SIGINT or
+        SIGTERM, when everything is saved. Raises Diverged where a loss or a weight is no longer finite.
         """
-        o, graph = self.options, self.graph
-        self.run_dir = resume_from
-        step = self.resume(resume_from) if resume_from and runs.list_checkpoints(resume_from) else 0
-        if step >= last_step:
-            logging.info("this training has done its %d steps; give a larger --max_nrof_epochs to go on", last_step)
-            return
-        self.session.run(graph.iterator.initializer, {graph.start_step: step})
-        with contextlib.ExitStack() as stack:
-            stop = stack.enter_context(StopRequest())
-            self.run_dir = open_run()
-            events = stack.enter_context(Events(self.run_dir, self.session.graph, step))
-            progress = stack.enter_context(progress_bar("step", last_step, step))
-            stack.enter_context(logging_redirect_tqdm())
-            while step < last_step:
-                step = self._train_step(step, epoch_size, events, progress)
-                stopping = stop.signal
-                due = step % (o.validate_every_n_epochs * epoch_size) == 0 or step == last_step
-                if due or stopping:
-                    self._save(step)
-                if stopping:
-                    raise Interrupted(stop.signal, f"saved at step {step}; go on with --load_path {self.run_dir}")
-                if due and self.pairs:
-                    self._validate(step, step // epoch_size, events)
+        options, last = self._options, epochs * epoch_size
+        self._epoch_size = epoch_size
+        step = self._resume(run.folder) if run.checkpoints else 0
+        if step >= last:
+            logging.info("this training has done its %d steps; give a larger --max_nrof_epochs to go on", last)
+            return run
+        self.session.run(self.graph.iterator.initializer, {self.graph.start_step: step})
+        between = options.validate_every_n_epochs * epoch_size
+        run_steps(self, run, Due(step, last, options.log_step, checkpoint_step=between, look_step=between))
+        return run
 
-    def _train_step(self, step, epoch_size, events, progress):
-        """Run step number `step`, log what is due, and return the number of steps done."""
-        graph, done = self.graph, step + 1
+    def begin(self, run):
+        """Do nothing: of a classifier, nothing is written before its first step."""
+
+    def train_step(self, step, summarize):
+        """Run the step number `step`, counted from 0 -> engine.loop.StepResult, with a summary if asked to."""
+        graph, rate = self.graph, self._schedule(step)
         fetches = {"train": graph.train_op, "losses": graph.losses,
-                   "accuracy": [part.accuracy for part in graph.parts]}
-        if done % self.options.log_step == 0:
+                   "accuracy": {"accuracy" + share.suffix: share.accuracy for share in graph.shares}}
+        if summarize:
             fetches["summary"] = graph.summary
-        rate = self.schedule(step)
-        with images_needed(self.run_dir, done):
-            results = self.session.run(fetches, {graph.rate: rate})
-        values = results["losses"]
-        check_losses(self.run_dir, done, values)
-        progress.update()
-        progress.set_postfix(loss=f"{values['total']:.3f}", refresh=False)
-        if "summary" in results:
-            events.add(results["summary"], done)
-            terms = " ".join(f"{name} {value:.4f}" for name, value in values.items() if name != "total")
-            logging.info("[%d/%d] epoch %d loss %.4f (%s) accuracy %s rate %.3g", done, progress.total,
-                         step // epoch_size + 1, values["total"], terms,
-                         " ".join(f"{value:.3f}" for value in results["accuracy"]), rate)
-        return done
+        results = self.session.run(fetches, {graph.rate: rate})
+        losses_now = {name: float(value) for name, value in results["losses"].items()}
+        terms = {name: value for name, value in losses_now.items() if name != "total"}
+        numbers = {"epoch": step // self._epoch_size + 1, "loss": losses_now["total"], **terms,
+                   **{name: float(value) for name, value in results["accuracy"].items()}, "rate": rate}
+        return StepResult(losses_now, numbers, {"loss": losses_now["total"]}, results.get("summary"))
 
-    def _save(self, step):
-        save_checkpoint(self.session, self.saver, self.run_dir, step, self.graph.all_finite, self.options.keep_every)
-
-    def _validate(self, step, epoch, events):
-        """Verify the averaged weights on the pairs; to the log and to TensorBoard."""
-        o = self.options
-        embeddings = self.graph.embedder.embed_all(self.session, self.pairs.root, self.pairs.names, o.num_worker)
-        result = verification.verify(embeddings, self.pairs, o.lfw_distance_metric, o.lfw_subtract_mean)
+    def look(self, run, step, events):
+        """Verify the averaged weights on the pairs, if there are any; tell the log, stats.jsonl and TensorBoard."""
+        pairs, options = self._pairs, self._options
+        if not pairs:
+            return
+        embeddings = self.graph.embedder.embed_all(self.session, pairs.root, pairs.names, options.num_worker)
+        result = verification.verify(embeddings, pairs, options.lfw_distance_metric, options.lfw_subtract_mean)
         scalars = {f"lfw/{name}": value for name, value in result.row().items()}
-        events.add(tf1.Summary(value=[tf1.Summary.Value(tag=tag, simple_value=value) for tag, value in scalars.items()]),
-                   step)
-        logging.info("[%d] epoch %d %s: accuracy %.4f +- %.4f, AUC %.4f, EER %.4f", step, epoch,
-                     os.path.basename(os.path.normpath(self.pairs.root)), result.accuracy, result.accuracy_std, result.auc,
+        events.add(tf1.Summary(value=[tf1.Summary.Value(tag=tag, simple_value=value)
+                                      for tag, value in scalars.items()]), step)
+        run.note(step, {"validation_accuracy": result.accuracy, "validation_auc": result.auc})
+        logging.info("[%d] epoch %d %s: accuracy %.4f +- %.4f, AUC %.4f, EER %.4f", step, step // self._epoch_size,
+                     os.path.basename(os.path.normpath(pairs.root)), result.accuracy, result.accuracy_std, result.auc,
                      result.eer)

@@ -1,4 +1,7 @@
-"""Verification: pairs of faces, the folds of LFW's protocol, and how well distances tell same from different people."""
+"""Verification: how well the distances of embeddings tell pairs of the same person from pairs of different people.
+
+Pairs are drawn at random, or read from a file in the format of LFW's pairs.txt. They are divided into folds.
+"""
 import logging
 import math
 import os
@@ -10,44 +13,58 @@ from datasets.image_sets import list_images
 from datasets.images import stem
 from utils import UserError
 
-FALSE_ACCEPTS = (1e-2, 1e-3)        # rates at which the true accepts are reported
+_FALSE_ACCEPTS = (1e-2, 1e-3)       # rates of false accepts at which the rate of true accepts is reported
 
 
 class FacePairs(NamedTuple):
-    """Pairs of images: `first` and `second` [n] are indices into `names` (relative to `root`), `same` [n] bool says
-    whether they show one person, and `fold` [n] counts from 0."""
-    root: str
-    names: list
-    first: np.ndarray
-    second: np.ndarray
-    same: np.ndarray
-    fold: np.ndarray
+    """Pairs of face images."""
+    root: str                       # folder of the images
+    names: list                     # the images' paths in `root`
+    first: np.ndarray               # [n] the first image of each pair, an index into `names`
+    second: np.ndarray              # [n] the second one
+    same: np.ndarray                # [n] bool: whether both show one person
+    fold: np.ndarray                # [n] the fold of each pair, from 0
 
 
 # Pairs
 
-def draw_pairs(faces, folds=10, per_fold=300, seed=0):
-    """FacePairs of Renderings: in each fold at most `per_fold` of the same and as many of different people.
+class Drawing(NamedTuple):
+    """How pairs are drawn."""
+    folds: int = 10
+    per_fold: int = 300             # most pairs of the same person in a fold, and most of different people
+    seed: int = 0
 
-    Identities take turns: of the same person, none has a pair more than another unless those of the latter are used up;
-    of different people, each appears in as many pairs while new ones are found. No pair is there twice. All follows
-    from `seed`. Raises UserError where there are fewer pairs than folds.
+
+_DEFAULT_DRAWING = Drawing()
+
+
+def draw_pairs(faces, drawing=_DEFAULT_DRAWING):
+    """Draw FacePairs from Renderings (images with their identities) as a Drawing says.
+
+    A fold has as many pairs of different people as of the same person, and no pair is there twice. Identities
+    alternate: none gets its next pair of the same person before every other that has pairs left got as many. Each
+    identity is in about as many pairs of different people. The same seed gives the same pairs.
+    Raises UserError where there are fewer pairs than folds.
     """
+    folds, per_fold, seed = drawing
     rng = np.random.default_rng(seed)
     images = [np.flatnonzero(faces.labels == label) for label in range(len(faces.identities))]
     same = _same_pairs(images, folds * per_fold, rng)
     different = _different_pairs(images, len(same), rng)
     count = min(len(same), len(different)) // folds * folds
     if not count:
-        raise UserError(f"{faces.root}: {len(same)} pairs of the same and {len(different)} of different people are too few "
-                        f"for {folds} folds; add images, or take fewer folds")
+        raise UserError(f"{faces.root}: {len(same)} pairs of the same and {len(different)} of different people are too "
+                        f"few for {folds} folds; add images, or take fewer folds")
     first, second = np.array(same[:count] + different[:count]).T
     fold = np.arange(count) % folds
     return FacePairs(faces.root, faces.names, first, second, np.arange(2 * count) < count, np.concatenate([fold, fold]))
 
 
 def _same_pairs(images, wanted, rng):
-    """Up to `wanted` pairs of indices of one identity each; `images` are the indices of each identity."""
+    """Draw up to `wanted` pairs of images of one person -> a list of (index, index).
+
+    `images` lists the indices of each identity's images, and `rng` is a NumPy generator.
+    """
     queues = [rng.permutation(np.stack(np.triu_indices(len(own), 1), 1)) for own in images]
     pairs, turn = [], 0
     while len(pairs) < wanted and any(turn < len(queue) for queue in queues):
@@ -59,14 +76,18 @@ def _same_pairs(images, wanted, rng):
 
 
 def _different_pairs(images, wanted, rng):
-    """Up to `wanted` pairs of indices of two identities each; gives up when new ones have become rare."""
+    """Draw up to `wanted` pairs of images of two people -> a list of (index, index).
+
+    The arguments are those of `_same_pairs`. In a round, each identity gets one pair with the identity next to it in a
+    random order. After 100 rounds in a row without a new pair, the search ends.
+    """
     pairs, failures = {}, 0
     while len(pairs) < wanted and failures < 100 and len(images) > 1:
         order = rng.permutation(len(images))
         before = len(pairs)
         for one, other in zip(order, np.roll(order, 1)):
-            draws = (sorted((rng.choice(images[one]), rng.choice(images[other]))) for _ in range(20))
-            new = next((tuple(pair) for pair in draws if tuple(pair) not in pairs), None)
+            drawn = (sorted((rng.choice(images[one]), rng.choice(images[other]))) for _ in range(20))
+            new = next((tuple(pair) for pair in drawn if tuple(pair) not in pairs), None)
             if new:
                 pairs[new] = None
         failures = failures + 1 if len(pairs) == before else 0
@@ -74,70 +95,85 @@ def _different_pairs(images, wanted, rng):
 
 
 def read_pairs(path, root, option="--pairs", folds=10):
-    """FacePairs of the images in `root` that the file `path`, in the format of LFW's pairs.txt, names.
+    """Read the FacePairs of the images in `root` that the file `path` names.
 
-    Its first line is the number of folds and of pairs of either kind in each, or the latter alone: such a file is
-    divided into `folds`. Then a line a pair: `NAME 1 2`, or `NAME 1 OTHER 2`. Image 1 of NAME is NAME/NAME_0001.jpg, or
-    any image in NAME/ that is named by this number. Pairs that lack an image are skipped, with a warning. Raises UserError.
+    The file has the format of LFW's pairs.txt. Its first line has the number of folds and, for a fold, the number of
+    pairs of the same person, which is also that of different people. If only the latter is there, the pairs are divided
+    into `folds`. Each further line is a pair: `NAME 1 2`, or `NAME 1 OTHER 2`. Image 1 of NAME is NAME/NAME_0001.jpg,
+    or any image in NAME/ that is named by this number. Pairs that lack an image are skipped, with a warning.
+    Raises UserError, which begins with `option`, for any other file, and where a fold lacks pairs.
+    """
+    heading, rows = _read_lines(path, option)
+    finder = _ImageFinder(root)
+    found = [(finder.find(*one), finder.find(*other)) for one, other in rows]
+    complete = [i for i, pair in enumerate(found) if None not in pair]
+    if len(complete) < len(rows):
+        logging.warning("%s: %d of %d pairs lack an image in %s, skipped", path, len(rows) - len(complete), len(rows),
+                        root)
+    same = np.array([one[0] == other[0] for one, other in rows])
+    if len(heading) == 2:
+        folds, fold = heading[0], np.arange(len(rows)) // (2 * heading[1])
+    else:
+        fold = np.where(same, np.cumsum(same), np.cumsum(~same)) % folds
+    if folds < 2:
+        raise UserError(f"{option} {path}: one fold only, and an accuracy needs two; leave the first number out of it")
+    same, fold = same[complete], fold[complete]
+    if any(len(set(same[fold == number])) < 2 for number in range(folds)):
+        raise UserError(f"{option} {path}: of its {folds} folds one has no pair of both kinds in {root}; check the "
+                        "folder, or take fewer folds")
+    first, second = np.array([found[i] for i in complete]).T
+    return FacePairs(root, finder.names, first, second, same, fold)
+
+
+def _read_lines(path, option):
+    """Read a file of pairs -> the numbers of its first line, and [((person, number), (person, number))].
+
+    Raises UserError as `read_pairs` does.
     """
     try:
         with open(path, encoding="utf-8") as file:
-            lines = [line.split("\t") if "\t" in line else line.split() for line in file.read().splitlines() if line.strip()]
+            lines = [line.split("\t") if "\t" in line else line.split()       # names may have spaces between tabs
+                     for line in file.read().splitlines() if line.strip()]
         heading = [int(word) for word in lines[0]]
-        rows = [([row[0].strip(), int(row[1])], [row[-2].strip() if len(row) == 4 else row[0].strip(), int(row[-1])])
+        rows = [((row[0].strip(), int(row[1])), (row[-2].strip() if len(row) == 4 else row[0].strip(), int(row[-1])))
                 for row in lines[1:] if len(row) in (3, 4)]
         if len(rows) < len(lines) - 1 or not rows or len(heading) > 2 or min(heading) < 1:
             raise ValueError("a line has neither 3 nor 4 columns, or there is no pair")
         if len(rows) != 2 * math.prod(heading):
             raise ValueError(f"{len(rows)} pairs, {2 * math.prod(heading)} by its first line")
+        return heading, rows
     except (OSError, ValueError, IndexError) as error:
-        raise UserError(f"{option} {path}: not pairs as in LFW's pairs.txt ({getattr(error, 'strerror', None) or error}); "
-                        "mend it, or leave it out to draw pairs") from error
-    finder = ImageFinder(root)
-    found = [(finder.find(*one), finder.find(*other)) for one, other in rows]
-    whole = [i for i, pair in enumerate(found) if None not in pair]
-    if len(heading) == 2:
-        folds, fold = heading[0], np.arange(len(rows)) // (2 * heading[1])
-    else:
-        kinds = np.array([one[0] == other[0] for one, other in rows])
-        fold = np.where(kinds, np.cumsum(kinds), np.cumsum(~kinds)) % folds
-    missing = len(rows) - len(whole)
-    if missing:
-        logging.warning("%s: %d of %d pairs lack an image in %s, skipped", path, missing, len(rows), root)
-    same = np.array([rows[i][0][0] == rows[i][1][0] for i in whole], bool)
-    fold = fold[whole]
-    if folds < 2:
-        raise UserError(f"{option} {path}: one fold only, and an accuracy needs two; leave the first number out of it")
-    if any(len(set(same[fold == number])) < 2 for number in range(folds)):
-        raise UserError(f"{option} {path}: of its {folds} folds one has no pair of both kinds in {root}; check the folder, "
-                        "or take fewer folds")
-    first, second = np.array([found[i] for i in whole]).T
-    return FacePairs(root, finder.names, first, second, same, fold)
+        raise UserError(f"{option} {path}: not pairs as in LFW's pairs.txt "
+                        f"({getattr(error, 'strerror', None) or error}); mend it, or leave it out to draw pairs"
+                        ) from error
 
 
-class ImageFinder:
-    """Finds image number n of a person in `root`; `names` lists what was found, in the order of the indices."""
+class _ImageFinder:
+    """Finds images by person and number in the folder `root`; `names` lists those that were found."""
 
     def __init__(self, root):
-        self.root, self.names, self.people, self.index = root, [], {}, {}
+        """Find nothing yet in the folder `root`."""
+        self.names = []
+        self._root, self._people, self._indices = root, {}, {}
 
     def find(self, person, number):
-        """The index into `names` of this image, or None where it is not there."""
-        if person not in self.people:
-            folder = os.path.join(self.root, person)
+        """Find image `number` of `person` -> its index into `names`, or None where it is not there."""
+        if person not in self._people:
+            folder = os.path.join(self._root, person)
             images = list_images(folder) if os.path.isdir(folder) else []
-            self.people[person] = {self._number(person, image): image for image in images}
-        image = self.people[person].get(number)
+            self._people[person] = {self._number_of(person, image): image for image in images}
+        image = self._people[person].get(number)
         if image is None:
             return None
         name = f"{person}/{image}"
-        if name not in self.index:
-            self.index[name] = len(self.names)
+        if name not in self._indices:
+            self._indices[name] = len(self.names)
             self.names.append(name)
-        return self.index[name]
+        return self._indices[name]
 
     @staticmethod
-    def _number(person, image):
+    def _number_of(person, image):
+        """Tell the number in the name of an `image` of `person`, None where there is none."""
         word = stem(image).removeprefix(person + "_")
         return int(word) if word.isdecimal() else None
 
@@ -145,90 +181,103 @@ class ImageFinder:
 # Distances and what they tell
 
 class Verification(NamedTuple):
-    """How well distances tell same from different people. Rates are from 0 to 1; `distances` [n] are of all pairs,
-    `roc` [m, 2] has the rates of false and true accepts."""
-    accuracy: float
-    accuracy_std: float
-    auc: float
-    eer: float
-    tar: dict
-    threshold: float
-    distances: np.ndarray
-    roc: np.ndarray
+    """How well distances tell same from different people. A rate is from 0 to 1."""
+    accuracy: float                 # mean accuracy of the folds
+    accuracy_std: float             # standard deviation of the folds' accuracies
+    auc: float                      # area under the ROC curve, see `auc`
+    eer: float                      # equal error rate, see `eer`
+    tar: dict                       # {rate of false accepts: rate of true accepts}
+    threshold: float                # mean of the folds' thresholds
+    distances: np.ndarray           # [n] of all pairs
+    roc: np.ndarray                 # [m, 2] rates of false and of true accepts, see `roc`
 
     def row(self):
-        """The numbers alone, as JSON holds them."""
+        """List the numbers without the arrays -> a dict that JSON can hold."""
         return {"accuracy": self.accuracy, "accuracy_std": self.accuracy_std, "auc": self.auc, "eer": self.eer,
                 **{f"tar_at_far_{far:g}": rate for far, rate in self.tar.items()}, "threshold": self.threshold}
 
 
 def verify(embeddings, pairs, metric=0, subtract_mean=False):
-    """Verification of `embeddings` [names, E] on FacePairs, by the protocol of LFW's View 2 (Huang et al. 2007).
+    """Verify `embeddings` [names, E] on FacePairs -> Verification, by the protocol of LFW's View 2.
 
-    The accuracy in each fold has the threshold that is best on the other folds; mean and standard deviation are over
-    the folds. With `subtract_mean`, a fold's distances are taken from the mean embedding in the pairs of the others.
-    `threshold` is the mean of the folds'.
+    By that protocol (Huang et al. 2007), a fold's threshold is the one that is best on the other folds. `metric` is
+    that of `distance`. With `subtract_mean`, the mean embedding in the pairs of the other folds is subtracted first.
     """
     distances, accuracies, thresholds = np.zeros(len(pairs.same)), [], []
     for fold in np.unique(pairs.fold):
         test = pairs.fold == fold
-        a, b = embeddings[pairs.first], embeddings[pairs.second]
-        mean = np.concatenate([a[~test], b[~test]]).mean(axis=0) if subtract_mean else 0
-        all_distances = distance(a - mean, b - mean, metric)
+        first, second = embeddings[pairs.first], embeddings[pairs.second]
+        mean = np.concatenate([first[~test], second[~test]]).mean(axis=0) if subtract_mean else 0
+        all_distances = distance(first - mean, second - mean, metric)
         thresholds.append(best_threshold(all_distances[~test], pairs.same[~test]))
         distances[test] = all_distances[test]
         accuracies.append(((distances[test] <= thresholds[-1]) == pairs.same[test]).mean())
     curve = roc(distances, pairs.same)
-    return Verification(float(np.mean(accuracies)), float(np.std(accuracies)), auc(curve), eer(curve),
-                        {far: true_accepts(curve, far) for far in FALSE_ACCEPTS}, float(np.mean(thresholds)), distances,
-                        curve)
+    tar = {far: true_accepts(curve, far) for far in _FALSE_ACCEPTS}
+    return Verification(float(np.mean(accuracies)), float(np.std(accuracies)), auc(curve), eer(curve), tar,
+                        float(np.mean(thresholds)), distances, curve)
 
 
-def distance(a, b, metric):
-    """Distances [n] of embeddings [n, E]: metric 0 squared Euclidean, 1 the angle as a share of 180 degrees."""
+def distance(first, second, metric):
+    """Compute the distances [n] of embeddings `first` and `second` [n, E].
+
+    With `metric` 0 they are squared Euclidean distances, with 1 angles, where 1 is 180 degrees.
+    """
     if metric == 0:
-        return np.square(a - b).sum(axis=1)
-    lengths = np.linalg.norm(a, axis=1) * np.linalg.norm(b, axis=1)
-    return np.arccos(np.clip((a * b).sum(axis=1) / np.maximum(lengths, 1e-12), -1, 1)) / math.pi
+        return np.square(first - second).sum(axis=1)
+    lengths = np.linalg.norm(first, axis=1) * np.linalg.norm(second, axis=1)
+    return np.arccos(np.clip((first * second).sum(axis=1) / np.maximum(lengths, 1e-12), -1, 1)) / math.pi
 
 
 def best_threshold(distances, same):
-    """The threshold at which `distance <= threshold` says best who is the `same`; of equally good ones the middle one."""
+    """Find the threshold at which `distances` [n] <= threshold predicts `same` [n] bool best.
+
+    Of equally good thresholds, the middle one is returned.
+    """
     order = np.argsort(distances, kind="stable")
     ordered, right = distances[order], np.where(same[order], 1, -1)
-    gains = np.concatenate([[0], np.cumsum(right)])                         # of accepting the i nearest pairs
+    gains = np.concatenate([[0], np.cumsum(right)])             # of accepting the i nearest pairs
     cuts = np.concatenate([[ordered[0] - 1e-6], (ordered[1:] + ordered[:-1]) / 2, [ordered[-1]]])
-    possible = np.concatenate([[True], ordered[1:] > ordered[:-1], [True]])
+    possible = np.concatenate([[True], ordered[1:] > ordered[:-1], [True]])     # not between equal distances
     best = np.flatnonzero(possible & (gains == gains[possible].max()))
     return float(cuts[best[len(best) // 2]])
 
 
 def roc(distances, same):
-    """Rates of false and true accepts [m, 2] at every threshold, from (0, 0) to (1, 1); needs pairs of both kinds."""
+    """Compute the ROC curve of `distances` [n]: rates of false and of true accepts [m, 2] at every threshold.
+
+    The curve goes from (0, 0) to (1, 1). `same` [n] bool must have both values.
+    """
     order = np.argsort(distances, kind="stable")
     true, false = np.cumsum(same[order]), np.cumsum(~same[order])
-    last = np.append(np.diff(distances[order]) > 0, True)                   # of pairs that are equally far
+    last = np.append(np.diff(distances[order]) > 0, True)       # of pairs that are equally far, which count at once
     points = np.stack([false[last] / false[-1], true[last] / true[-1]], 1)
     return np.concatenate([[[0., 0.]], points])
 
 
 def auc(curve):
-    """Area under a `roc`: how often a same pair is nearer than a different one (ties count half)."""
+    """Compute the area under a `roc` curve.
+
+    It is how often a pair of the same person is nearer than one of different people, where equally near counts half.
+    """
     false, true = curve.T
     return float(((true[1:] + true[:-1]) / 2 * np.diff(false)).sum())
 
 
 def eer(curve):
-    """Rate at which false accepts and false rejects are equally frequent, between points of a `roc` by a line."""
+    """Compute the equal error rate of a `roc` curve, whose points are joined by lines.
+
+    At this rate, false accepts and false rejects are equally frequent.
+    """
     false, true = curve.T
-    gap = false - (1 - true)                                                # rises from -1 to 1
+    gap = false - (1 - true)                                    # rises from -1 to 1
     i = int(np.searchsorted(gap, 0))
     if gap[i] == 0:
         return float(false[i])
-    share = -gap[i - 1] / (gap[i] - gap[i - 1])
-    return float(false[i - 1] + share * (false[i] - false[i - 1]))
+    fraction = -gap[i - 1] / (gap[i] - gap[i - 1])
+    return float(false[i - 1] + fraction * (false[i] - false[i - 1]))
 
 
 def true_accepts(curve, most):
-    """The highest rate of true accepts at a threshold with false accepts of at most `most`."""
+    """Find the highest rate of true accepts on a `roc` curve with a rate of false accepts up to `most`."""
     return float(curve[curve[:, 0] <= most, 1].max())

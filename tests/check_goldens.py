@@ -15,60 +15,52 @@ import os
 import sys
 import tempfile
 
+import numpy as np
+
 HERE = os.path.dirname(os.path.abspath(__file__))
 GOLDEN = os.path.join(HERE, "golden")
-sys.path[:0] = [os.path.dirname(HERE), GOLDEN]
 KERNELS = {"TF_ENABLE_ONEDNN_OPTS": "0", "ONEDNN_MAX_CPU_ISA": "AVX2", "TF_NUM_INTRAOP_THREADS": "2"}
-for variable, value in {"TF_CPP_MIN_LOG_LEVEL": "2", **KERNELS}.items():
-    os.environ.setdefault(variable, value)
-
-import numpy as np
-import rule
-import tensorflow as tf
-
-from config import get_config
-from datasets.image_sets import find_pairs, find_photos, find_renderings
-from datasets.images import save_image
-from engine.checkpoints import AVERAGE
-from trainer import Trainer
-
 FORWARD, LATER_STEPS = 1e-4, 2e-3           # tolerances
 NOT_OURS = {"g_lr", "d_lr", "ren_lr", "reg_lr", "lambda_c"}     # scalars that the original keeps as variables
 RENAMED = {"size": "input_scale_size", "batch": "batch_size"}
-IMAGES = {"x": "x", "y": "y", "paired_y": "p", "AE_x_forw": "x_reconstruction", "AE_u_forw": "r_reconstruction",
+INPUTS = {"photo": "real", "rendering": "syn", "label": "label", "paired_photo": "image_3dmm",
+          "paired_rendering": "annot_3dmm"}
+IMAGES = {"x": "x", "y": "y", "paired_y": "fitted", "AE_x_forw": "x_reconstruction", "AE_u_forw": "r_reconstruction",
           "AE_x_back": "y_reconstruction", "AE_u_back": "s_reconstruction"}
 
 
 def write_data(folder, size, n_id):
-    """A data set with `n_id` identities of one black rendering, one photo and one pair; its images are not used."""
+    """Write a data set for shapes alone -> its sets: `n_id` identities of one black rendering, one photo, one pair."""
+    from datasets.image_sets import find_pairs, find_photos, find_renderings
+    from datasets.images import save_image
+    from preflight import Data
+
     black = np.zeros([size, size, 3], np.uint8)
     for name in [f"syn/{i + 1}/1.png" for i in range(n_id)] + ["real/1.png", "paired/1.png", "paired/3dmm/1.png"]:
         os.makedirs(os.path.dirname(os.path.join(folder, name)), exist_ok=True)
         save_image(black, os.path.join(folder, name))
-    return (find_photos(os.path.join(folder, "real")), find_renderings(os.path.join(folder, "syn")),
-            find_pairs(os.path.join(folder, "paired")))
-
-
-class ClassifierToCome(Trainer):
-    """A Trainer whose classifier gets its weights from the rule instead of a checkpoint."""
-
-    def _load_classifier(self):
-        pass
+    return Data(find_photos(os.path.join(folder, "real")), find_renderings(os.path.join(folder, "syn")),
+                find_pairs(os.path.join(folder, "paired")))
 
 
 def build(case, folder):
     """The Trainer of a golden case, its variables by the rule."""
+    import rule
+
+    from config import get_config
+    from recognition.pretrained import Weights
+    from trainer import Trainer
+
     case = dict(case)
     n_id = case.pop("n_id")
     options = {"model_def": "inception_resnet_v1", **{RENAMED.get(name, name): value for name, value in case.items()},
                "dropout_keep": 1, "random_crop": False, "random_flip": False, "pretrained_rec": "rule"}
     config, _ = get_config([word for name, value in options.items() for word in (f"--{name}", str(value))])
-    trainer = ClassifierToCome(config)
-    trainer.build_model(write_data(folder, config.input_scale_size, n_id))
-    variables = {v.op.name: v for v in trainer.training.saved_variables + trainer.networks.classifier_variables}
-    trainer.session.run([v.initializer for v in variables.values()],
-                        {v.initializer.inputs[1]: rule.variable(name, v.shape) for name, v in variables.items()})
-    return trainer, variables
+    trainer = Trainer(config)
+    data = write_data(folder, config.input_scale_size, n_id)
+    trainer.build_model(data, classifier=Weights("rule", {}, None, "image"))
+    trainer.set_values({name: rule.variable(name, v.shape) for name, v in trainer.variables.items()})
+    return trainer
 
 
 def relative(ours, golden, scale=None):
@@ -83,7 +75,7 @@ def relative(ours, golden, scale=None):
 
 
 def original_images(golden, others):
-    """The original's images of a case, from its own file or from one of the `others` with the same norms; {} if none."""
+    """The original's images of a case, from its file or from one of the `others` with the same norms; {} if none."""
     for donor in [golden, *others]:
         if all(f"img/{name}" in donor and donor[f"img_l2/{name}"] == golden[f"img_l2/{name}"] for name in IMAGES):
             return {name: donor[f"img/{name}"] for name in IMAGES}
@@ -123,15 +115,19 @@ def check_gradients(trainer, feed, golden):
     return errors
 
 
-def check_step(trainer, variables, feed, golden, number):
+def check_step(trainer, feed, golden, number):
     """Run step `number` (1, 2, 3) and return its errors: {kind: error}."""
+    import rule
+
+    from engine.checkpoints import AVERAGE
+
     graph, at = trainer.training, f"canon_pre/{number}/"
     # The original never moves the centroids of the center loss, and its identity loss goes on from there.
     centers_move = trainer.config.method_c != "center"
     losses = trainer.run_step(number - 1, {"losses": graph.losses}, feed)["losses"]
-    values = dict(zip(variables, trainer.session.run(list(variables.values()))))
+    values = trainer.session.run(trainer.variables)
     compared = [i for i, name in enumerate(golden["loss_names"]) if centers_move or name != "c_loss"]
-    names = [name for name in golden["loss_names"]]
+    names = list(golden["loss_names"])
     errors = {"losses": relative([losses[names[i]] for i in compared], golden[at + "losses_in_run"][compared]),
               "k": relative([values[k] for k in ("k_t", "k_t2", "k_t3")], golden[at + "k"])}
     assert values["step"] == golden[at + "step"]
@@ -143,8 +139,9 @@ def check_step(trainer, variables, feed, golden, number):
         return np.linalg.norm(values[name].astype(np.float64) - rule.variable(name, values[name].shape))
 
     for kind, suffix in (("variables", ""), ("averages", AVERAGE)):
-        stats = golden[at + ("shadow_stats" if suffix else "var_stats")][:, list(golden["var_stats_cols"]).index("delta_l2")]
-        pairs = [(moved(name + suffix), delta) for name, delta in zip(golden["var_names"], stats) if name not in NOT_OURS]
+        column = list(golden["var_stats_cols"]).index("delta_l2")
+        deltas = zip(golden["var_names"], golden[at + ("shadow_stats" if suffix else "var_stats")][:, column])
+        pairs = [(moved(name + suffix), delta) for name, delta in deltas if name not in NOT_OURS]
         errors[kind] = relative(*zip(*pairs))
     if at + "C_stats" in golden:
         names = golden["C_names"] if "C_names" in golden else golden[at + "C_names"]
@@ -161,19 +158,21 @@ def report(when, errors, tolerance):
 
 def check_case(path, golden, others):
     """Print the errors of one case; True if all are within their tolerances."""
+    import rule
+
     case = json.loads(str(golden["case"]))
     print(f"{os.path.basename(path)}: {case}")
     with tempfile.TemporaryDirectory() as folder:
-        trainer, variables = build(case, folder)
+        trainer = build(case, folder)
         graph, inputs = trainer.training, rule.inputs(case["size"], case["batch"])
-        feed = {tensor: inputs[name] for name, tensor in graph.batch._asdict().items()}
+        feed = {tensor: inputs[INPUTS[field]] for field, tensor in graph.batch._asdict().items()}
         feed[graph.lambda_c] = trainer.config.lambda_c
         images = {getattr(graph.tower, IMAGES[name]): image for name, image in original_images(golden, others).items()}
         good = report("forward", check_forward(trainer, feed, golden), FORWARD)
         at_original = {**feed, **images}
         good &= report("forward", check_gradients(trainer, at_original, golden), FORWARD)
         for number in (1, 2, 3):
-            errors = check_step(trainer, variables, at_original if number == 1 else feed, golden, number)
+            errors = check_step(trainer, at_original if number == 1 else feed, golden, number)
             good &= report(f"after step {number}", errors, FORWARD if number == 1 else LATER_STEPS)
         trainer.close()
     return good
@@ -189,8 +188,15 @@ def read_cases(folder):
     return cases
 
 
-def main():
-    folder = sys.argv[1] if len(sys.argv) > 1 else GOLDEN
+def main(folder=GOLDEN):
+    """Check all cases in `folder` -> exit status."""
+    for variable, value in KERNELS.items():
+        os.environ.setdefault(variable, value)              # TensorFlow reads it when it is imported
+    sys.path[:0] = [os.path.dirname(HERE), GOLDEN]
+    from engine.startup import start
+    start()
+    import tensorflow as tf
+
     cases = read_cases(folder)
     if not cases:
         print(f"{folder}: no golden cases (*.npz with a `case`)", file=sys.stderr)
@@ -202,4 +208,4 @@ def main():
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    sys.exit(main(*sys.argv[1:]))

@@ -1,6 +1,6 @@
-"""What the end-to-end tests share: the command line, drawn data, a classifier's checkpoint, and runs in the background."""
+"""What the end-to-end tests share: the command line, drawn data, a classifier, and runs in the background."""
+import glob
 import inspect
-import os
 import re
 import signal
 import subprocess
@@ -10,20 +10,25 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import NamedTuple
 
-os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
-HERE = Path(__file__).resolve().parent
-sys.path[:0] = [str(HERE.parent), str(HERE)]
-
 import numpy as np
 import pytest
 
 from drawn import draw_face, write, write_dataset
 
+HERE = Path(__file__).resolve().parent
+sys.path.insert(0, str(HERE / "golden"))            # for the rule that made the goldens
 MAIN = str(HERE.parent / "main.py")
 NAMES = dict(dataset="real", syn_dataset="syn", dataset_3dmm="paired")
 NARROW = dict(input_scale_size=16, conv_hidden_num=4, conv_hidden_num_res=4, z_num=8, num_res_rep=1)
 SMALL = dict(model_def="small", image_size=32, embedding_size=16)
 TIMEOUT = 300                   # seconds, for a machine that others use too
+
+
+@pytest.fixture(scope="session", autouse=True)
+def started():
+    """TensorFlow as every command starts it."""
+    from engine.startup import start
+    start()
 
 
 # The command line
@@ -127,6 +132,20 @@ def differences(prefix, other):
     a, b = read_checkpoint(prefix), read_checkpoint(other)
     assert a.keys() == b.keys(), a.keys() ^ b.keys()
     return [name for name in a if a[name].tobytes() != b[name].tobytes() or a[name].shape != b[name].shape]
+
+
+def events(run_dir):
+    """{(tag, step): value} of the scalars in a run's TensorBoard events, and the set of the images' tags."""
+    import tensorflow as tf
+    scalars, images = {}, set()
+    for path in sorted(glob.glob(str(Path(run_dir) / "events.out.tfevents.*"))):
+        for event in tf.compat.v1.train.summary_iterator(path):
+            for value in event.summary.value:
+                if value.HasField("image"):
+                    images.add(value.tag)
+                else:
+                    scalars[value.tag, event.step] = value.simple_value
+    return scalars, images
 
 
 def write_checkpoint(prefix, values):

@@ -1,4 +1,4 @@
-"""Drawn faces: a small data set for tests and benchmarks, with renderings, photos, pairs; the same picture every time."""
+"""Drawn faces: a small data set for tests and benchmarks, with renderings, photos and pairs; always the same."""
 import os
 
 import numpy as np
@@ -30,9 +30,12 @@ class Canvas:
         """A filled ellipse around (x, y) with these half axes."""
         self.draw.ellipse(self.box(x, y, width, height), fill=colour)
 
-    def arc(self, x, y, width, height, start, end, colour, thickness):
-        """A part, in degrees clockwise from the right, of an ellipse's outline."""
-        self.draw.arc(self.box(x, y, width, height), start, end, fill=colour, width=max(1, int(thickness * self.half)))
+    def arc(self, place, angles, colour, thickness):
+        """Draw a part of an ellipse's outline.
+
+        `place` is (x, y, width, height) of `box`, and `angles` are (start, end) in degrees, clockwise from the right.
+        """
+        self.draw.arc(self.box(*place), *angles, fill=colour, width=max(1, int(thickness * self.half)))
 
 
 def shade(colour, factor):
@@ -76,9 +79,9 @@ def draw_head(canvas, face, turn, nod, smile):
         canvas.ellipse(eye + x / 3, y + .01, face["eye"] * .72, face["eye"] * .78, face["eyes"])
         canvas.ellipse(eye + x / 3, y + .01, face["eye"] * .38, face["eye"] * .42, (16, 14, 18))
         canvas.ellipse(eye + x / 3 - .025, y - .025, .022, .022, (255, 255, 255))
-        canvas.arc(eye, y - .02, face["eye"] * 1.5, .17, 215, 325, shade(face["hair"], .8), face["brow"])
-    canvas.arc(2.6 * x, .14 + 1.4 * y, face["nose"], .1, 20, 160, shade(dark, .9), .035)
-    canvas.arc(2 * x, .3 + y, face["mouth"], .06 + .16 * smile, 15, 165, face["lips"], .06)
+        canvas.arc((eye, y - .02, face["eye"] * 1.5, .17), (215, 325), shade(face["hair"], .8), face["brow"])
+    canvas.arc((2.6 * x, .14 + 1.4 * y, face["nose"], .1), (20, 160), shade(dark, .9), .035)
+    canvas.arc((2 * x, .3 + y, face["mouth"], .06 + .16 * smile), (15, 165), face["lips"], .06)
 
 
 def background(rng, size):

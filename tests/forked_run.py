@@ -13,6 +13,7 @@ os.environ["TF_OVERRIDE_GLOBAL_THREADPOOL"] = "1"      # threads do not survive 
 
 import main
 import trainer
+from cli import program
 
 Session = trainer.tf1.Session
 
@@ -32,4 +33,4 @@ def forked_session(*arguments, **options):
 
 
 trainer.tf1.Session = forked_session
-sys.exit(main.main())
+sys.exit(program.run("main.py", main.main, sys.argv[1:], saves_itself=True))

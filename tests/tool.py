@@ -1,12 +1,18 @@
-"""A command line tool of the project as tests run it: started, killed, finished, refused; and waiting for what it does."""
+"""A command of the project as tests run it: in this process, or started, killed, finished, refused; waiting for it."""
+import contextlib
+import io
+import logging
 import os
+import resource
 import signal
 import subprocess
 import sys
 import time
 from pathlib import Path
 
+from cli import program
 from conftest import Result, TIMEOUT
+from utils import SIGNALS
 
 ROOT = Path(__file__).resolve().parent.parent
 
@@ -44,6 +50,38 @@ class Tool:
         assert all(str(word) in lines[0] for word in named), lines[0]
 
 
+def call(module, *words):
+    """Run the program of a module such as `main` in this process -> Result. Signals and logging stay as they were.
+
+    What the program would log goes to its stderr alone.
+    """
+    loggers = [logging.getLogger(name) for name in (None, "PIL", "tensorflow")]
+    before = [(logger, logger.level, logger.handlers[:]) for logger in loggers]
+    signals = {number: signal.getsignal(number) for number in SIGNALS}
+    out, err = io.StringIO(), io.StringIO()
+    logging.getLogger().handlers.clear()
+    try:
+        with contextlib.redirect_stdout(out), contextlib.redirect_stderr(err):
+            status = program.run(Path(module.__file__).name, module.main, [str(word) for word in words])
+    except SystemExit as end:
+        status = end.code or 0
+    finally:
+        for logger, level, handlers in before:
+            logger.setLevel(level)
+            logger.handlers[:] = handlers
+        for number, handler in signals.items():
+            signal.signal(number, handler)
+    return Result(status, out.getvalue(), err.getvalue())
+
+
+def limit_files(size):
+    """For a child: no file may grow beyond `size` bytes, which is how a full disk looks to it."""
+    def apply():
+        signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
+        resource.setrlimit(resource.RLIMIT_FSIZE, (size, size))
+    return apply
+
+
 def finish(process):
     """Wait for the end of a command -> Result."""
     try:
@@ -73,3 +111,18 @@ def wait_for(condition, seconds=60):
     while not condition():
         assert time.monotonic() < deadline
         time.sleep(.005)
+
+
+def touch(folder, *names):
+    """Make empty files, and the folders that they lie in -> the folder's path."""
+    for name in names:
+        path = Path(folder) / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.touch()
+    return str(folder)
+
+
+def one_line(error, *parts):
+    """Assert that the message of what `pytest.raises` caught is one line that names `parts`."""
+    message = str(error.value)
+    assert "\n" not in message and all(part in message for part in parts), message

@@ -34,7 +34,8 @@ def random_state(seed=0, embedding_size=512, classes=3):
 
     def norm(name, count):
         state.update({f"{name}.weight": rng.uniform(.5, 1.5, count), f"{name}.bias": rng.normal(0, .1, count),
-                      f"{name}.running_mean": rng.normal(0, .1, count), f"{name}.running_var": rng.uniform(.5, 1.5, count)})
+                      f"{name}.running_mean": rng.normal(0, .1, count),
+                      f"{name}.running_var": rng.uniform(.5, 1.5, count)})
 
     def convolution(name, count, channels, height, width):
         scale = (2 / (channels * height * width)) ** .5
@@ -45,9 +46,9 @@ def random_state(seed=0, embedding_size=512, classes=3):
     for name, (count, height, width) in STEM.items():
         convolution(name, count, channels, height, width)
         channels = count
-    for block, kind, channels, scale in BLOCKS:
+    for block, plan, channels, scale in BLOCKS:
         outputs = 0
-        for names, chain in zip(layer_names(block, CHAINS[kind]), CHAINS[kind]):
+        for names, chain in zip(layer_names(block, CHAINS[plan]), CHAINS[plan]):
             inputs = channels
             for name, (count, height, width) in zip(names, chain):
                 convolution(name, count, inputs, height, width)
@@ -58,7 +59,8 @@ def random_state(seed=0, embedding_size=512, classes=3):
             state[f"{block}.conv2d.bias"] = rng.normal(0, .1, channels)
     state["last_linear.weight"] = rng.normal(0, 1792 ** -.5, [embedding_size, 1792])
     norm("last_bn", embedding_size)
-    state["logits.weight"], state["logits.bias"] = rng.normal(0, 1, [classes, embedding_size]), rng.normal(0, 1, classes)
+    state["logits.weight"] = rng.normal(0, 1, [classes, embedding_size])
+    state["logits.bias"] = rng.normal(0, 1, classes)
     state = {name: value.astype(np.float32) for name, value in state.items()}
     return state | {"conv2d_1a.bn.num_batches_tracked": np.array(7, np.int64)}
 
@@ -75,15 +77,19 @@ def convolve(x, weights, stride=1, same=True):
 
 
 def normalise(x, state, name):
-    w, b, mean, variance = (state[f"{name}.{part}"] for part in ("weight", "bias", "running_mean", "running_var"))
-    return (x - mean) / np.sqrt(variance + EPSILON) * w + b
+    """Apply the batch norm `name` to `x` [..., C]."""
+    scale, shift, mean, variance = (state[f"{name}.{array}"]
+                                    for array in ("weight", "bias", "running_mean", "running_var"))
+    return (x - mean) / np.sqrt(variance + EPSILON) * scale + shift
 
 
 def pool(x):
+    """Max-pool `x` [H, W, C] over windows of 3 x 3, 2 pixels apart."""
     return np.lib.stride_tricks.sliding_window_view(x, (3, 3), (0, 1))[::2, ::2].max(axis=(3, 4))
 
 
 def layer(x, state, name, stride=1, same=True):
+    """Convolution, batch norm, ReLU: `x` [H, W, C] -> [H', W', out]."""
     return np.maximum(normalise(convolve(x, state[f"{name}.conv.weight"], stride, same), state, f"{name}.bn"), 0)
 
 
@@ -93,19 +99,19 @@ def embed(state, pixels):
     for name, (stride, same) in dict(conv2d_1a=(2, False), conv2d_2a=(1, False), conv2d_2b=(1, True)).items():
         x = layer(x, state, name, stride, same)
     x = layer(layer(layer(pool(x), state, "conv2d_3b"), state, "conv2d_4a", 1, False), state, "conv2d_4b", 2, False)
-    for block, kind, channels, scale in BLOCKS:
+    for block, plan, _, scale in BLOCKS:
         outputs = []
-        for names in layer_names(block, CHAINS[kind]):
+        for names in layer_names(block, CHAINS[plan]):
             y = x
             for name in names:
                 reducing = scale is None and name == names[-1]
                 y = layer(y, state, name, 2 if reducing else 1, not reducing)
             outputs.append(y)
         if scale is None:
-            x = np.concatenate(outputs + [pool(x)], axis=2)
+            x = np.concatenate([*outputs, pool(x)], axis=2)
         else:
-            mixed = convolve(np.concatenate(outputs, axis=2), state[f"{block}.conv2d.weight"]) + state[f"{block}.conv2d.bias"]
-            x = x + scale * mixed
+            mixed = convolve(np.concatenate(outputs, axis=2), state[f"{block}.conv2d.weight"])
+            x = x + scale * (mixed + state[f"{block}.conv2d.bias"])
             x = x if block == "block8" else np.maximum(x, 0)
     x = normalise(state["last_linear.weight"] @ x.mean(axis=(0, 1)), state, "last_bn")
     return x / np.linalg.norm(x)
@@ -143,8 +149,8 @@ class TorchPickler(pickle.Pickler):
         if not isinstance(value, Storage):
             return None
         self.storages[value.key] = value.array
-        kind = self.torch.FloatStorage if value.array.dtype == np.float32 else self.torch.LongStorage
-        return ("storage", kind, value.key, "cpu", value.array.size) + ((None,) if self.legacy else ())
+        storage_type = self.torch.FloatStorage if value.array.dtype == np.float32 else self.torch.LongStorage
+        return ("storage", storage_type, value.key, "cpu", value.array.size) + ((None,) if self.legacy else ())
 
     def reducer_override(self, value):
         if not isinstance(value, np.ndarray):
@@ -155,6 +161,8 @@ class TorchPickler(pickle.Pickler):
 
 
 class Storage:
+    """A flat array under a key, as torch's storages are."""
+
     def __init__(self, key, array):
         self.key, self.array = key, array
 
@@ -174,8 +182,8 @@ def save(path, value, monkeypatch, legacy=False):
             archive.writestr("model/version", "3\n")
         return
     with open(path, "wb") as file:
-        for part in (0x1950a86a20f9469cfc6c, 1001, {"protocol_version": 1001, "little_endian": True}):
-            pickle.dump(part, file, protocol=2)
+        for heading in (0x1950a86a20f9469cfc6c, 1001, {"protocol_version": 1001, "little_endian": True}):
+            pickle.dump(heading, file, protocol=2)
         file.write(body.getvalue())
         pickle.dump(sorted(pickler.storages), file, protocol=2)
         for key in sorted(pickler.storages):

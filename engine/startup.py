@@ -1,0 +1,72 @@
+"""Start TensorFlow for a program: its environment, a quiet import, static graphs, determinism, the log level."""
+import contextlib
+import os
+import re
+import signal
+import sys
+
+# Lines with which TensorFlow greets every program. They mean nothing to its users.
+HARMLESS = re.compile(rb"All log messages before absl::InitializeLog\(\) is called are written to STDERR"
+                      rb"|oneDNN custom operations are on\.|This TensorFlow binary is optimized to use available CPU"
+                      rb"|To enable the following instructions: ")
+# What a machine without a GPU says besides. With a GPU, these lines tell what is wrong with its driver.
+WITHOUT_GPU = re.compile(rb"Could not find cuda drivers on your machine|failed call to cuInit")
+GPU_DEVICE = "/dev/nvidiactl"
+
+
+def start(xla=False):
+    """Import TensorFlow and make the settings that every program needs. Call it once, before any graph is built.
+
+    With `xla`, XLA may compile on the CPU too. No other place changes TensorFlow's global settings, except
+    `datasets.detection`, which runs in processes of its own.
+    """
+    os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
+    if xla:     # convolutions stay with oneDNN and cuDNN, which are faster and, on a GPU, deterministic
+        os.environ.setdefault("TF_XLA_FLAGS", "--tf_xla_cpu_global_jit --tf_xla_ops_to_cluster=PW,RED,MISC")
+    with without_greeting():
+        import tensorflow as tf
+        tf.config.list_physical_devices("GPU")          # here and not later, since it may greet too
+    tf1 = tf.compat.v1
+    tf1.logging.set_verbosity(tf1.logging.ERROR)        # its deprecation notes are not for a program's users
+    tf1.disable_eager_execution()
+    tf.config.experimental.enable_op_determinism()      # a resumed run repeats the digits of an uninterrupted one
+
+
+@contextlib.contextmanager
+def without_greeting():
+    """Leave TensorFlow's greeting out of what Python and C++ write to stderr in this context.
+
+    Every other line gets through. A process of its own passes the lines on, so that those of a crash arrive too.
+    That process ends when no other one holds its pipe open any more.
+    """
+    sys.stderr.flush()
+    reader, writer = os.pipe()
+    before = os.dup(2)
+    child = os.fork()
+    if child == 0:
+        os.close(writer)
+        _pass_on(reader, before)
+    os.close(reader)
+    os.dup2(writer, 2)
+    os.close(writer)
+    try:
+        yield
+    finally:
+        sys.stderr.flush()
+        os.dup2(before, 2)
+        os.close(before)
+        os.waitpid(child, 0)
+
+
+def _pass_on(reader, target):
+    """Copy lines from one file descriptor to another, but for the greeting, and end this process."""
+    try:
+        for number in (signal.SIGINT, signal.SIGTERM):
+            signal.signal(number, signal.SIG_IGN)       # the main process decides when to end
+        known = [HARMLESS] if os.path.exists(GPU_DEVICE) else [HARMLESS, WITHOUT_GPU]
+        with os.fdopen(reader, "rb") as lines:
+            for line in lines:
+                if not any(pattern.search(line) for pattern in known):
+                    os.write(target, line)
+    finally:
+        os._exit(0)         # in any case: an exception would go on with the main process's work a second time

@@ -1,0 +1,115 @@
+"""Photo-like pictures of the built-in model's people, for the demo: photos to learn the look of, and exact pairs.
+
+A drawn photo is a rendering with shine on its skin, laid over hair, clothes and a background, and seen by a camera with
+blur, vignetting, a tone and noise. A pair is exact: the drawn photo and the rendering have the same parameters.
+"""
+import os
+
+import numpy as np
+from PIL import Image, ImageDraw, ImageFilter
+
+from datasets.images import save_image
+from morphable import face_model, renderer
+from morphable.scene import CANVAS, clipped_texture, make_mesh, render_face, sample_person, sample_shot
+
+FINE = 4                    # a photo is composed so many times larger, then reduced
+SHINE = .18, 14             # strength and exponent of the light reflected by skin, in 0..1
+CLOTHES = [(52, 70, 120), (130, 44, 52), (44, 96, 80), (70, 70, 78), (40, 44, 56), (196, 188, 172), (150, 96, 50)]
+PHOTOS_PER_PERSON = 5
+FIRST_PHOTO, FIRST_PAIR = 10_000_000, 20_000_000            # identities of their own: nobody is in two sets
+
+
+def draw_pair(scene, identity, image):
+    """Draw image number `image` of a person twice -> (photo, rendering), both uint8 [S, S, 3].
+
+    Photo and rendering depend on the scene, `identity` and `image` only. A person keeps clothes and hair in all images.
+    """
+    size = scene.framing.size
+    shape, texture = sample_person(scene, identity)
+    expression, shot = sample_shot(scene, identity, image)
+    vertices = face_model.compute_vertices(scene.model, shape, expression)
+    mesh = make_mesh(scene, vertices, clipped_texture(scene, texture))
+    rendering, box, landmarks = render_face(scene, mesh, shot)
+    fine_size = FINE * size
+    shot.illumination[8:] = 255 * SHINE[0], SHINE[1]
+    head, covered = renderer.render(mesh, shot, renderer.Frame(CANVAS, CANVAS, box, (fine_size, fine_size)))
+    random = np.random.default_rng([scene.seed, identity, image])
+    person_random = np.random.default_rng([scene.seed, identity])
+    hair = tuple(int(value) for value in head[covered][:50].mean(axis=0))       # the uppermost rows of the head
+    behind = _add_body(_make_background(random, fine_size), FINE * landmarks, hair, person_random)
+    return _expose(np.where(covered[..., None], head, behind), size, random), rendering
+
+
+def _make_background(random, size):
+    """Make a blurred background of a few colours, lit from above, with finer patterns over it.
+
+    Returns float [S, S, 3] in 0..255.
+    """
+    pixels = np.zeros([size, size, 3])
+    for cells, strength in ((2, 60), (5, 35), (16, 24)):
+        colours = random.integers(0, 256, [cells, cells, 3])
+        greyish = (.3 * colours + .7 * colours.mean(axis=2, keepdims=True)).astype(np.uint8)
+        layer = Image.fromarray(greyish).resize((size, size), Image.Resampling.BICUBIC)
+        pixels += (np.asarray(layer) / 255. - .5) * strength
+    pixels += np.linspace(60, -60, size)[:, None, None]
+    return np.clip(pixels + random.uniform(80, 190) + random.uniform(-25, 25, 3), 0, 255)
+
+
+def _add_body(background, landmarks, hair, random):
+    """Paint shoulders and long hair, which lie behind the head, on `background` -> float [S, S, 3].
+
+    `landmarks` [68, 2] tell where the head is, in pixels. Every other person, by `random`, has long hair, of the colour
+    `hair`.
+    """
+    picture = Image.fromarray(background.astype(np.uint8))
+    pen = ImageDraw.Draw(picture)
+    jaw, brows = landmarks[0:17], landmarks[17:27]
+    (x, y), wide = jaw.mean(axis=0), np.linalg.norm(jaw[16] - jaw[0])
+    high = jaw[8, 1] - brows[:, 1].mean()
+    shoulders, neck = (1.5 + .3 * random.random()) * wide, y + (.9 + .3 * random.random()) * high
+    pen.ellipse((x - shoulders, neck, x + shoulders, neck + 3 * high), fill=CLOTHES[random.integers(len(CLOTHES))])
+    if random.random() < .5:
+        around, down = (.62 + .1 * random.random()) * wide, (.4 + .7 * random.random()) * high
+        pen.ellipse((x - around, y - 1.35 * high, x + around, y + down), fill=hair)
+    return np.asarray(picture.filter(ImageFilter.GaussianBlur(FINE / 2)), np.float64)
+
+
+def _expose(pixels, size, random):
+    """Imitate a camera: darken the corners, apply a tone, blur, reduce, add noise.
+
+    `pixels` are float [S, S, 3]. Returns uint8 [size, size, 3].
+    """
+    across = np.linspace(-1, 1, len(pixels)) ** 2
+    pixels = pixels * (1 - random.uniform(0, .12) * (across[:, None] + across[None, :]))[..., None]
+    toned = 255 * (np.clip(pixels, 0, 255) / 255) ** random.uniform(.75, 1.15) * random.uniform(.9, 1.06, 3)
+    picture = Image.fromarray(np.clip(toned, 0, 255).astype(np.uint8))
+    picture = picture.filter(ImageFilter.GaussianBlur(FINE * random.uniform(.2, .6)))
+    reduced = np.asarray(picture.resize((size, size), Image.Resampling.BOX), np.float64)
+    return np.clip(reduced + random.normal(0, random.uniform(2, 6), reduced.shape), 0, 255).astype(np.uint8)
+
+
+def write_photo(scene, output, number):
+    """Draw photo `number`, from 0, into `output`/real, PHOTOS_PER_PERSON of each person.
+
+    Raises OSError when the photo can't be written.
+    """
+    person, image = number // PHOTOS_PER_PERSON + 1, number % PHOTOS_PER_PERSON + 1
+    photo, _ = draw_pair(scene, FIRST_PHOTO + person, image)
+    _write(photo, output, f"real/{person:05}/{image:05}.jpg")
+
+
+def write_pair(scene, output, number):
+    """Draw pair `number`, from 0, into `output`/paired, each of another person.
+
+    Raises OSError when a file can't be written. The rendering is written first, so that a photo never stands alone.
+    """
+    photo, rendering = draw_pair(scene, FIRST_PAIR + number, 1)
+    _write(rendering, output, f"paired/3dmm/{number + 1:05}.jpg")
+    _write(photo, output, f"paired/{number + 1:05}.jpg")
+
+
+def _write(image, folder, name):
+    """Write `image` to `<folder>/<name>`, and create the folders on the way."""
+    path = os.path.join(folder, name)
+    os.makedirs(os.path.dirname(path), exist_ok=True)
+    save_image(image, path)

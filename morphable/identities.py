@@ -1,0 +1,81 @@
+"""The folder of one rendered identity: its images and, in latents.npz, their labels; all of them or nothing."""
+import os
+import secrets
+import shutil
+from typing import NamedTuple
+
+import numpy as np
+
+import utils
+from datasets.image_sets import LABELS
+from datasets.images import save_image
+from morphable import face_model
+from morphable.scene import clipped_texture, make_mesh, render_face, sample_person, sample_shot
+
+CHUNK = 16                  # images whose vertices are computed at once
+VERSION = 1                 # of the labels and of all that makes the images
+
+
+class Series(NamedTuple):
+    """What is rendered of each identity."""
+    output: str                             # folder that holds the identities' folders
+    count: int                              # images of each
+    format: str                             # jpg or png
+    ranges: dict                            # {angle: (low, high)} in radians, of angles that are spread evenly
+
+
+def folder_of(output, identity):
+    """Return the path of the folder of number `identity` in `output`."""
+    return os.path.join(output, f"{identity:05}")
+
+
+def render_identity(scene, series, identity):
+    """Render a Series of number `identity` into its folder. The folder gets its name once all of it is there.
+
+    Raises OSError when something can't be written; then nothing is left of the folder.
+    """
+    temporary = os.path.join(series.output, f"{utils.TEMPORARY}{identity:05}-{secrets.token_hex(4)}")
+    os.mkdir(temporary)
+    try:
+        _write_identity(scene, series, identity, temporary)
+        os.rename(temporary, folder_of(series.output, identity))
+    except BaseException:
+        shutil.rmtree(temporary, ignore_errors=True)
+        raise
+
+
+def _write_identity(scene, series, identity, folder):
+    """Write the images and labels of one identity into `folder`."""
+    model = scene.model
+    shape, texture = sample_person(scene, identity)
+    neutral = model.shape_mean + face_model.combine(shape, model.shape_basis)
+    skin = clipped_texture(scene, texture)
+    numbers = range(1, series.count + 1)
+    expressions, shots = zip(*(sample_shot(scene, identity, image, series.ranges) for image in numbers))
+    names = [f"{image:05}.{series.format}" for image in numbers]
+    boxes, landmarks = [], []
+    for start in range(0, series.count, CHUNK):
+        chunk = slice(start, start + CHUNK)
+        moves = face_model.combine(expressions[chunk], model.expression_basis)
+        for name, vertices, shot in zip(names[chunk], neutral + moves, shots[chunk]):
+            face = render_face(scene, make_mesh(scene, vertices, skin), shot)
+            save_image(face.image, os.path.join(folder, name), quality=100)
+            boxes.append(face.box)
+            landmarks.append(face.landmarks)
+    illumination, pose, color = map(np.array, zip(*shots))
+    with utils.atomic_write(os.path.join(folder, LABELS)) as file:
+        np.savez(file, Shape_Para=shape, Tex_Para=texture, Exp_Para=np.array(expressions), Illum_Para=illumination,
+                 Pose_Para=pose, Color_Para=color, box=np.array(boxes, np.float64), landmarks=np.array(landmarks),
+                 names=names, identity=identity, seed=scene.seed, size=face.image.shape[0], model=model.name,
+                 statistics=scene.statistics.description, version=VERSION)
+
+
+def remove_temporary(output, identities):
+    """Remove from `output` what a killed run left of these `identities`, a list of numbers.
+
+    Temporary folders of other identities stay: another machine may be writing them into the same `output`.
+    """
+    ours = {f"{utils.TEMPORARY}{identity:05}" for identity in identities}
+    for name in os.listdir(output):
+        if name.rpartition("-")[0] in ours:
+            shutil.rmtree(os.path.join(output, name))

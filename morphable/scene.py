@@ -1,0 +1,129 @@
+"""One face of a model in front of the camera: who it is, how it is lit, seen and framed, and the image of it."""
+import logging
+from typing import NamedTuple
+
+import numpy as np
+
+from datasets import crop
+from morphable import builtin_model, face_model, latents, model_files, renderer
+from utils import UserError
+
+CANVAS = 450                # side in pixels of the whole picture that sampled poses refer to
+
+
+class Framing(NamedTuple):
+    """How an image is cut out of a whole picture, around the face."""
+    size: int                               # side of the crop in pixels
+    margin: int                             # pixels of the crop that lie outside MTCNN's box
+    supersample: int = 2                    # samples a pixel along each side
+    whole: bool = False                     # True: no crop, the whole picture of CANVAS pixels
+
+
+class Scene(NamedTuple):
+    """What all images of a set share."""
+    model: face_model.FaceModel
+    incidence: object                       # `renderer.compute_incidence` of the model's triangles
+    framing: Framing
+    statistics: latents.Statistics | None = None        # what people and images are sampled from
+    seed: int = 1                           # of all random numbers
+
+
+class RenderedFace(NamedTuple):
+    """The image of a face, and where the face is."""
+    image: np.ndarray                       # uint8 [S, S, 3], black around the head
+    box: tuple                              # left, top, right, bottom of the crop in the whole picture, in pixels
+    landmarks: np.ndarray                   # [68, 2], column and row in the crop, in pixels
+
+
+# What a scene is made of
+
+def set_scene(model, framing, statistics=None, seed=1):
+    """Make the Scene of a FaceModel. The incidence of its triangles is computed here, once for all images."""
+    incidence = renderer.compute_incidence(model.triangles, len(model.shape_mean))
+    return Scene(model, incidence, framing, statistics, seed)
+
+
+def load_model(path):
+    """Load the FaceModel at `path`, or build the built-in one if `path` is None or "".
+
+    A model without texture borrows the built-in one's. A model without landmarks gets the vertices that lie nearest to
+    the built-in one's. A log line tells of either. Raises UserError when the file can't be read.
+    """
+    if not path:
+        return builtin_model.build()
+    model = _as_user_error(model_files.load, path)
+    if model.landmarks is None or model.texture_mean is None:
+        builtin = builtin_model.build()
+        if model.texture_mean is None:
+            logging.info("%s: no texture in this model; it borrows the built-in one's", path)
+            model = face_model.borrow_texture(model, builtin)
+        if model.landmarks is None:
+            logging.info("%s: no landmarks in this model; they are found by laying it on the built-in one", path)
+            model = model._replace(landmarks=face_model.find_landmarks(model, builtin))
+    return model
+
+
+def load_statistics(folder):
+    """Fit latents.Statistics to the .mat files in `folder`; None or "" stands for the built-in ones.
+
+    Raises UserError when a file is broken or none is there.
+    """
+    return _as_user_error(latents.fit_statistics, folder) if folder else latents.builtin_statistics()
+
+
+def _as_user_error(function, argument):
+    """Return `function(argument)`; turn a ValueError, about a file of the user's, into a UserError."""
+    try:
+        return function(argument)
+    except ValueError as error:
+        raise UserError(str(error)) from error
+
+
+# People and images
+
+def sample_person(scene, identity):
+    """Sample person number `identity` -> coefficients (shape [n_shape], texture [n_texture]).
+
+    The coefficients depend on the scene's seed and on `identity` only.
+    """
+    return latents.sample_identity(scene.statistics, scene.model, scene.seed, identity)
+
+
+def sample_shot(scene, identity, image, ranges=None):
+    """Sample image number `image` of a person -> (expression [n_expression], renderer.Shot).
+
+    `ranges`, e.g. {"yaw": (-1, 1)} in radians, spreads an angle evenly; see `latents.sample_image`.
+    """
+    expression, *shot = latents.sample_image(scene.statistics, scene.model, scene.seed, identity, image, ranges)
+    return expression, renderer.Shot(*shot)
+
+
+def clipped_texture(scene, coefficients):
+    """Compute the texture [V, 3] of `coefficients` [n_texture], float32 rgb clipped to 0..255."""
+    return np.clip(face_model.compute_texture(scene.model, coefficients), 0, 255)
+
+
+def make_mesh(scene, vertices, texture):
+    """Make a renderer.Mesh of `vertices` [V, 3] in micrometres and `texture` [V, 3], rgb in 0..255."""
+    return renderer.Mesh(vertices, texture, scene.model.triangles, scene.incidence)
+
+
+def locate_face(scene, vertices, pose, height):
+    """Find where a face is in a picture of `height` pixels -> (landmarks [68, 2], box of the crop).
+
+    `vertices` [V, 3] are in micrometres, `pose` [7] is as in `renderer.project`. Landmarks are columns and rows in the
+    whole picture, in pixels. The box is left, top, right, bottom; it may reach beyond the picture.
+    """
+    landmarks = renderer.project(vertices[scene.model.landmarks], pose, height)[:, :2]
+    return landmarks, crop.add_margin(crop.face_box(landmarks), scene.framing.size, scene.framing.margin)
+
+
+def render_face(scene, mesh, shot):
+    """Render a renderer.Mesh as a renderer.Shot shows it, in the scene's framing -> RenderedFace."""
+    landmarks, box = locate_face(scene, mesh.vertices, shot.pose, CANVAS)
+    size = scene.framing.size
+    if scene.framing.whole:
+        box, size = (0, 0, CANVAS, CANVAS), CANVAS
+    frame = renderer.Frame(CANVAS, CANVAS, box, (size, size), scene.framing.supersample)
+    image, _ = renderer.render(mesh, shot, frame)
+    return RenderedFace(image, box, crop.points_in_crop(landmarks, box, size))

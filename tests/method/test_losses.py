@@ -1,0 +1,203 @@
+"""losses.py: every term against a twin in NumPy and the original's own numbers; schedules against its table."""
+import numpy as np
+import pytest
+import tensorflow as tf
+
+import losses
+from conftest import HERE
+
+tf1 = tf.compat.v1
+ALFA, SHORT, LOWER = .95, 16, 5e-6
+
+
+@pytest.fixture(scope="module")
+def units():
+    with np.load(HERE / "golden" / "units.npz", allow_pickle=False) as file:
+        return dict(file)
+
+
+def run(build):
+    """What the tensors (or tuple of tensors) that `build()` makes are worth."""
+    with tf.Graph().as_default(), tf1.Session() as session:
+        return session.run(build())
+
+
+def close(got, wanted, tolerance=1e-5):
+    """Whether both are finite and differ by less than `tolerance` of the largest value."""
+    got, wanted = np.asarray(got, np.float64), np.asarray(wanted, np.float64)
+    return got.shape == wanted.shape and np.abs(got - wanted).max() <= tolerance * np.abs(wanted).max()
+
+
+def images(count):
+    return np.random.default_rng(0).uniform(-1, 1, [count, 3, 5, 5, 3]).astype(np.float32)
+
+
+# Images
+
+def test_l1_per_example():
+    a, b = images(2)
+    assert close(run(lambda: losses.l1_per_example(a, b)), np.abs(a - b).mean((1, 2, 3)))
+
+
+def test_began_terms():
+    real, real_reconstruction, fake, fake_reconstruction = images(4)
+    got = run(lambda: losses.began_terms(real, real_reconstruction, fake, fake_reconstruction, .3, .5))
+    real_loss, fake_loss = np.abs(real_reconstruction - real).mean(), np.abs(fake_reconstruction - fake).mean()
+    assert close(got.discriminator, real_loss - .3 * fake_loss)
+    assert close(got.generator, fake_loss)
+    assert close(got.balance, .5 * real_loss - fake_loss)
+    assert close(got.fake_each, np.abs(fake_reconstruction - fake).mean((1, 2, 3)))
+
+
+def test_paired_terms():
+    fitted, rendering = images(2)
+    got = run(lambda: losses.paired_terms(fitted, rendering, tf.constant(.4), .1, .7))
+    real = np.abs(fitted - rendering).mean()
+    assert close(got.real, real) and close(got.generator, real - .1 * .4) and close(got.balance, .7 * real - .4)
+
+
+def test_pixel_loss_is_a_mean_over_all_values_also_the_masked():
+    photo, rendering, noise = images(3)
+    mask = (noise > 0).astype(np.float32)
+    assert close(run(lambda: losses.pixel_loss(photo, rendering, mask)), (mask * np.abs(photo - rendering)).mean())
+    assert run(lambda: losses.pixel_loss(photo, rendering, 0 * mask)) == 0
+
+
+def test_update_k(units):
+    k, balance = units["k_clip/in"].T
+    assert np.allclose(run(lambda: losses.update_k(k, balance, .001)), units["k_clip/out"], atol=1e-7)
+
+
+# Identity
+
+def magnet_numpy(features, labels, centroids):
+    """Twin of `losses.magnet_loss`, one example after the other."""
+    cost = np.array([[np.sum((c - e) ** 2) for c in centroids] for e in features.astype(np.float64)])
+    intra = cost[np.arange(len(labels)), labels]
+    variance = intra.sum() / (len(labels) - 1)
+    each = []
+    for own, costs in zip(labels, cost):
+        weight = -1 / (2 * variance ** 2)
+        others = sum(np.exp(weight * c) for j, c in enumerate(costs) if j != own)
+        each.append(max(0, -np.log(np.exp(weight * costs[own] - 1) / (others + 1e-8) + 1e-8)))
+    return np.array(each)
+
+
+def moved_numpy(features, labels, centroids):
+    moved = centroids.astype(np.float64)
+    for label, e in zip(labels, features):
+        moved[label] -= (1 - ALFA) * (centroids[label] - e)
+    return moved
+
+
+def magnet_run(features, labels, start, moves=True):
+    """Per-example losses, gradient of their mean, and the centroids after it."""
+    def build():
+        e, centroids = tf.constant(features), tf.constant(start)
+        if moves:
+            centroids = losses.move_centroids(centroids, e, labels, ALFA)
+        each = losses.magnet_loss(e, labels, centroids)
+        return each, tf.gradients(tf.reduce_mean(each), e)[0], centroids
+    return run(build)
+
+
+@pytest.mark.parametrize("labels", ["distinct", "dup"])
+@pytest.mark.parametrize("mode", ["magnet", "magnet_test"])
+def test_magnet_equals_the_original_and_numpy(units, mode, labels):
+    classes, case = units[f"label_{labels}"], f"{mode}_{labels}"
+    each, gradient, centroids = magnet_run(units["features"], classes, units["centroids0"], mode == "magnet")
+    for name, got in (("each", each), ("loss", each.mean()), ("dfeatures", gradient)):
+        assert close(got, units[f"{case}/{name}"]), name
+    assert close(centroids, units[f"{case}/centroids_after"])
+    assert close(each, magnet_numpy(units["features"], classes, centroids))
+    if mode == "magnet":
+        assert close(centroids, moved_numpy(units["features"], classes, units["centroids0"]))
+
+
+def test_magnet_of_one_example_is_a_constant(units):
+    each, gradient, _ = magnet_run(units["features"][:1], units["label_distinct"][:1], units["centroids0"])
+    assert close(each, [units["magnet_batch1/loss"]]) and not gradient.any()
+
+
+@pytest.mark.parametrize("spread", [0, 1e-6, 1e3])
+@pytest.mark.parametrize("classes", [2, 6])
+def test_magnet_is_finite_at_and_far_from_the_centroids(spread, classes):
+    start = np.eye(classes, 8, dtype=np.float32)
+    labels = np.arange(4) % classes
+    features = start[labels] + np.float32(spread) * np.random.default_rng(0).normal(size=[4, 8]).astype(np.float32)
+    assert all(np.isfinite(result).all() for result in magnet_run(features, labels, start, moves=False))
+
+
+@pytest.mark.parametrize("labels", ["distinct", "dup"])
+def test_center_loss_equals_the_original(units, labels):
+    """Its centroids move afterwards, as they should have in the original (`centroids_if_scatter_is_run`)."""
+    classes, case = units[f"label_{labels}"], f"center_{labels}"
+
+    def build():
+        e, start = tf.constant(units["features"]), tf.constant(units["centroids0"])
+        each = losses.center_loss(e, classes, start)
+        return each, tf.gradients(tf.reduce_mean(each), e)[0], losses.move_centroids(start, e, classes, ALFA)
+
+    each, gradient, centroids = run(build)
+    assert close(each, ((units["features"] - units["centroids0"][classes]) ** 2).mean(1))
+    assert close(each.mean(), units[f"{case}/loss"]) and close(gradient, units[f"{case}/dfeatures"])
+    assert close(centroids, units[f"{case}/centroids_if_scatter_is_run"])
+
+
+def test_softmax_loss():
+    logits, labels = np.random.default_rng(1).normal(size=[4, 6]).astype(np.float32), [0, 5, 2, 2]
+    wanted = np.log(np.exp(logits).sum(1)) - logits[range(4), labels]
+    assert close(run(lambda: losses.softmax_loss(logits, labels)), wanted)
+
+
+# Schedules
+
+def halvings_numpy(step, interval):
+    """Twin of `losses.halvings`, one step after the other."""
+    count = 0
+    for n in range(step):
+        event = interval < 1 or n % interval == interval - 1
+        count, interval = count + event, interval >> event
+    return count
+
+
+@pytest.mark.parametrize("table, update_step, last", [("lr/0", 128000, 248000), ("lr/0_short_nowarm", SHORT, 60)])
+def test_learning_rate_equals_the_originals_table(units, table, update_step, last):
+    """The table's rows are (step n, rate after it); before the first change, n is -1."""
+    for (done, rate), end in zip(units[table], [*units[table][1:, 0], last - 1]):
+        for step in {int(done) + 1, int(end)}:
+            assert losses.learning_rate(step, 8e-5, LOWER, update_step) == pytest.approx(rate, rel=1e-6), step
+
+
+@pytest.mark.parametrize("update_step", [0, 1, 2, 3, 7, 16, 100])
+def test_halvings_are_a_pure_function_of_the_step(update_step):
+    assert [losses.halvings(n, update_step) for n in range(260)] == [halvings_numpy(n, update_step) for n in range(260)]
+
+
+@pytest.mark.parametrize("step, wanted", [
+    (0, 8e-5), (50, 8e-5 * 2.5), (100, 8e-5 * 4), (127999, 8e-5 * 4), (128000, 8e-5 * 2), (240000, 8e-5 / 4),
+    (10 ** 7, 5e-6)])
+def test_learning_rate_with_warm_up(step, wanted):
+    """To 4 times the rate over 100 steps; the halvings apply to the result."""
+    assert losses.learning_rate(step, 8e-5, LOWER, 128000, warm_up=100, factor=4) == pytest.approx(wanted)
+
+
+def test_learning_rate_corner_cases():
+    assert losses.learning_rate(0, 8e-5, LOWER, 128000, warm_up=0, factor=4) == pytest.approx(32e-5)
+    assert losses.learning_rate(10 ** 6, 1e-6, LOWER, 10) == 1e-6       # the bound raises no rate above its start
+
+
+@pytest.mark.parametrize("base, upper, wanted", [
+    (.001, .001, [.001] * 5), (.001, .004, [.001, .002, .004, .004, .004]), (.01, .001, [.01] * 5), (0, 1, [0] * 5),
+    (.001, .003, [.001, .002, .003, .003, .003])])
+def test_identity_weight_doubles_at_each_halving(base, upper, wanted):
+    steps = [0, SHORT, 24, 28, 10 ** 6]
+    assert [losses.identity_weight(step, base, upper, SHORT) for step in steps] == pytest.approx(wanted)
+
+
+@pytest.mark.parametrize("table, factor, rates", [
+    ([(0, .1)], 1., [.1] * 12), ([(0, .1)], .5, [.1] * 6 + [.05] * 6),
+    ([(1, .1), (3, .01)], 1., [.1] * 6 + [.01] * 6), ([(2, .1), (4, .02)], .5, [.1] * 6 + [.05] * 3 + [.01] * 3)])
+def test_classifier_rate(table, factor, rates):
+    """Epochs of 3 steps, counted from 1; a factor every 2 epochs."""
+    assert np.allclose([losses.classifier_rate(step, 3, table, 2, factor) for step in range(12)], rates)

@@ -1,0 +1,238 @@
+"""recognition.verification, recognition.plots, engine.charts: pairs, folds and rates by hand; what pictures show."""
+import itertools
+
+import numpy as np
+import pytest
+
+import utils
+from datasets.image_sets import Renderings
+from engine.charts import Chart, COLOURS, LARGE
+from recognition import plots, verification
+from recognition.verification import (
+    auc,
+    best_threshold,
+    distance,
+    Drawing,
+    eer,
+    FacePairs,
+    roc,
+    true_accepts,
+    verify,
+)
+
+T, F = True, False
+
+
+def folder(root, counts, name="{person}_{number:04}.jpg"):
+    """`root` with empty image files: `counts` {person: images}."""
+    for person, count in counts.items():
+        (root / person).mkdir(parents=True)
+        for number in range(1, count + 1):
+            (root / person / name.format(person=person, number=number)).touch()
+    return str(root)
+
+
+# Rates
+
+@pytest.mark.parametrize("distances, same, points, area, equal", [
+    ([.1, .2, .3, .4], [T, T, F, F], [(0, 0), (0, .5), (0, 1), (.5, 1), (1, 1)], 1, 0),
+    ([.1, .2, .3, .4], [T, F, T, F], [(0, 0), (0, .5), (.5, .5), (.5, 1), (1, 1)], .75, .5),
+    ([.4, .3, .2, .1], [T, T, F, F], [(0, 0), (.5, 0), (1, 0), (1, .5), (1, 1)], 0, 1),
+    ([1, 1], [T, F], [(0, 0), (1, 1)], .5, .5),                             # equally far: half a win
+    ([1, 2, 2, 3], [T, T, F, F], [(0, 0), (0, .5), (.5, 1), (1, 1)], .875, .25)])       # the line between meets
+def test_roc_auc_eer_by_hand(distances, same, points, area, equal):
+    curve = roc(np.array(distances, float), np.array(same))
+    assert np.allclose(curve, points)
+    assert auc(curve) == pytest.approx(area) and eer(curve) == pytest.approx(equal)
+
+
+def test_auc_is_how_often_a_same_pair_is_nearer():
+    rng = np.random.default_rng(0)
+    distances, same = rng.integers(0, 9, 60) / 8, rng.uniform(size=60) < .4
+    wins = [(a < b) + (a == b) / 2 for a in distances[same] for b in distances[~same]]
+    assert auc(roc(distances, same)) == pytest.approx(np.mean(wins))
+
+
+def test_true_accepts():
+    """Of 100 different pairs, the first is accepted beyond 3 of 4 same pairs, the second beyond all."""
+    distances = np.array([1, 2, 3, 5, 4, 6] + [7] * 98, float)
+    curve = roc(distances, np.arange(104) < 4)
+    assert true_accepts(curve, 1e-3) == .75 and true_accepts(curve, 1e-2) == 1 and true_accepts(curve, .009) == .75
+
+
+@pytest.mark.parametrize("distances, same, threshold", [
+    ([.1, .2, .3, .4], [T, T, F, F], .25), ([.2, .1, .4, .3], [F, T, F, F], .15),
+    ([.1, .2], [F, F], .1 - 1e-6), ([.1, .2], [T, T], .2), ([.2, .2, .4], [T, F, T], .4)])
+def test_best_threshold(distances, same, threshold):
+    assert best_threshold(np.array(distances), np.array(same)) == pytest.approx(threshold)
+
+
+def test_distances():
+    a, b = np.array([[1., 0], [0, 2]]), np.array([[0., 1], [0, 5]])
+    assert np.allclose(distance(a, b, 0), [2, 9]) and np.allclose(distance(a, b, 1), [.5, 0])
+
+
+def line(points, subtract=0.):
+    """FacePairs of two folds and embeddings on a line: in each fold a same and a different pair, this far apart."""
+    embeddings = np.array([[subtract + at] for far in points for at in (0, far ** .5)])
+    return embeddings, FacePairs("", [], np.arange(0, 8, 2), np.arange(1, 8, 2), np.array([T, F, T, F]),
+                                 np.array([0, 0, 1, 1]))
+
+
+def test_the_threshold_comes_from_the_other_folds():
+    """Fold 0's best threshold is .5: it takes fold 1's same pair, .52 apart, for different people."""
+    result = verify(*line([.1, .9, .52, .6]))
+    assert result.accuracy == .75 and result.accuracy_std == .25
+    assert result.threshold == pytest.approx((.5 + .56) / 2)
+    assert result.auc == 1 and result.eer == 0 and result.tar == {1e-2: 1, 1e-3: 1}
+    assert np.allclose(result.distances, [.1, .9, .52, .6])
+
+
+def test_subtracting_the_mean_changes_angles_only():
+    embeddings, pairs = line([.1, .9, .52, .6], subtract=5.)
+    assert np.allclose(verify(embeddings, pairs, 0, True).distances, [.1, .9, .52, .6])
+    moved = verify(embeddings, pairs, 1, True).distances
+    assert np.allclose(verify(embeddings, pairs, 1).distances, 0, atol=1e-6) and moved.max() == pytest.approx(1)
+    mean = embeddings[4:].mean()                                    # fold 0 sees the other's
+    assert np.allclose(moved[:2], [(np.prod(embeddings[i:i + 2] - mean) < 0) for i in (0, 2)], atol=1e-6)
+
+
+# Drawn pairs
+
+def drawn(counts, **options):
+    labels = np.repeat(np.arange(len(counts), dtype=np.int32), counts)
+    faces = Renderings("root", [f"{i}" for i in range(len(labels))], labels, [f"{i}" for i in range(len(counts))])
+    return labels, verification.draw_pairs(faces, Drawing(**options))
+
+
+@pytest.mark.parametrize("counts, folds, per_fold", [([12] * 20, 10, 30), ([5] * 6, 10, 300), ([3, 9, 2, 1, 4], 3, 4)])
+def test_drawn_pairs_are_balanced(counts, folds, per_fold):
+    labels, pairs = drawn(counts, folds=folds, per_fold=per_fold)
+    both = list(zip(pairs.first, pairs.second))
+    assert len({frozenset(pair) for pair in both}) == len(both) and all(a != b for a, b in both)
+    assert np.array_equal(labels[pairs.first] == labels[pairs.second], pairs.same)
+    for fold in range(folds):
+        assert pairs.same[pairs.fold == fold].sum() == (~pairs.same)[pairs.fold == fold].sum() > 0
+    assert (np.bincount(pairs.fold) <= 2 * per_fold).all()
+    used = np.bincount(labels[pairs.first[pairs.same]], minlength=len(counts))
+    most = np.array([n * (n - 1) // 2 for n in counts])
+    assert used[most > used].min(initial=99) >= used.max() - 1      # who has pairs left has no fewer than the others
+    apart = np.bincount(labels[np.concatenate([pairs.first, pairs.second])[np.tile(~pairs.same, 2)]])
+    if len(set(counts)) == 1:
+        assert apart.max() - apart.min() <= 2
+
+
+def test_drawn_pairs_follow_from_the_seed():
+    first, again, other = (drawn([6] * 8, folds=4, per_fold=9, seed=seed)[1] for seed in (1, 1, 2))
+    assert all(np.array_equal(a, b) for a, b in zip(first[2:], again[2:]))
+    assert not np.array_equal(first.first, other.first)
+
+
+def test_different_pairs_may_be_few():
+    _, pairs = drawn([9, 1], folds=3, per_fold=300)
+    assert len(pairs.same) == 18 and (~pairs.same).sum() == 9
+
+
+@pytest.mark.parametrize("counts", [[12], [1, 1, 1, 1], [3, 1]])
+def test_too_few_images(counts):
+    with pytest.raises(utils.UserError, match="too few for 10 folds"):
+        drawn(counts)
+
+
+# pairs.txt
+
+LINES = ["2\t1", "ann\t1\t2", "ann\t1\tbob jr\t1", "bob jr\t2\t1", "bob jr\t2\tann\t1"]
+
+
+@pytest.mark.parametrize("name", ["{person}_{number:04}.jpg", "{number:05}.PNG", "{number}.jpeg"])
+def test_read_pairs(tmp_path, name):
+    root = folder(tmp_path / "faces", {"ann": 2, "bob jr": 2}, name)
+    (tmp_path / "pairs.txt").write_text("\n".join(LINES) + "\n")
+    pairs = verification.read_pairs(str(tmp_path / "pairs.txt"), root)
+    images = ("ann", 1), ("ann", 2), ("bob jr", 1), ("bob jr", 2)
+    wanted = [f"{person}/{name.format(person=person, number=number)}" for person, number in images]
+    got = [(pairs.names[a], pairs.names[b]) for a, b in zip(pairs.first, pairs.second)]
+    assert got == [(wanted[0], wanted[1]), (wanted[0], wanted[2]), (wanted[3], wanted[2]), (wanted[3], wanted[0])]
+    assert pairs.same.tolist() == [T, F, T, F] and pairs.fold.tolist() == [0, 0, 1, 1]
+
+
+def test_a_file_without_folds_is_divided(tmp_path):
+    root = folder(tmp_path / "faces", {"a": 4, "b": 4})
+    rows = [f"a {i} {j}" for i, j in itertools.combinations(range(1, 5), 2)]
+    rows += [f"a {i} b {i % 4 + 1}" for i in (1, 2, 3, 4, 1, 2)]
+    (tmp_path / "pairs.txt").write_text("\n".join(["6", *rows]))
+    pairs = verification.read_pairs(str(tmp_path / "pairs.txt"), root, folds=3)
+    assert [sorted(pairs.same[pairs.fold == fold].tolist()) for fold in range(3)] == [[F, F, T, T]] * 3
+
+
+def test_pairs_without_images_are_skipped(tmp_path, caplog):
+    root = folder(tmp_path / "faces", {"ann": 2, "bob jr": 2})
+    (tmp_path / "pairs.txt").write_text("\n".join([
+        "2 2", *LINES[1:3], "ann\t1\t3", "ann\t1\tzoe\t1", *LINES[3:], "zoe\t1\t2", "zoe\t1\tann\t1"]))
+    pairs = verification.read_pairs(str(tmp_path / "pairs.txt"), root)
+    assert pairs.fold.tolist() == [0, 0, 1, 1] and "4 of 8 pairs lack an image" in caplog.text
+
+
+@pytest.mark.parametrize("text", ["", "2 1\nann 1", "1 1\n" + "\n".join(LINES[1:3]), "2 1\n" + "\n".join(LINES[1:2]),
+                                  "x\n" + LINES[1], "2 1\nann one two", "2 2\n" + "\n".join(LINES[1:]),
+                                  "2 1\n" + "\n".join(LINES[1:] + LINES[1:3])])
+def test_bad_pairs(tmp_path, text):
+    root = folder(tmp_path / "faces", {"ann": 2, "bob jr": 2})
+    (tmp_path / "pairs.txt").write_text(text)
+    with pytest.raises(utils.UserError, match=r"pairs\.txt: ") as error:
+        verification.read_pairs(str(tmp_path / "pairs.txt"), root)
+    assert "\n" not in str(error.value)
+    with pytest.raises(utils.UserError, match=r"nowhere: .*No such file"):
+        verification.read_pairs(str(tmp_path / "nowhere"), root)
+
+
+# Pictures
+
+def at(chart, x, y):
+    """The pixel at a point of a chart, on its fine picture."""
+    across, down = chart.place(x, y)
+    return chart.picture.getpixel((round(across), round(down)))
+
+
+def results():
+    rng = np.random.default_rng(1)
+    same = np.arange(400) < 200
+    pairs = FacePairs("", [], np.arange(400), np.arange(400, 800), same, np.arange(400) % 10)
+    embeddings = {name: np.concatenate([rng.normal(0, 1, [400, 8]),
+                                        rng.normal(0, 1, [400, 8]) + shift * same[::-1, None]])
+                  for name, shift in (("one", 2), ("two", 0))}
+    return {name: verify(values, pairs) for name, values in embeddings.items()}, same
+
+
+def test_plots_have_a_colour_for_each_row():
+    rows, same = results()
+    curve, histograms = plots.plot_roc(rows), plots.plot_histograms(rows, same)
+    assert curve.shape == (LARGE.height + 82, LARGE.width, 3)                             # with a legend of 3 lines
+    assert histograms.shape == (LARGE.height, 2 * LARGE.width, 3)
+    for colour in COLOURS[:2]:
+        assert (np.abs(curve.astype(int) - colour).max(axis=2) < 8).sum() > 100
+        assert (np.abs(histograms.astype(int) - colour).max(axis=2) < 40).sum() > 100
+    for edge in (curve[:, -8:], curve[:4], curve[-4:]):
+        assert (edge == 255).all()                                                      # nothing runs over it
+
+
+def test_no_legend_hides_a_roc():
+    rows, _ = results()
+    curve = plots.plot_roc(rows)[:LARGE.height - LARGE.bottom, LARGE.left + 4:LARGE.width - LARGE.right - 4]
+    for colour in COLOURS[:2]:                                                          # seen in every column
+        assert (np.abs(curve.astype(int) - colour).max(axis=2) < 60).any(axis=0).all()
+
+
+def test_a_chart_puts_points_where_its_axes_say():
+    chart = Chart("t", "x", "y", (-2, 0), (0, 1))
+    chart.line([(-2, .5), (0, .5)], (255, 0, 0), 3)
+    assert at(chart, -1, .5) == (255, 0, 0) and at(chart, -1, .6) == (255, 255, 255)
+    chart.bars([-2, -1, 0], [.25, 0], (0, 0, 255))
+    assert at(chart, -1.5, .1) != (255, 255, 255) == at(chart, -.5, .1) == at(chart, -1.5, .3)
+
+
+@pytest.mark.parametrize("distances", [[0, 0, 0, 0], [1, 1, 1, 1], [1e-9, 2e-9, 3e-9, 4e-9], [-1, 5, 900, 7e4]])
+def test_histograms_of_odd_distances(distances):
+    distances, same = np.array(distances, float), np.array([T, F, T, F])
+    result = verification.Verification(.5, 0., .5, .5, {}, distances[0], distances, roc(distances, same))
+    assert plots.plot_histograms({"odd": result}, same).any() and plots.plot_roc({"odd": result}).any()
