@@ -27,6 +27,7 @@ FINDERS = {"dataset": find_photos, "syn_dataset": find_renderings, "dataset_3dmm
            "dataset_3dmm_test": find_pairs, "test_data_path": find_photos}
 FIELDS = {"dataset": "photos", "syn_dataset": "renderings", "dataset_3dmm": "pairs", "dataset_3dmm_test": "test_pairs",
           "test_data_path": "test_renderings"}
+GENERATOR = "G_inf/c7s1_32/weights"         # a variable that every checkpoint of main.py has
 
 
 class Data(NamedTuple):
@@ -174,6 +175,8 @@ def check_networks(config, weights):
         options += ("conv_hidden_num", "z_num", "input_scale_size")
     differences = structural_differences(config, runs.load_params(runs.folder_of(weights)), options)
     shapes = read_shapes(runs.list_checkpoints(weights), weights)
+    if shapes is not None and GENERATOR not in shapes:
+        raise UserError(f"{weights}: no generators in it; give a run of main.py, or a checkpoint of one")
     if shapes and not differences:
         there = {option: value for option, value in networks_of(shapes).items() if option in options}
         differences = structural_differences(config, there, options)
@@ -183,7 +186,7 @@ def check_networks(config, weights):
 
 def networks_of(shapes):
     """Tell the options of the networks from the `shapes` {name: shape} of their variables, as far as possible."""
-    sizes = {"conv_hidden_num_res": ("G_inf/c7s1_32/weights", -1), "conv_hidden_num": ("D_forw/Conv/weights", -1),
+    sizes = {"conv_hidden_num_res": (GENERATOR, -1), "conv_hidden_num": ("D_forw/Conv/weights", -1),
              "z_num": ("D_forw/fully_connected/weights", -1)}
     found = {option: shapes[name][axis] for option, (name, axis) in sizes.items() if name in shapes}
     blocks = {name.split("/")[1] for name in shapes if name.startswith("G_inf/R")}

@@ -90,8 +90,8 @@ def status_line(step, last, numbers):
     """
     count = f"[{step}/{last}]".ljust(2 * len(str(last)) + 3)
     seconds = numbers["seconds_per_step"]
-    shown = "  ".join(f"{name}: {value:<9.4g}" for name, value in numbers.items() if name != "seconds_per_step")
-    return f"{count} {seconds:.3f} s/step  {shown}".rstrip()
+    shown = "  ".join(f"{name}: {value:<10.4g}" for name, value in numbers.items() if name != "seconds_per_step")
+    return f"{count} {seconds:6.3f} s/step  {shown}".rstrip()
 
 
 class StopWatch:

@@ -1,6 +1,7 @@
 """Find, check and write runs on disk: their folders, options, numbers and checkpoints. No TensorFlow."""
 import contextlib
 import datetime
+import errno
 import glob
 import importlib.metadata
 import itertools
@@ -87,8 +88,8 @@ class Stats:
 
     def _write(self, line):
         try:
-            if self._file is not None:
-                os.write(self._file, line)
+            if self._file is not None and os.write(self._file, line) < len(line):
+                raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
         except OSError as error:
             logging.warning("%s: ends here (%s)", self._path, error.strerror)
             self.close()

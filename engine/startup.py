@@ -39,6 +39,9 @@ def without_greeting():
     Every other line gets through. A process of its own passes the lines on, so that those of a crash arrive too.
     That process ends when no other one holds its pipe open any more.
     """
+    if sys.stderr is None:              # closed by who started the program
+        yield
+        return
     sys.stderr.flush()
     reader, writer = os.pipe()
     before = os.dup(2)

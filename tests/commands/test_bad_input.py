@@ -19,7 +19,6 @@ from conftest import (
     only_run,
     Program,
     run,
-    scenario,
     SMALL,
     small_classifier,
     succeed,
@@ -173,6 +172,8 @@ BAD_OPTIONS = [             # options, what the line names
     (dict(cont="gen"), ["--cont"]),
     (dict(pretrained_gen="nowhere/model.ckpt"), ["--pretrained_gen nowhere/model.ckpt"]),
     (dict(pretrained_gen="run"), ["run: no whole checkpoint there", "model.ckpt-1.index: empty"]),
+    (dict(pretrained_gen="alien"), ["alien: no generators in it"]),
+    (dict(generate_dataset=True, pretrained_gen="alien"), ["alien: no generators in it"]),
     (dict(method_c="magnet"), ["--pretrained_rec", "--method_c none", "FaceNet"]),
     (dict(method_c="softmax", pretrained_rec="nowhere/model"), ["--pretrained_rec nowhere/model", "--method_c none"]),
     (dict(MAGNET, pretrained_rec="data"), ["--pretrained_rec data: no checkpoint there", "--method_c none"]),
@@ -304,25 +305,6 @@ def test_a_missing_folder_is_named_within_two_seconds_and_without_tensorflow(pla
     done = subprocess.run([sys.executable, "-c", TIMED, *words(**BASE)], cwd=place, capture_output=True, text=True,
                           env={**os.environ, "PYTHONPATH": str(HERE.parent)})
     assert (done.returncode, done.stdout) == (2, "set()\n") and done.stderr == result.err
-
-
-@scenario
-def aliens(tools, trained):
-    """Weights that only TensorFlow can tell from ours -> ({what: result}, the folder of runs, that of images)."""
-    folder = tools.new_folder()
-    alien = write_checkpoint(folder / "alien-1", {"a": np.zeros(3, np.float32)})
-    options = {**NAMES, **NARROW, "data_dir": tools.drawn, "pretrained_gen": alien, "log_dir": folder / "logs"}
-    return {"synthesis": run(generate_dataset=True, save_syn_dataset=folder / "out", **options),
-            "training": run(method_c="none", **options)}, folder
-
-
-@pytest.mark.slow
-@pytest.mark.parametrize("what", ["synthesis", "training"])
-def test_a_checkpoint_of_something_else_is_refused(aliens, what):
-    results, folder = aliens
-    TOOL.refused(results[what], "alien-1", "G_inf/", "not there")
-    assert not (folder / "logs").exists()                   # a training that could not begin leaves no run
-    assert not [path for path in (folder / "out").rglob("*") if path.is_file()]
 
 
 # Odd images

@@ -118,26 +118,26 @@ def test_log_line_and_stats_have_the_same_numbers(run, caplog):
     row, = rows(run)
     assert row == {"step": 3, "seconds_per_step": row["seconds_per_step"], "Loss": .333333, "k": .123457}
     line, = [message for message in caplog.messages if message.startswith("[3/3]")]
-    assert line == f"[3/3] {row['seconds_per_step']:.3f} s/step  Loss: 0.3333     k: 0.1235"
+    assert line == f"[3/3] {row['seconds_per_step']:6.3f} s/step  Loss: 0.3333      k: 0.1235"
 
 
 # The line
 
 @pytest.mark.parametrize("step, last, numbers, line", [
     (50, 200, {"seconds_per_step": .1234, "Loss_D": .5, "k_t": 0.},
-     "[50/200]  0.123 s/step  Loss_D: 0.5        k_t: 0"),
+     "[50/200]   0.123 s/step  Loss_D: 0.5         k_t: 0"),
     (200, 200, {"Loss_D": 1.23456789, "seconds_per_step": 12.5, "k_t": 1e-5},
-     "[200/200] 12.500 s/step  Loss_D: 1.235      k_t: 1e-05"),
-    (1, 1, {"seconds_per_step": 0}, "[1/1] 0.000 s/step")])
+     "[200/200] 12.500 s/step  Loss_D: 1.235       k_t: 1e-05"),
+    (1, 1, {"seconds_per_step": 0}, "[1/1]  0.000 s/step")])
 def test_status_line(step, last, numbers, line):
     assert status_line(step, last, numbers) == line
 
 
 def test_status_lines_of_a_training_are_aligned():
     rng = np.random.default_rng(0)
-    lines = [status_line(step, 248000, {"seconds_per_step": rng.uniform(0, 9.9), "Loss_D": loss * rng.uniform(.1, .9),
+    lines = [status_line(step, 248000, {"seconds_per_step": rng.uniform(0, 99), "Loss_D": loss * rng.uniform(.1, .9),
                                         "cycle": loss ** 2, "identity": 0, "k_t": rng.uniform()})
-             for step in (1, 50, 999, 10000, 248000) for loss in (1e-9, 1e-3, 1., 1e3, 1e9, -.1, -1., -1e3)]
+             for step in (1, 50, 999, 10000, 248000) for loss in (1e-9, 1e-3, 1., 1e3, 1e9, -.1, -1., -1e3, -1e-10)]
     for name in ("s/step", "Loss_D:", "cycle:", "identity:", "k_t:"):
         assert len({line.index(name) for line in lines}) == 1, lines
     assert all(line == line.rstrip() and "\n" not in line for line in lines)
