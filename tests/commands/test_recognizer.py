@@ -121,6 +121,10 @@ def test_what_a_run_writes(run):
     assert saved["Logits/weights"].shape == (8, 5) and saved["Logits_synthetic/weights"].shape == (8, 3)
     assert run.whole.err.count("others: accuracy") == 3
     rows = [json.loads(line) for line in (run.whole_dir / "stats.jsonl").read_text().splitlines()]
+    validations = [row for row in rows if "validation_auc" in row]
+    assert [row["step"] for row in validations] == [10, 20, 30]
+    assert all(0 <= row["validation_accuracy"] <= 1 for row in validations)
+    rows = [row for row in rows if row not in validations]
     assert [row["step"] for row in rows] == list(range(1, 31)) and [row["epoch"] for row in rows[9:11]] == [1, 2]
     assert {"loss", "cross_entropy", "cross_entropy_synthetic", "accuracy", "accuracy_synthetic",
             "rate"} <= rows[0].keys()

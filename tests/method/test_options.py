@@ -71,7 +71,8 @@ def world(tmp_path_factory):
                 write(str(root / name), f"{folder}/{identity}/{number}.png", image)
     for number, run in enumerate(("old", "new")):
         (root / "logs" / run).mkdir(parents=True)
-        prefix = write_checkpoint(root / "logs" / run / "model.ckpt-5", {"step": np.int32(5)})
+        prefix = write_checkpoint(root / "logs" / run / "model.ckpt-5", {
+            "step": np.int32(5), preflight.GENERATOR: np.zeros([7, 7, 3, NARROW["conv_hidden_num_res"]], np.float32)})
         os.utime(f"{prefix}.index", (number, number))
     numbers = itertools.count()
 
@@ -137,7 +138,7 @@ def asked(case, do):
         def build_model(self, data, synthesis, fitting):
             pass
 
-        def train(self, run, samples):
+        def train(self, run, samples, weights):
             calls.append(("train",))
             return SimpleNamespace(folder="run")
 
