@@ -56,6 +56,7 @@ def training_variables(data, *options):
 
 # Names and shapes
 
+@pytest.mark.slow
 @pytest.mark.parametrize("size", [64, 108])
 def test_variables_are_the_originals(data, size):
     """The classifier's own, for which a small one stands here, are compared in test_facenet.py."""

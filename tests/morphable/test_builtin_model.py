@@ -81,6 +81,7 @@ def test_components_are_orthonormal_and_fall(model, name):
     assert (np.diff(std) <= 0).all() and std[-1] > std[0] / 1e4
 
 
+@pytest.mark.slow
 def test_it_is_always_the_same(model):
     for first, second in zip(model[1:], builtin_model.build()[1:]):
         np.testing.assert_array_equal(first, second)

@@ -86,6 +86,7 @@ def moved(model, scale, tilt, offset):
     return model._replace(shape_mean=mean, landmarks=None)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("scale, tilt", [(1, 0), (.8, .1), (1.25, -.1), (1.1, .2)])
 def test_faces_are_registered_whatever_their_place_size_and_mesh(scale, tilt):
     other = moved(ellipsoid_face(1.03, 71, 63), scale, tilt, [2e4, -7e4, 5e4])
