@@ -8,6 +8,7 @@ import sys
 from cli.options import boolean, checked, Command, number, one_of, parse, path, text, whole
 from engine import checkpoint_index, runs
 from recognition import registry
+from utils import UserError
 
 # Options with nothing to act on here: two of networks that the original's release dropped, and those of FaceNet's own
 # trainers, many of which are recognizer.py's.
@@ -52,6 +53,7 @@ model = one_of(tuple(registry.CLASSIFIERS), lambda word: word.lower().removepref
 
 
 def network_options(add):
+    """Add the options of the group Network."""
     add("input_scale_size", side, 64,
         "side in pixels of every crop: photos, renderings and pairs; a multiple of 4 from 16 up (the paper's is 108)")
     add("syn_scale_size", side, None,
@@ -66,6 +68,7 @@ def network_options(add):
 
 
 def data_options(add):
+    """Add the options of the group Data."""
     add("data_dir", text, "data", "folder that holds the data sets")
     add("dataset", text, "vgg-aligned-64", "photos: a folder in data_dir, of images or of one sub-folder per person")
     add("syn_dataset", text, "syn_lsfm-64", "renderings: a folder in data_dir with one sub-folder per identity")
@@ -82,6 +85,7 @@ def data_options(add):
 
 
 def mode_options(add):
+    """Add the options of the group Mode."""
     add("dry_run", boolean, False, "check everything, print the options that differ from the defaults, the data found "
         "and the networks, and stop")
     add("train_generator", boolean, None, "train the networks",
@@ -105,6 +109,7 @@ def mode_options(add):
 
 
 def training_options(add):
+    """Add the options of the group Training."""
     add("max_step", whole(1), 248000, "steps to train")
     add("lr_update_step", whole(1), 128000,
         "steps to the first halving of the learning rates; each next wait is half as long")
@@ -123,6 +128,7 @@ def training_options(add):
 
 
 def loss_options(add):
+    """Add the options of the group Loss."""
     add("gamma", number(above=0), .5,
         "loss on generated images to aim at, as a share of the loss on real ones (BEGAN's gamma)")
     add("lambda_k", number(0), .001, "step of the balances k_t, k_t2 and k_t3")
@@ -138,6 +144,7 @@ def loss_options(add):
 
 
 def identity_options(add):
+    """Add the options of the group Identity."""
     add("pretrained_rec", path, "", "weights of the trained classifier, needed unless method_c is none: a run of "
         "recognizer.py, or a checkpoint or frozen graph (.pb) of FaceNet")
     add("model_def", model, "nn4", "network of the classifier, with or without a leading models.")
@@ -157,6 +164,7 @@ def identity_options(add):
 
 
 def logging_options(add):
+    """Add the options of the group Logging."""
     add("log_dir", text, "logs", "folder of the runs")
     add("log_step", whole(1), 50, "steps between two log lines and TensorBoard summaries")
     add("save_step", whole(1), 20, "draw a sample grid every log_step * save_step steps")
@@ -169,6 +177,7 @@ def logging_options(add):
 
 
 def speed_options(add):
+    """Add the options of the group Speed."""
     add("precision", one_of(("float32", "bfloat16")), "float32", "number format of the convolutions; variables, losses "
         "and norms stay float32. bfloat16 is for GPUs and CPUs that have it; its digits are not the original's")
     add("xla", boolean, False, "let XLA fuse element-wise operations: compiles for half a minute first, and has gained "
@@ -179,7 +188,7 @@ def speed_options(add):
 # Resolving
 
 def derived_values(config):
-    """What follows from other options where an option is not given -> {option: value}."""
+    """Compute what follows from other options where an option is not given -> {option: value}."""
     return {"syn_scale_size": config.input_scale_size, "lambda_c_upper": max(.001, config.lambda_c),
             "checkpoint_step": config.log_step * config.save_step}
 
@@ -206,12 +215,14 @@ def resolve(config, error):
         error(problem)
     if config.max_step < config.num_gpu:
         error(f"--max_step {config.max_step}: less than --num_gpu {config.num_gpu}, and the steps are divided by it")
-    check_outputs(config, error)
+    check_separate(config, error)
+    if not (config.train_generator or (config.generate_dataset and config.scores)):
+        config.pretrained_rec = ""                                  # nothing asked for has a use for the classifier
 
     config.sample_per_image = config.sample_per_image or (8 if config.test_data_path else 1)
 
 
-def check_outputs(config, error):
+def check_separate(config, error):
     """Call `error` where a mode would write into a data set that it or another mode reads."""
     def folder(option):
         return os.path.normpath(os.path.join(config.data_dir, getattr(config, option)))
@@ -232,7 +243,7 @@ GROUPS = {"Network": network_options, "Data": data_options, "Mode": mode_options
 # Reading the command line
 
 def remembered(options):
-    """The runs that --pretrained_gen, --load_path or --cont and --pretrained_rec name, and what they remember.
+    """Find the runs that --pretrained_gen, --load_path, --cont and --pretrained_rec name, and what they remember.
 
     Returns a list of (run, {option: value}). Of one option in several runs, the last counts. A run that is not there is
     left out, since `preflight` says so. Raises UserError for a params.json that can't be read.
@@ -241,14 +252,16 @@ def remembered(options):
     folders = [generator_folder(options), run_folder(options)]
     if not training:
         folders.reverse()                       # the weights are those of --pretrained_gen then, and so are the options
-    found = [(folder, memory_of(folder, training)) for folder in folders if folder]
+    found = [(folder, memory_of(folder)) for folder in folders if folder]
+    if not training and not options.pretrained_rec:
+        forget_lost_classifiers(found, needed=options.generate_dataset and options.scores)
     if options.pretrained_rec and os.path.isdir(runs.folder_of(options.pretrained_rec)):
         found.append((options.pretrained_rec, facts_of(options.pretrained_rec, options.facenet_scope)))
     return found
 
 
 def facts_of(weights, scope):
-    """What the files of a classifier's `weights` tell of it: {option: value}.
+    """Read what the files of a classifier's `weights` tell of it -> {option: value}.
 
     A run of recognizer.py has a params.json. Of another checkpoint, the shapes of the variables under `scope` tell.
     """
@@ -262,43 +275,53 @@ def facts_of(weights, scope):
     return facts
 
 
-def memory_of(folder, training):
-    """What a run of main.py remembers: {option: value}.
+def forget_lost_classifiers(found, needed):
+    """Take out of `found`, a list of (run, {option: value}), each classifier that is not there any more.
+
+    Synthesis goes without it. Where it is `needed` for c_score, a warning says so.
+    """
+    for folder, memory in found:
+        classifier = memory.get("pretrained_rec")
+        if classifier and not runs.list_weights(classifier):
+            del memory["pretrained_rec"]
+            if needed:
+                logging.warning("%s: its classifier %s is not there any more; give --pretrained_rec for c_score",
+                                folder, classifier)
+
+
+def memory_of(folder):
+    """Read what a run of main.py remembers -> {option: value}.
 
     The original's params.json holds options that its code did not follow, such as its beta1. Of those files, only what
-    decides the variables counts. A classifier that is gone is forgotten unless the networks are trained.
+    decides the variables counts. Raises UserError for a run of recognizer.py, and where the file can't be read.
     """
     saved = runs.load_params(folder)
+    if "max_nrof_epochs" in saved:
+        raise UserError(f"{folder}: a run of recognizer.py; name one of main.py")
     written_by_us = "versions" in saved
     derived = set()
     with contextlib.suppress(AttributeError, TypeError):            # of a file that lacks them or holds no numbers
         derived = {name for name, value in derived_values(argparse.Namespace(**saved)).items()
                    if saved.get(name) == value}
-    memory = {name: value for name, value in saved.items()
-              if name not in OF_THE_MOMENT | derived and (written_by_us or name in STRUCTURAL)}
-    classifier = memory.get("pretrained_rec")
-    if classifier and not training and not runs.list_weights(classifier):
-        logging.warning("%s: its classifier %s is not there any more; give --pretrained_rec for c_score", folder,
-                        classifier)
-        del memory["pretrained_rec"]
-    return memory
+    return {name: value for name, value in saved.items()
+            if name not in OF_THE_MOMENT | derived and (written_by_us or name in STRUCTURAL)}
 
 
 def run_folder(options):
-    """The folder of the run that --load_path or --cont names, None where there is none."""
+    """Find the folder of the run that --load_path or --cont names; None where there is none."""
     if options.load_path:
         return runs.find_run(options.log_dir, options.load_path, missing=None)
     return runs.newest_run(options.log_dir) if options.cont or not (trains(options) or options.pretrained_gen) else None
 
 
 def generator_folder(options):
-    """The folder of the run that --pretrained_gen names, None where there is none."""
+    """Find the folder of the run that --pretrained_gen names; None where there is none."""
     path = runs.find_checkpoint(options.log_dir, options.pretrained_gen) if options.pretrained_gen else None
     return runs.folder_of(path) if path else None
 
 
 def trains(options):
-    """Whether the networks are trained."""
+    """Tell whether the networks are trained."""
     if not options.is_train:
         return False
     if options.train_generator is None:

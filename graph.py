@@ -6,7 +6,7 @@ import tensorflow as tf
 import data_loader
 import losses
 from engine import layers
-from engine.checkpoints import average_of
+from engine.checkpoints import average_of, names_of
 from engine.layers import to_image, to_network
 from engine.session import check_optimized_once
 from models import DiscriminatorCNN, Generator
@@ -51,8 +51,8 @@ class Networks:
 
     @property
     def weights(self):
-        """The trained variables of the four networks, as far as they were called, without those of the classifier."""
-        return [v for net in (self.G, self.G_inv, self.D_forw, self.D_back) for v in net.variables]
+        """List the trained variables of the four networks that were called; the classifier's are not among them."""
+        return [variable for net in (self.G, self.G_inv, self.D_forw, self.D_back) for variable in net.variables]
 
 
 class Batch(NamedTuple):
@@ -126,8 +126,8 @@ class TrainingGraph:
         if gradients:
             self._build_summary()                       # in no name scope: its tags would begin with it
         with tf1.name_scope("check"):
-            self.all_finite = tf.reduce_all([tf.reduce_all(tf.math.is_finite(v)) for v in self.saved_variables
-                                             if v.dtype.is_floating])
+            floats = [variable for variable in self.saved_variables if variable.dtype.is_floating]
+            self.all_finite = tf.reduce_all([tf.reduce_all(tf.math.is_finite(variable)) for variable in floats])
 
     def _build_inputs(self, data):
         config = self.config
@@ -154,7 +154,7 @@ class TrainingGraph:
                                                for name in ("g_lr", "d_lr", "lambda_c"))
 
     def _build_towers(self):
-        """One `Tower` a device, each on its share of the batch; all share the variables."""
+        """Build one `Tower` a device, each on its share of the batch. All of them share the variables."""
         if self.config.num_gpu == 1:
             return [self._build_tower(self.batch, 0)]
         towers = []
@@ -185,7 +185,7 @@ class TrainingGraph:
                      embeddings)
 
     def _play(self, discriminator, fake, real, k, after=None):
-        """The Game of a discriminator. It waits for the Game `after`: two games at a time take twice the memory."""
+        """Build the Game of a discriminator, which waits for the Game `after`: two at a time take twice the memory."""
         with tf.control_dependencies(_gradients_of(after)):
             images = tf.concat([fake, real], 0)
         reconstruction, network = discriminator.reconstruct(images)
@@ -195,11 +195,11 @@ class TrainingGraph:
         return Game(fake_reconstruction, real_reconstruction, terms, *by_both)
 
     def _seed(self, stream):
-        """The seed [2] int32 of one use of random numbers in this step."""
+        """Make the seed [2] int32 of one use of random numbers in this step."""
         return tf.stack([(self.config.random_seed + stream) % 2 ** 31, self.step_now])
 
     def _dropout(self, keep, stream, index):
-        """The layers.Dropout of the tower number `index` in this step."""
+        """Make the layers.Dropout of the tower number `index` in this step."""
         return layers.Dropout(keep, self._seed(stream), index, self.config.num_gpu)
 
     def _embed_at_random(self, x, index):
@@ -220,7 +220,7 @@ class TrainingGraph:
             tower_terms, each = self._tower_losses(tower, c_each)
             terms.append(tower_terms)
             scores.append(each)
-        self.losses = {name: _mean([t[name] for t in terms]) for name in terms[0]}
+        self.losses = {name: _mean([each[name] for each in terms]) for name in terms[0]}
         self.losses["d_loss"] = self.losses["d_loss_forw"] + self.losses["d_loss_back"]
         self.losses["g_loss"] = self.losses["g_loss_forw"] + self.losses["g_loss_back"]     # logged, and not minimised
         self.scores = {name: tf.concat([each[name] for each in scores], 0) for name in scores[0]}
@@ -247,32 +247,32 @@ class TrainingGraph:
         self.centroids = tf1.get_variable("centroids/centers", [self.n_id, config.embedding_size], tf.float32,
                                           tf1.zeros_initializer(), trainable=False, use_resource=True)
         before = self.centroids.value()
-        moved = losses.move_centroids(before, tf.concat([t.embeddings for t in towers], 0),
-                                      tf.concat([t.label for t in towers], 0), config.center_loss_alfa)
-        logits = [facenet.logits(t.bottleneck, self.n_id) for t in towers]
+        moved = losses.move_centroids(before, tf.concat([tower.embeddings for tower in towers], 0),
+                                      tf.concat([tower.label for tower in towers], 0), config.center_loss_alfa)
+        logits = [facenet.logits(tower.bottleneck, self.n_id) for tower in towers]
         if config.method_c == "softmax":
-            return [losses.softmax_loss(each, t.label) for each, t in zip(logits, towers)]
+            return [losses.softmax_loss(each, tower.label) for each, tower in zip(logits, towers)]
         if config.method_c == "none":
             return nothing
         self.moved_centroids = moved
         if config.method_c == "center":
-            return [losses.center_loss(t.embeddings, t.label, before) for t in towers]
-        return [losses.magnet_loss(t.embeddings, t.label, moved) for t in towers]
+            return [losses.center_loss(tower.embeddings, tower.label, before) for tower in towers]
+        return [losses.magnet_loss(tower.embeddings, tower.label, moved) for tower in towers]
 
     def _identity_variables(self):
-        """What trains together with G for the identity loss: the tuned classifier, the softmax head."""
+        """List what trains together with G for the identity loss: the tuned classifier, the softmax head."""
         config = self.config
         tuned = facenet.trained_variables(config.facenet_scope) if config.relax_c else []
         return tuned + (tf1.trainable_variables("Logits/") if config.method_c == "softmax" else [])
 
     def _trained_variables(self):
-        """The variables of each of the three optimizers: {"G": [...], "G_inv": [...], "D": [...]}."""
+        """List the variables of each of the three optimizers -> {"G": [...], "G_inv": [...], "D": [...]}."""
         net = self.networks
         return {"G": net.G.variables + self._identity_variables(), "G_inv": net.G_inv.variables,
                 "D": net.D_forw.variables + net.D_back.variables}
 
     def _variables_not_trained(self):
-        """The trainable variables that no optimizer may change: a frozen classifier, a softmax head without a loss."""
+        """List the trainable variables that no optimizer may change: of a frozen classifier, of an unused head."""
         trained = {variable.op.name for variable in self._identity_variables()}
         candidates = self.networks.classifier_variables + tf1.trainable_variables("Logits/")
         return [variable for variable in candidates if variable.op.name not in trained]
@@ -287,8 +287,10 @@ class TrainingGraph:
         if config.weight_decay:
             decayed = [tf.nn.l2_loss(variable) for variable in self._identity_variables()]
             others["G"] += config.weight_decay * tf.add_n(decayed or [0.])
-        made = {"G": [(t.x, t.forw.by_fake) for t in towers], "G_inv": [(t.y, t.back.by_fake) for t in towers]}
-        gradients = {"D": [_mean(each) for each in zip(*(t.forw.by_variables + t.back.by_variables for t in towers))]}
+        made = {"G": [(tower.x, tower.forw.by_fake) for tower in towers],
+                "G_inv": [(tower.y, tower.back.by_fake) for tower in towers]}
+        by_towers = zip(*(tower.forw.by_variables + tower.back.by_variables for tower in towers))
+        gradients = {"D": [_mean(each) for each in by_towers]}
         for name, images in made.items():
             gradients[name] = tf1.gradients(
                 [others[name]] + [image for image, _ in images], variables[name],
@@ -321,15 +323,15 @@ class TrainingGraph:
             self.train_op = self.step.assign_add(1, read_value=False)
 
     def _averaged_variables(self):
-        """Every trained variable, and `Logits`, whose averages the original's checkpoints hold in any case."""
-        trained = [v for group in self.trained.values() for v in group]
-        names = {v.op.name for v in trained}
-        return trained + [v for v in tf1.trainable_variables("Logits/") if v.op.name not in names]
+        """List every trained variable, and `Logits`, whose averages the original's checkpoints hold in any case."""
+        trained = [variable for group in self.trained.values() for variable in group]
+        names = names_of(trained)
+        return trained + [variable for variable in tf1.trainable_variables("Logits/") if variable.op.name not in names]
 
     def _saved_variables(self):
-        """Everything that the next step depends on: all variables but the frozen classifier's."""
-        frozen = () if self.config.relax_c else {v.op.name for v in self.networks.classifier_variables}
-        return [v for v in tf1.global_variables() if v.op.name not in frozen]
+        """List everything that the next step depends on: all variables but those of a frozen classifier."""
+        frozen = () if self.config.relax_c else names_of(self.networks.classifier_variables)
+        return [variable for variable in tf1.global_variables() if variable.op.name not in frozen]
 
     def _build_summary(self):
         tower, loss = self.tower, self.losses
@@ -346,7 +348,7 @@ class TrainingGraph:
 
 
 def _mean(tensors):
-    """The mean of a list of tensors of one shape."""
+    """Compute the mean of a list of tensors of one shape."""
     return tf.add_n(tensors) / len(tensors)
 
 
@@ -407,7 +409,7 @@ class FittingGraph:
 # One backward pass through a discriminator for both players
 
 def _gradients_of(game):
-    """The gradients of a Game, [] for None and in a graph without gradients."""
+    """List the gradients of a Game: [] for None, and in a graph without gradients."""
     return [game.by_fake, *game.by_variables] if game and game.by_variables else []
 
 
@@ -432,7 +434,7 @@ def both_players(layers_called, fake, loss, k):
 
 
 def _by_variables(layer, upstream, k):
-    """The gradients of L(real) - k L(fake) by a layer's weights and biases.
+    """Compute the gradients of L(real) - k L(fake) by a layer's weights and biases.
 
     `upstream` [2B, ...] is the gradient of L(real) + L(fake) by the layer's output. The gradient by the biases is one
     sum over both halves of the batch, as in the original: halves that are summed apart are rounded differently, by more
@@ -449,5 +451,5 @@ def _by_variables(layer, upstream, k):
 
 
 def _gradients(ys, xs, upstream=None, stop=None):
-    """`tf.gradients`, each on the device of what it is the gradient of."""
+    """Call `tf.gradients`, with each gradient on the device of the operation that it belongs to."""
     return tf1.gradients(ys, xs, upstream, colocate_gradients_with_ops=True, stop_gradients=stop)

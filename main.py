@@ -22,6 +22,10 @@ def main(arguments):
     if parsed.legacy:
         logging.warning("options with nothing to act on here: %s (those of training a classifier are recognizer.py's)",
                         " ".join(f"--{name}" for name in parsed.legacy))
+    if preflight.is_done(config):
+        logging.info("this training has done its %d steps; give a larger --max_step to go on",
+                     config.max_step // config.num_gpu)
+        return
     work = preflight.check(config)
     start(config.xla)
     if config.dry_run:

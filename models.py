@@ -36,7 +36,7 @@ class Generator(Network):
     Two strided convolutions lead down to residual blocks, and two transposed ones up again.
     """
 
-    WEIGHTS = layers.Weights(initializer=tf1.random_normal_initializer(0.0, 0.02))
+    WEIGHTS = layers.WeightSpec(initializer=tf1.random_normal_initializer(0.0, 0.02))
 
     def __init__(self, name, filters, num_res_rep, skips, precision=tf.float32):
         """Choose `filters` at full size, and `num_res_rep` residual blocks.

@@ -54,6 +54,8 @@ def check(config):
     resumed, weights = find_weights(config)
     if config.train_generator:
         runs.check_run_writable(config.log_dir, resumed)
+    elif not config.is_train:
+        runs.check_run_writable(config.log_dir, runs.folder_of(weights))        # for the sheets
     data = Data(**{FIELDS[option]: FINDERS[option](folder) for option, folder in folders.items()})
     check_identities(config, data.renderings, resumed, decoded=False)
     data = Data(*(images and check_images(images, config.input_scale_size, config.num_worker) for images in data))
@@ -134,7 +136,9 @@ def read_shapes(files, source):
 
 
 def find_weights(config):
-    """Find (run directory to go on with, where training or synthesis takes its weights); None where there is none.
+    """Find the run to go on with, and the weights to start from -> (folder, folder or prefix).
+
+    Each is None where there is none.
 
     Raises UserError when what was named is not there or was trained with other options, or when synthesis has no
     weights to work with.
@@ -166,6 +170,17 @@ def find_weights(config):
         return resumed, None
     check_networks(config, weights)
     return resumed, weights
+
+
+def is_done(config):
+    """Tell whether all that is asked for is to go on with a training that has done its steps."""
+    if not config.train_generator or config.generate_dataset or config.fit_dataset or config.dry_run:
+        return False
+    resumed = runs.find_run(config.log_dir, config.load_path, missing=None) if config.load_path else None
+    if not resumed or structural_differences(config, runs.load_params(resumed)):
+        return False
+    whole = [prefix for prefix in runs.list_checkpoints(resumed) if not checkpoint_index.check_whole(prefix)]
+    return bool(whole) and runs.step_of(whole[0]) >= config.max_step // config.num_gpu
 
 
 def check_networks(config, weights):

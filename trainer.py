@@ -118,17 +118,18 @@ class Trainer:
                 self.fitting = FittingGraph(self.networks)
             self.weights = self.networks.weights
             self.session = tf1.Session(graph=graph, config=session_options(self.config.use_gpu, self.config.xla))
-            frozen = {v.op.name for v in self.networks.classifier_variables}
-            self.session.run([v.initializer for v in tf1.global_variables() if v.op.name not in frozen])
+            frozen = checkpoints.names_of(self.networks.classifier_variables)
+            self.session.run([variable.initializer for variable in tf1.global_variables()
+                              if variable.op.name not in frozen])
             graph.finalize()
         if self.networks.classifier_variables and classifier.values:
             self._load_classifier(classifier)
 
     @property
     def variables(self):
-        """{name: variable} of everything that a step depends on, the classifier included."""
+        """Collect everything that a step depends on, the classifier included -> {name: variable}."""
         saved = self.training.saved_variables if self.training else []
-        return {v.op.name: v for v in [*saved, *self.weights, *self.networks.classifier_variables]}
+        return {variable.op.name: variable for variable in [*saved, *self.weights, *self.networks.classifier_variables]}
 
     def set_values(self, values):
         """Give variables the arrays of {name: array}."""
@@ -147,16 +148,17 @@ class Trainer:
         checkpoints.assign(self.session, variables + self._averages(variables), values, weights.source)
 
     def _averages(self, variables):
-        """The moving averages of those of `variables` that train."""
-        names = {v.op.name + checkpoints.AVERAGE for v in variables}
-        return [v for v in self.training.saved_variables if v.op.name in names] if self.training else []
+        """List the moving averages of those of `variables` that train."""
+        names = {variable.op.name + checkpoints.AVERAGE for variable in variables}
+        saved = self.training.saved_variables if self.training else []
+        return [variable for variable in saved if variable.op.name in names]
 
     def load_weights(self, path):
         """Load averaged weights for synthesis, from the newest whole checkpoint at `path`. Returns its prefix."""
         weights, tuned = self.weights, self.networks.classifier_variables
         prefix, values = checkpoints.read_newest(path, checkpoints.names_to_read(weights + tuned))
-        tuned = [v for v in tuned if v.op.name in values]               # by --relax_c
-        required = {v.op.name for v in weights}
+        tuned = [variable for variable in tuned if variable.op.name in values]               # by --relax_c
+        required = checkpoints.names_of(weights)
         checkpoints.assign(self.session, weights + tuned, values, prefix, required, averages=True)
         logging.info("%s: averaged weights loaded", prefix)
         return prefix
@@ -165,16 +167,16 @@ class Trainer:
         """Load everything the next step depends on, from the newest whole checkpoint at `path`; return that step."""
         variables = self.training.saved_variables
         prefix, values = checkpoints.read_newest(path, checkpoints.names_to_read(variables))
-        checkpoints.assign(self.session, variables, values, prefix, required={v.op.name for v in self.weights})
+        checkpoints.assign(self.session, variables, values, prefix, required=checkpoints.names_of(self.weights))
         step = int(self.session.run(self.training.step))
         logging.info("%s: going on after step %d", prefix, step)
         return step
 
     def _warm_start(self, path):
         """Load the weights of --pretrained_gen, its k's and centroids, to start a new training from."""
-        graph, names = self.training, {v.op.name for v in self.weights}
+        graph, names = self.training, checkpoints.names_of(self.weights)
         state = graph.k + ([] if graph.centroids is None else [graph.centroids])
-        prefix, values = checkpoints.read_newest(path, names | {v.op.name for v in state})
+        prefix, values = checkpoints.read_newest(path, names | checkpoints.names_of(state))
         checkpoints.assign(self.session, self.weights + self._averages(self.weights) + state, values, prefix, names)
         logging.info("%s: a new training starts from these weights", prefix)
 
@@ -239,7 +241,7 @@ class Trainer:
             logging.info("[%d] paired loss on %d test pairs: %.6f", step, len(self.data.test_pairs.photos.names), error)
 
     def _test_error(self, pairs):
-        """The mean error of G_inv's renderings of the photos of Pairs."""
+        """Compute the mean error of G_inv's renderings of the photos of Pairs."""
         graph, errors = self.fitting, []
         for first in range(0, len(pairs.photos.names), graph.BATCH):
             photos, renderings = (self._load_images(images, images.names[first:first + graph.BATCH])
@@ -249,7 +251,7 @@ class Trainer:
         return float(np.mean(errors))
 
     def _load_images(self, image_set, names):
-        """The images `names` of an ImageSet: uint8 [n, S, S, 3]."""
+        """Read the images `names` of an ImageSet -> uint8 [n, S, S, 3]."""
         config = self.config
         return np.stack([load_image(os.path.join(image_set.root, name), config.input_scale_size, config.grayscale)
                          for name in names])

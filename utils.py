@@ -113,7 +113,7 @@ def save_json(value, path):
 def atomic_write(path):
     """Open a binary file that appears under `path`, whole, when the context ends well.
 
-    When the context raises or is killed, `path` stays as it was. An OSError without a file name gets `path` as one.
+    When the context raises or is killed, `path` stays as it was. An OSError tells `path` as its file name.
     """
     temporary = os.path.join(os.path.dirname(path), TEMPORARY + secrets.token_hex(8))
     try:
@@ -122,7 +122,7 @@ def atomic_write(path):
         os.replace(temporary, path)
     except BaseException as error:
         if isinstance(error, OSError):
-            error.filename = error.filename or path         # a failed write names no file
+            error.filename, error.filename2 = path, None    # the user's name, and not the temporary one
         with contextlib.suppress(FileNotFoundError):
             os.remove(temporary)
         raise
@@ -150,5 +150,6 @@ def clean_temporary(folder):
 
 def progress_bar(unit, total, initial=0):
     """Make a tqdm bar that counts `unit`s up to `total`. In a log file, it prints a line every half minute."""
-    terminal = sys.stderr.isatty()
-    return tqdm(total=total, initial=initial, unit=unit, dynamic_ncols=terminal, mininterval=0.2 if terminal else 30)
+    terminal = sys.stderr is not None and sys.stderr.isatty()
+    return tqdm(total=total, initial=initial, unit=unit, dynamic_ncols=terminal, mininterval=0.2 if terminal else 30,
+                disable=sys.stderr is None)

@@ -7,7 +7,7 @@ import os
 import tensorflow as tf
 
 from engine.runs import list_checkpoints, step_of
-from utils import atomic_write, UserError
+from utils import atomic_write, TEMPORARY, UserError
 
 tf1 = tf.compat.v1
 
@@ -24,7 +24,7 @@ def save(session, saver, run_dir, step, keep=2, keep_every=0):
     Raises UserError, and leaves nothing of the checkpoint, when it can't be written.
     """
     prefix = os.path.join(run_dir, f"{NAME}-{step}")
-    temporary = os.path.join(run_dir, f".tmp-{NAME}-{step}")
+    temporary = os.path.join(run_dir, f"{TEMPORARY}{NAME}-{step}")
     try:
         saver.save(session, temporary, write_meta_graph=False, write_state=False)
         written = sorted(glob.glob(glob.escape(temporary) + ".*"))          # .data-... before .index
@@ -84,6 +84,11 @@ def read_newest(path, names):
         except FILE_ERRORS as error:
             logging.warning("%s is not a whole checkpoint (%s): trying the one before", prefix, first_line(error))
     raise UserError(f"{path}: no checkpoint there; give a run directory or a prefix such as RUN/{NAME}-1000")
+
+
+def names_of(variables):
+    """Collect the names of `variables` -> a set."""
+    return {variable.op.name for variable in variables}
 
 
 def names_to_read(variables):

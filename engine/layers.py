@@ -20,17 +20,17 @@ def get_variable(name, shape, initializer, trainable=True):
     return tf1.get_variable(name, shape, tf.float32, initializer, trainable=trainable, use_resource=True)
 
 
-class Weights(NamedTuple):
+class WeightSpec(NamedTuple):
     """A variable of weights: its name in the current variable scope, and its initializer."""
     name: str = "weights"
     initializer: Callable = XAVIER
 
 
-WEIGHTS = Weights()
+WEIGHTS = WeightSpec()
 
 
 def conv2d(x, filters, kernel, stride=1, padding="SAME", weights=WEIGHTS):
-    """Convolve `x` [B, H, W, C] with Weights [kh, kw, C, filters], without bias -> [B, H', W', filters].
+    """Convolve `x` [B, H, W, C] with WeightSpec [kh, kw, C, filters], without bias -> [B, H', W', filters].
 
     `kernel` is a side in pixels or a pair (kh, kw).
     """
@@ -143,7 +143,7 @@ def _odd_and_even(kernel, axis):
 
 
 def conv2d_transpose(x, filters, kernel, stride, weights=WEIGHTS):
-    """Convolve `x` [B, H, W, C] transposed with Weights [kernel, kernel, filters, C], SAME, without bias.
+    """Convolve `x` [B, H, W, C] transposed with WeightSpec [kernel, kernel, filters, C], SAME, without bias.
 
     The result is [B, H*stride, W*stride, filters].
     """

@@ -243,7 +243,10 @@ def check_run_identities(run_dir, identities, all_known=True):
     With `all_known` False, `identities` is a list of candidates, which may lose some of its identities later. The run's
     identities have to be among the candidates then.
     """
-    trained_on = utils.load_json(os.path.join(run_dir, IDENTITIES), identities)
+    path = os.path.join(run_dir, IDENTITIES)
+    trained_on = utils.load_json(path, identities)
+    if type(trained_on) is not type(identities) or not all(isinstance(each, str) for each in trained_on):
+        raise UserError(f"{path}: no identities in it; restore it, or start a new run")
     same = trained_on == identities if all_known else set(trained_on) <= set(identities)
     if not same:
         raise UserError(f"--load_path {run_dir}: trained on other identities; restore them, or start a new run")

@@ -1,8 +1,6 @@
 """What all trainings share: session options, TensorBoard's events, saving, images that are gone."""
 import contextlib
-import ctypes
 import logging
-import sys
 
 import tensorflow as tf
 from tensorflow.core.protobuf.rewriter_config_pb2 import RewriterConfig
@@ -52,6 +50,8 @@ def images_needed(run, step):
     """
     try:
         yield
+    except tf.errors.ResourceExhaustedError as error:
+        raise UserError(f"step {step}: not enough memory; take a smaller --batch_size, or narrower networks") from error
     except tf.errors.OpError as error:
         if "BrokenImage" not in error.message:
             raise
@@ -99,7 +99,6 @@ def session_options(use_gpu, xla=False):
 
     `use_gpu` False hides any GPU. With `xla`, XLA compiles what `startup.start` allows it to.
     """
-    _keep_freed_memory()
     settings = tf1.ConfigProto(allow_soft_placement=True)
     settings.gpu_options.allow_growth = True
     # All passes, run twice as by default, cost seconds and gain nothing. "arithmetic" changes the order of sums.
@@ -111,19 +110,3 @@ def session_options(use_gpu, xla=False):
     if not use_gpu:
         settings.device_count["GPU"] = 0
     return settings
-
-
-def _keep_freed_memory():
-    """Ask glibc to keep freed memory for the next step, instead of returning it to the system.
-
-    Returning it page by page takes a sixth of a step where TensorFlow computes without oneDNN, as it does by default on
-    CPUs without AVX-512 VNNI. Elsewhere, and with other C libraries, this changes nothing. Blocks above 64 MiB are
-    still returned, since they would leave holes.
-    """
-    if sys.platform != "linux":
-        return
-    set_option = getattr(ctypes.CDLL(None), "mallopt", lambda option, value: 0)
-    trim_threshold, mmap_threshold, most_arenas = -1, -3, -8                # the numbers of these options in malloc.h
-    if set_option(mmap_threshold, 64 * 2 ** 20):        # an old glibc refuses this; the other options would harm then
-        set_option(trim_threshold, -1)                                      # -1: never
-        set_option(most_arenas, 1)

@@ -22,6 +22,15 @@ FLOORS = {
     "config": 4, "graph": 4,
     "preflight": 5, "trainer": 5,
     "main": 6, "gen_syn_latent": 6, "align": 6, "recognizer": 6, "evaluate": 6}
+# What a room may import, where that is less than all lower floors.
+ONLY = {"morphable": {"utils", "datasets"}}
+# Files that load no TensorFlow, by themselves or by what they import: what a command needs before it may take seconds.
+WITHOUT_TENSORFLOW = (
+    "utils", "cli.options", "cli.program", "cli.outputs", "cli.processes", "datasets.image_sets", "datasets.scores",
+    "datasets.writer", "engine.runs", "engine.checkpoint_index", "engine.curves", "engine.startup", "morphable.scene",
+    "morphable.identities", "morphable.drawn_photos", "recognition.registry", "recognition.labelled_data",
+    "recognition.verification", "recognition.plots", "recognition.torch_weights", "config", "preflight", "main",
+    "gen_syn_latent", "align", "recognizer", "evaluate")
 # Third-party packages of a room; the most exact name counts.
 NEEDS = {
     "utils": {"tqdm"}, "losses": {"tensorflow"},
@@ -45,12 +54,17 @@ READ_BY_NAME = {"dataset", "syn_dataset", "dataset_3dmm"}       # by preflight.p
 
 def imports(path):
     """The full names of the modules that a file imports, also within functions; `from a import b` counts as a.b too."""
+    return imports_of(ast.parse(path.read_text()))
+
+
+def imports_of(tree):
+    """The same of a syntax tree."""
     names = set()
-    for node in ast.walk(ast.parse(path.read_text())):
+    for node in ast.walk(tree):
         if isinstance(node, ast.Import):
             names |= {alias.name for alias in node.names}
         elif isinstance(node, ast.ImportFrom):
-            assert node.level == 0, f"{path}: relative import"
+            assert node.level == 0, f"relative import of {node.module}"
             names |= {node.module, *(f"{node.module}.{alias.name}" for alias in node.names)}
     return names
 
@@ -70,8 +84,9 @@ def test_packages_are_empty():
 def test_a_file_imports_only_from_lower_floors(name):
     assert room(name) in FLOORS, f"give {name} a floor in tests/test_layout.py"
     ours = imports(FILES[name]) & FILES.keys() - {name}
-    wrong = {other for other in ours if FLOORS[room(other)] >= FLOORS[room(name)] and room(other) != room(name)}
-    assert not wrong
+    others = {other for other in ours if room(other) != room(name)}
+    assert not {other for other in others if FLOORS[room(other)] >= FLOORS[room(name)]}
+    assert {room(other) for other in others} <= ONLY.get(room(name), FLOORS.keys())
 
 
 @pytest.mark.parametrize("name", MODULES)
@@ -87,6 +102,26 @@ def test_a_file_says_its_job_in_its_first_line(name):
     first = ast.get_docstring(ast.parse(text)).splitlines()[0]
     assert text.startswith('"""') and len(first) > 30
     assert text.count("\n") <= 460
+
+
+def loaded_by(name):
+    """All modules that importing `name` loads: those at the top level of a file, and what they import in turn."""
+    found, waiting = set(), [name]
+    while waiting:
+        module = waiting.pop()
+        if module in found:
+            continue
+        found.add(module)
+        if module in FILES:
+            top = ast.Module([node for node in ast.parse(FILES[module].read_text()).body
+                              if isinstance(node, (ast.Import, ast.ImportFrom))], [])
+            waiting += imports_of(top)
+    return found
+
+
+@pytest.mark.parametrize("name", WITHOUT_TENSORFLOW)
+def test_a_file_loads_no_tensorflow(name):
+    assert not {module for module in loaded_by(name) if module.partition(".")[0] == "tensorflow"}
 
 
 @pytest.mark.parametrize("name", MODULES)

@@ -143,3 +143,12 @@ def test_log_lines_have_time_and_level():
             "logging.debug('no')\nlogging.info('yes')\n")
     done = subprocess.run([sys.executable, "-c", code], cwd=utils.PROJECT, capture_output=True, text=True)
     assert re.fullmatch(r"\[[^\]]*\d\d:\d\d:\d\d\] yes\n", done.stderr) and not done.stdout
+
+
+def test_an_error_names_the_file_that_the_user_knows(tmp_path):
+    """Not the temporary one, which can't take its name where there is a folder."""
+    (tmp_path / "there").mkdir()
+    with pytest.raises(OSError) as caught, utils.atomic_write(str(tmp_path / "there")) as file:
+        file.write(b"x")
+    assert caught.value.filename == str(tmp_path / "there") and caught.value.filename2 is None
+    assert [path.name for path in tmp_path.iterdir()] == ["there"]

@@ -541,3 +541,12 @@ def test_a_new_training_from_the_weights_of_another(trained, warmed):
                and "ExponentialMovingAverage" not in name and "Adam" not in name]
     assert weights and all(np.abs(new[name] - old[name]).max() < 1e-6 for name in weights)
     assert all(np.abs(new[f"{name}/ExponentialMovingAverage"] - old[name]).max() < 1e-6 for name in weights)
+
+
+@pytest.mark.slow
+def test_a_finished_training_is_answered_at_once(trained, monkeypatch):
+    """Neither images are read nor TensorFlow is loaded."""
+    monkeypatch.setattr(main, "start", None)
+    monkeypatch.setattr(main.preflight, "check", None)
+    result = call(main, "--load_path", trained.run_dir)
+    assert result.status == 0 and "has done its 200 steps" in result.err

@@ -15,6 +15,7 @@ from conftest import events, steps_saved
 from engine import loop
 from engine.loop import Due, run_steps, status_line, StepResult, StopWatch
 from engine.runs import Run
+from engine.session import images_needed
 from utils import Diverged, Interrupted, SIGNALS, UserError
 
 tf1 = tf.compat.v1
@@ -262,3 +263,9 @@ def test_checkpoints_and_looks_are_no_part_of_a_steps_time(run, clock):
     training.look = later(1000)
     run_steps(training, run, Due(0, 6, log_step=2, checkpoint_step=1, look_step=3))
     assert [row["seconds_per_step"] for row in rows(run)] == [2, 2, 2]
+
+
+def test_too_little_memory_is_said_in_one_line(run):
+    with pytest.raises(UserError, match=r"step 3: not enough memory; take a smaller --batch_size"), \
+            images_needed(run, 3):
+        raise tf.errors.ResourceExhaustedError(None, None, "OOM when allocating tensor")

@@ -270,3 +270,11 @@ def test_a_run_that_has_saved_nothing_starts_again(tmp_path, caplog):
     caplog.clear()
     runs.warn_of_start(touch(tmp_path, "model.ckpt-3.index"))
     assert not caplog.records
+
+
+@pytest.mark.parametrize("content", ["5", "{}", "[[1]]", "null"])
+@pytest.mark.parametrize("all_known", [True, False])
+def test_a_list_of_identities_that_is_none(tmp_path, content, all_known):
+    (tmp_path / "identities.json").write_text(content)
+    with pytest.raises(UserError, match=r"identities\.json: no identities in it; restore it"):
+        runs.check_run_identities(str(tmp_path), ["a"], all_known)

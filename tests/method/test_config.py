@@ -525,13 +525,31 @@ def test_a_classifier_that_is_gone_is_forgotten_unless_it_trains(logs, caplog):
     make_run(logs / "run", pretrained_rec="gone")
     assert get_config(["--load_path", "run"])[0].pretrained_rec == "gone"       # and preflight complains
     assert not caplog.records
-    for mode in ("--generate_dataset", "--fit_dataset", "--is_train=False"):
-        caplog.clear()
-        assert get_config(["--load_path", "run", mode])[0].pretrained_rec == ""
-        (record,) = caplog.records
-        assert record.levelno == logging.WARNING and "gone" in record.message
+    for mode in ("--fit_dataset", "--is_train=False", "--generate_dataset --scores False"):     # which need none
+        assert get_config(["--load_path", "run", *mode.split()])[0].pretrained_rec == ""
+    assert not caplog.records
+    assert get_config(["--load_path", "run", "--generate_dataset"])[0].pretrained_rec == ""
+    (record,) = caplog.records
+    assert record.levelno == logging.WARNING and "gone" in record.message
+    caplog.clear()
     make_run(logs.parent / "gone")
+    make_run(logs.parent / "other")
     assert get_config(["--load_path", "run", "--generate_dataset"])[0].pretrained_rec == "gone"
+    make_run(logs / "run", pretrained_rec="nowhere")
+    given = get_config(["--load_path", "run", "--generate_dataset", "--pretrained_rec", "other"])[0]
+    assert given.pretrained_rec == "other" and not caplog.records
+
+
+@pytest.mark.parametrize("mode", ["--fit_dataset", "--is_train=False", "--generate_dataset --scores False"])
+def test_a_mode_without_use_for_the_classifier_reads_none(logs, mode):
+    assert get_config(["--pretrained_rec", "missing", *mode.split()])[0].pretrained_rec == ""
+
+
+@pytest.mark.parametrize("option", ["--load_path", "--pretrained_gen"])
+def test_a_run_of_recognizer_is_refused(logs, option):
+    run = make_run(logs / "run", max_nrof_epochs=3)
+    with pytest.raises(UserError, match=r"a run of recognizer\.py; name one of main\.py"):
+        get_config([option, run])
 
 
 def test_a_note_names_what_was_taken(logs):
