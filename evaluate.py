@@ -96,8 +96,9 @@ COMMANDS = [
 def main(arguments):
     """Run the sub-command that the command line names, `distance` where it names none."""
     beginnings = [command.name for command in COMMANDS] + ["-h", "--help"]
-    if arguments[:1] and arguments[0] not in beginnings:
-        arguments = ["distance", *arguments]            # the first word may be a folder
+    first = arguments[0] if arguments else "-h"
+    if first not in beginnings and (first.startswith("-") or os.path.isdir(first)):
+        arguments = ["distance", *arguments]
     command, arguments = choose(COMMANDS, arguments, default="distance")
     options = parse(command, arguments).options
     {"distance": compare, "curves": draw_runs}[command.name](options)
@@ -116,11 +117,29 @@ def draw_runs(options):
     """Draw the curves of the runs into one picture."""
     output_folder = os.path.dirname(options.output) or "."
     outputs.check_folder(output_folder)
-    runs = {name: read_stats(run) for name, run in name_runs(options.runs).items()}
+    runs = read_runs(options.runs)
     image = draw_curves(runs)
     os.makedirs(output_folder, exist_ok=True)
     save_image(image, options.output)
     logging.info("%s: curves of %s", options.output, ", ".join(runs))
+
+
+def read_runs(folders):
+    """Read the numbers of runs -> {name: what `read_stats` returns}. A run without any is left out, with a warning.
+
+    Raises UserError where no run has any.
+    """
+    found, problems = {}, []
+    for name, folder in name_runs(folders).items():
+        try:
+            found[name] = read_stats(folder)
+        except utils.UserError as problem:
+            problems.append(problem)
+    if not found:
+        raise problems[0]
+    for problem in problems:
+        logging.warning("left out: %s", problem)
+    return found
 
 
 def name_runs(folders):

@@ -110,7 +110,7 @@ def check_classifier(config):
     files = runs.list_weights(config.pretrained_rec)
     if not files:
         raise UserError(f"--pretrained_rec {config.pretrained_rec}: no checkpoint there; {ways}")
-    shapes = read_shapes(files, f"--pretrained_rec {config.pretrained_rec}")
+    shapes = checkpoint_index.read_shapes(files, f"--pretrained_rec {config.pretrained_rec}")
     if shapes is not None:
         model_def, embedding_size = registry.recognise(shapes, config.facenet_scope)
         known = model_def and embedding_size
@@ -118,21 +118,6 @@ def check_classifier(config):
         problem = registry.architecture_problem(found, config)
         if problem:
             raise UserError(problem)
-
-
-def read_shapes(files, source):
-    """Read the shapes of the variables in the first whole one of the checkpoints `files` -> {name: shape}.
-
-    Returns None where only TensorFlow can read the file: a frozen graph, or TensorFlow's first format of checkpoints.
-    Raises UserError, which begins with `source`, where none is whole.
-    """
-    for prefix in files:
-        if os.path.isfile(prefix):
-            return None
-        problem = checkpoint_index.check_whole(prefix)
-        if not problem:
-            return checkpoint_index.read_index(prefix)
-    raise UserError(f"{source}: no whole checkpoint there ({problem}); restore it, or name another")
 
 
 def find_weights(config):
@@ -189,7 +174,7 @@ def check_networks(config, weights):
     if config.train_generator or (config.generate_dataset and config.scores):         # these need a discriminator
         options += ("conv_hidden_num", "z_num", "input_scale_size")
     differences = structural_differences(config, runs.load_params(runs.folder_of(weights)), options)
-    shapes = read_shapes(runs.list_checkpoints(weights), weights)
+    shapes = checkpoint_index.read_shapes(runs.list_checkpoints(weights), weights)
     if shapes is not None and GENERATOR not in shapes:
         raise UserError(f"{weights}: no generators in it; give a run of main.py, or a checkpoint of one")
     if shapes and not differences:

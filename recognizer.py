@@ -17,7 +17,7 @@ from cli.options import boolean, changed_options, checked, choose, Command, numb
 from config import differences_in, model
 from datasets.image_sets import check_images, data_folder, find_renderings
 from datasets.images import save_image
-from engine import runs
+from engine import checkpoint_index, runs
 from engine.startup import start
 from recognition import labelled_data, plots, registry, verification
 from utils import UserError
@@ -89,7 +89,7 @@ def _training_options(add):
 
 def _validation_options(add):
     add("lfw_dir", path, "", "folder of other people, such as LFW, to verify on during training")
-    add("lfw_pairs", path, "", "file of its pairs in the format of LFW's pairs.txt", "pairs drawn at random")
+    add("lfw_pairs", path, "", "file of its pairs in the format of LFW's pairs.txt", "pairs chosen at random")
     add("lfw_nrof_folds", whole(2), 10, "folds, unless lfw_pairs says how many")
     add("lfw_batch_size", whole(1), 32, "images to embed at a time")
     add("lfw_distance_metric", _metric, 0, "0: squared Euclidean distance, 1: angle")
@@ -117,10 +117,10 @@ def _verify_options(add):
         needed=True)
     add("images", text, None, "folder with one sub-folder of images per person", needed=True)
     add("output", text, "verification", "folder for verification.json, roc.png and distances.png")
-    add("pairs", path, "", "file of pairs in the format of LFW's pairs.txt", "pairs drawn at random")
+    add("pairs", path, "", "file of pairs in the format of LFW's pairs.txt", "pairs chosen at random")
     add("nrof_folds", whole(2), 10, "folds, unless pairs says how many")
-    add("pairs_per_fold", whole(1), 300, "most pairs of the same, and of different people to draw for a fold")
-    add("seed", whole(0, 2 ** 31 - 1), 0, "seed of the drawn pairs, and of the random network of baselines")
+    add("pairs_per_fold", whole(1), 300, "most pairs of the same, and of different people to choose for a fold")
+    add("seed", whole(0, 2 ** 31 - 1), 0, "seed of the choice of pairs, and of the random network of baselines")
     add("distance_metric", _metric, 0, "0: squared Euclidean distance, 1: angle")
     add("use_flipped_images", boolean, False, "append the embedding of the mirrored image")
     add("subtract_mean", boolean, False, "take distances from the mean of the other folds' embeddings")
@@ -185,13 +185,14 @@ def _verified_run(options):
     if not options.weights or not runs.list_weights(options.weights):
         return []
     saved = runs.load_params(runs.folder_of(options.weights))
+    if "conv_hidden_num" in saved:              # of main.py: its sizes are not those of a classifier
+        return []
     return [(options.weights, {name: saved[name] for name in _VERIFIED_AS_TRAINED if name in saved})]
 
 
 COMMANDS = [
     Command("recognizer.py", "train", "Train a classifier of people.",
-            ("recognizer.py train --real real --model_def small --input_scale_size 64 --image_size 64 "
-             "--max_nrof_epochs 30",),
+            ("recognizer.py train --preset cpu",),
             {"Data": _data_options, "Network": _network_options, "Mode": _mode_options, "Training": _training_options,
              "Validation": _validation_options, "Logging": _logging_options},
             _resolve, _run_to_go_on_with, presets=True),
@@ -226,19 +227,28 @@ def train(options):
     if resumed:
         runs.check_options(resumed, differences_in(STRUCTURAL, options, runs.load_params(resumed)))
         runs.warn_of_start(resumed)
+        if runs.list_checkpoints(resumed):
+            checkpoint_index.read_shapes(runs.list_checkpoints(resumed), f"--load_path {resumed}")
     runs.check_run_writable(options.log_dir, resumed)
-    drawing = verification.Drawing(options.lfw_nrof_folds)
-    pairs = find_pairs(options, ("lfw_dir", "lfw_pairs"), drawing) if options.lfw_dir else None
-    faces = labelled_data.load(options)
-    image_sets = {"real": faces.real, "synthetic": faces.synthetic}
-    identities = {name: images.identities if images else [] for name, images in image_sets.items()}
+    if options.lfw_dir:
+        data_folder("--lfw_dir", "", options.lfw_dir)
+    faces = labelled_data.find(options)
+    if resumed:
+        runs.check_run_identities(resumed, _identities_of(faces), all_known=False)
+    choice = verification.PairChoice(options.lfw_nrof_folds)
+    pairs = find_pairs(options, ("lfw_dir", "lfw_pairs"), choice) if options.lfw_pairs else None
+    faces = labelled_data.decode(faces, options)
+    identities = _identities_of(faces)
     if resumed:
         runs.check_run_identities(resumed, identities)
+    if options.lfw_dir and not options.lfw_pairs:
+        pairs = find_pairs(options, ("lfw_dir", "lfw_pairs"), choice)
     start()
     from losses import classifier_rate
     from recognition.training import ClassifierTrainer, count_parameters
 
     if options.dry_run:
+        image_sets = {"real": faces.real, "synthetic": faces.synthetic}
         summaries = {name: images.summary for name, images in image_sets.items() if images}
         program.tell(changed_options(COMMANDS[0], options), summaries, count_parameters(options))
         return
@@ -254,6 +264,12 @@ def train(options):
     finally:
         trainer.close()
     print(f"trained: {run.folder}")
+
+
+def _identities_of(faces):
+    """The identities of labelled_data.Faces, as identities.json holds them."""
+    return {"real": faces.real.identities if faces.real else [],
+            "synthetic": faces.synthetic.identities if faces.synthetic else []}
 
 
 def read_schedule(file_name):
@@ -283,19 +299,19 @@ def read_schedule(file_name):
     return table
 
 
-def find_pairs(options, names, drawing):
-    """Find the verification.FacePairs of a folder: those of a file of pairs, or else drawn ones.
+def find_pairs(options, names, choice):
+    """Find the verification.FacePairs of a folder: those of a file of pairs, or else some chosen at random.
 
-    `names` are the options that name the folder and the file, without dashes. `drawing` is a verification.Drawing.
+    `names` are the options that name the folder and the file, without dashes. `choice` is a verification.PairChoice.
     Raises UserError, which begins with the option that is wrong.
     """
     folder_option, file_option = names
     folder = data_folder(f"--{folder_option}", "", getattr(options, folder_option))
     file_name = getattr(options, file_option)
     if file_name:
-        return verification.read_pairs(file_name, folder, f"--{file_option}", drawing.folds)
+        return verification.read_pairs(file_name, folder, f"--{file_option}", choice.folds)
     faces = check_images(find_renderings(folder), options.input_scale_size, options.num_worker)
-    return verification.draw_pairs(faces, drawing)
+    return verification.choose_pairs(faces, choice)
 
 
 # Verification
@@ -309,24 +325,24 @@ def verify(options):
     data_folder("--images", "", options.images)
     outputs.check_folder(options.output)
     other_weights = "give a run of recognizer.py train, or FaceNet's weights"
-    if not runs.list_weights(options.weights):
+    files = runs.list_weights(options.weights)
+    if not files:
         raise UserError(f"--weights {options.weights}: no weights there that can be read; {other_weights}")
+    shapes = checkpoint_index.read_shapes(files, f"--weights {options.weights}")
+    if shapes is not None:
+        _check_network(options, *registry.recognise(shapes))
+    choice = verification.PairChoice(options.nrof_folds, options.pairs_per_fold, options.seed)
+    pairs = find_pairs(options, ("images", "pairs"), choice) if options.pairs else None
     start()
     from recognition import pretrained
 
     weights = pretrained.read(options.weights, "--weights")
-    if not weights.architecture:
-        *known, last = registry.CLASSIFIERS
-        raise UserError(f"--weights {options.weights}: neither {', '.join(known)} nor {last} is in it; {other_weights}")
-    model_def, embedding_size, _ = weights.architecture
+    model_def, embedding_size, _ = weights.architecture or (None, None, None)
+    _check_network(options, model_def, embedding_size)
     options.image_size = options.image_size or registry.CLASSIFIERS[model_def].usual
     options.input_scale_size = options.input_scale_size or registry.crop_for(options.image_size)
     options.standardization = weights.standardization if options.standardization == "auto" else options.standardization
-    problem = registry.image_size_problem(model_def, options.image_size)
-    if problem:
-        raise UserError(problem)
-    drawing = verification.Drawing(options.nrof_folds, options.pairs_per_fold, options.seed)
-    pairs = find_pairs(options, ("images", "pairs"), drawing)
+    pairs = pairs or find_pairs(options, ("images", "pairs"), choice)
     results = {name: verification.verify(embeddings, pairs, options.distance_metric, options.subtract_mean)
                for name, embeddings in embeddings_of(options, weights, pairs).items()}
     print(_table_of(results, pairs))
@@ -339,6 +355,17 @@ def verify(options):
                      "results": {name: result.row() for name, result in results.items()}},
                     os.path.join(options.output, "verification.json"))
     logging.info("%s: verification.json, roc.png, distances.png", options.output)
+
+
+def _check_network(options, model_def, embedding_size):
+    """Raise UserError where --weights hold no known network, or one that can't take images of --image_size."""
+    if not (model_def and embedding_size):
+        *known, last = registry.CLASSIFIERS
+        raise UserError(f"--weights {options.weights}: neither {', '.join(known)} nor {last} is in it; give a run of "
+                        "recognizer.py train, or FaceNet's weights")
+    problem = options.image_size and registry.image_size_problem(model_def, options.image_size)
+    if problem:
+        raise UserError(problem)
 
 
 def embeddings_of(options, weights, pairs):

@@ -184,7 +184,9 @@ class Parser(argparse.ArgumentParser):
             return options
         wrong = next((word for word in unknown if word.startswith("-")), "").split("=")[0]
         if not wrong:
-            self.error(f"{unknown[0]}: no option takes this value")
+            place = "; give all of them together" if any(
+                option.positional for option in self._command.by_name().values()) else ""
+            self.error(f"{unknown[0]}: no option takes this value{place}")
         known = [name for option in self._command.by_name().values() if not option.positional for name in option.names]
         close = difflib.get_close_matches(wrong, known, n=1)
         self.error(f"{wrong}: unknown option ({f'did you mean {close[0]}?' if close else '--help lists all'})")

@@ -9,6 +9,8 @@ import functools
 import os
 import struct
 
+from utils import UserError
+
 _FOOTER, _MAGIC = 48, struct.pack("<Q", 0xdb4775248b80fb57)     # bytes in all, and the last 8 of them
 _TRAILER = struct.Struct("<BI")                                 # after each block: compression, checksum
 _VARINT, _BYTES, _FOUR = 0, 2, 5                                # protobuf's wire types: integer, message, four bytes
@@ -22,6 +24,21 @@ def read_index(prefix):
     the index is missing, cut short, damaged, compressed or something else.
     """
     return _load(prefix)[0]
+
+
+def read_shapes(files, source):
+    """Read the shapes of the variables in the first whole one of the checkpoints `files` -> {name: shape}.
+
+    Returns None where only TensorFlow can read the file: a frozen graph, or TensorFlow's first format of checkpoints.
+    Raises UserError, which begins with `source`, where none is whole.
+    """
+    for prefix in files:
+        if os.path.isfile(prefix):
+            return None
+        problem = check_whole(prefix)
+        if not problem:
+            return read_index(prefix)
+    raise UserError(f"{source}: no whole checkpoint there ({problem}); restore it, or name another")
 
 
 def check_whole(prefix):

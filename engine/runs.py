@@ -240,13 +240,21 @@ def check_options(run_dir, differences):
 def check_run_identities(run_dir, identities, all_known=True):
     """Raise UserError where the run was trained on other `identities`, a JSON value.
 
-    With `all_known` False, `identities` is a list of candidates, which may lose some of its identities later. The run's
-    identities have to be among the candidates then.
+    With `all_known` False, `identities` are candidates, of which some may be lost later. The run's identities have to
+    be among the candidates then.
     """
     path = os.path.join(run_dir, IDENTITIES)
     trained_on = utils.load_json(path, identities)
     if type(trained_on) is not type(identities) or not all(isinstance(each, str) for each in trained_on):
         raise UserError(f"{path}: no identities in it; restore it, or start a new run")
-    same = trained_on == identities if all_known else set(trained_on) <= set(identities)
+    same = trained_on == identities if all_known else _are_among(trained_on, identities)
     if not same:
         raise UserError(f"--load_path {run_dir}: trained on other identities; restore them, or start a new run")
+
+
+def _are_among(identities, candidates):
+    """Tell whether a list of identities, or each list of a dict, is a part of that of the candidates."""
+    if isinstance(identities, dict):
+        return identities.keys() == candidates.keys() and all(
+            isinstance(found, list) and set(found) <= set(candidates[name]) for name, found in identities.items())
+    return set(identities) <= set(candidates)

@@ -22,7 +22,12 @@ class Faces(NamedTuple):
 
 
 def load(options):
-    """Find and check the Faces that the `options` of `recognizer.py train` name.
+    """Find and decode the Faces that the `options` of `recognizer.py train` name. Raises UserError as both steps do."""
+    return decode(find(options), options)
+
+
+def find(options):
+    """Find the Faces that the `options` of `recognizer.py train` name; no image is decoded yet.
 
     Raises UserError where a folder, a filter's file or a score is missing or of no use.
     """
@@ -32,7 +37,8 @@ def load(options):
         if os.path.exists(os.path.join(folder, CSV_NAME)):
             raise UserError(f"--real {options.real}: has {CSV_NAME}, so it is a synthetic set; give it as "
                             f"--synthetic {options.real}")
-        real = _usable(_filtered(find_renderings(folder), options), "--real", options)
+        real = _filtered(find_renderings(folder), options)
+        _check_count(real, "--real")
     if options.synthetic:
         folders = [data_folder("--synthetic", options.data_dir, name) for name in options.synthetic]
         places = [os.path.realpath(folder) for folder in folders + ([real.root] if real else [])]
@@ -40,23 +46,38 @@ def load(options):
             raise UserError("--real, --synthetic: a folder is named twice, and each of its people would be two; "
                             "name it once")
         found = [find_renderings(folder) for folder in folders]
-        synthetic = _usable(_joined(options.data_dir, options.synthetic, found), "--synthetic", options)
+        synthetic = _joined(options.data_dir, options.synthetic, found)
+        _check_count(synthetic, "--synthetic")
         weights = score_weights(synthetic, folders, options.score_weights)
     return Faces(real, synthetic, weights)
 
 
-def _usable(faces, option, options):
-    """Leave broken images out of the Renderings `faces`, which `option` names.
+def decode(faces, options):
+    """Decode the images of Faces -> Faces without broken ones; the weights are those of the images that are left.
 
     Raises UserError where fewer than two identities are left, and warns where each has a single image.
     """
-    faces = check_images(faces, options.input_scale_size, options.num_worker)
+    checked = [images and check_images(images, options.input_scale_size, options.num_worker)
+               for images in (faces.real, faces.synthetic)]
+    for images, option in zip(checked, ("--real", "--synthetic")):
+        if images:
+            _check_count(images, option)
+            if len(images.names) == len(images.identities):
+                logging.warning("%s %s: one image of each identity only: nothing shows how a face varies", option,
+                                images.root)
+    real, synthetic = checked
+    weights = faces.weights
+    if synthetic and len(synthetic.names) < len(faces.synthetic.names):
+        folders = [data_folder("--synthetic", options.data_dir, name) for name in options.synthetic]
+        weights = score_weights(synthetic, folders, options.score_weights)
+    return Faces(real, synthetic, weights)
+
+
+def _check_count(faces, option):
+    """Raise UserError where the Renderings `faces`, which `option` names, have fewer than two identities."""
     if len(faces.identities) < 2:
         raise UserError(f"{option} {faces.root}: one identity only, and a classifier tells identities apart; add "
                         "others")
-    if len(faces.names) == len(faces.identities):
-        logging.warning("%s %s: one image of each identity only: nothing shows how a face varies", option, faces.root)
-    return faces
 
 
 def _joined(data_dir, folders, found):

@@ -1,6 +1,6 @@
 """Verification: how well the distances of embeddings tell pairs of the same person from pairs of different people.
 
-Pairs are drawn at random, or read from a file in the format of LFW's pairs.txt. They are divided into folds.
+Pairs are chosen at random, or read from a file in the format of LFW's pairs.txt. They are divided into folds.
 """
 import logging
 import math
@@ -28,25 +28,25 @@ class FacePairs(NamedTuple):
 
 # Pairs
 
-class Drawing(NamedTuple):
-    """How pairs are drawn."""
+class PairChoice(NamedTuple):
+    """How many pairs are chosen at random, and from which seed."""
     folds: int = 10
     per_fold: int = 300             # most pairs of the same person in a fold, and most of different people
     seed: int = 0
 
 
-_DEFAULT_DRAWING = Drawing()
+_DEFAULT_CHOICE = PairChoice()
 
 
-def draw_pairs(faces, drawing=_DEFAULT_DRAWING):
-    """Draw FacePairs from Renderings (images with their identities) as a Drawing says.
+def choose_pairs(faces, choice=_DEFAULT_CHOICE):
+    """Choose FacePairs at random from Renderings (images with their identities) as a PairChoice says.
 
     A fold has as many pairs of different people as of the same person, and no pair is there twice. Identities
     alternate: none gets its next pair of the same person before every other that has pairs left got as many. Each
     identity is in about as many pairs of different people. The same seed gives the same pairs.
     Raises UserError where there are fewer pairs than folds.
     """
-    folds, per_fold, seed = drawing
+    folds, per_fold, seed = choice
     rng = np.random.default_rng(seed)
     images = [np.flatnonzero(faces.labels == label) for label in range(len(faces.identities))]
     same = _same_pairs(images, folds * per_fold, rng)
@@ -86,8 +86,8 @@ def _different_pairs(images, wanted, rng):
         order = rng.permutation(len(images))
         before = len(pairs)
         for one, other in zip(order, np.roll(order, 1)):
-            drawn = (sorted((rng.choice(images[one]), rng.choice(images[other]))) for _ in range(20))
-            new = next((tuple(pair) for pair in drawn if tuple(pair) not in pairs), None)
+            tries = (sorted((rng.choice(images[one]), rng.choice(images[other]))) for _ in range(20))
+            new = next((tuple(pair) for pair in tries if tuple(pair) not in pairs), None)
             if new:
                 pairs[new] = None
         failures = failures + 1 if len(pairs) == before else 0
@@ -144,7 +144,7 @@ def _read_lines(path, option):
         return heading, rows
     except (OSError, ValueError, IndexError) as error:
         raise UserError(f"{option} {path}: not pairs as in LFW's pairs.txt "
-                        f"({getattr(error, 'strerror', None) or error}); mend it, or leave it out to draw pairs"
+                        f"({getattr(error, 'strerror', None) or error}); mend it, or leave it out for pairs at random"
                         ) from error
 
 

@@ -23,6 +23,7 @@ from conftest import (
     words,
     write_checkpoint,
 )
+from datasets import image_sets
 from drawn import draw_face, write
 from engine import checkpoints, runs
 from recognition import pretrained, registry, training
@@ -327,7 +328,6 @@ BAD = [                     # command, options, what the line names
     ("verify", dict(weights="alien-1"), ["--images"]),
     ("verify", dict(images="others"), ["--weights"]),
     ("verify", dict(weights="nowhere", images="others"), ["--weights nowhere", "no weights"]),
-    ("verify", dict(weights="alien", images="others"), ["--weights alien", "neither nn4", "nor small"]),
     ("verify", dict(weights="alien", images="nowhere"), ["--images", "nowhere"]),
     ("verify", dict(weights="good", images="others", image_size=32, output="bad.txt"), ["--output bad.txt"]),
     ("verify", dict(weights="good", images="others", output="bad.txt/new"), ["--output bad.txt/new"]),
@@ -337,7 +337,17 @@ BAD = [                     # command, options, what the line names
     ("convert", dict(input="bad.txt", output="bad.txt"), ["--output bad.txt", "can't write"]),
     ("guess", {}, ["guess", "no such command"]),
     ("", {}, ["train, verify, convert"])]
-NEEDS_TENSORFLOW = [("verify", dict(weights="alien", images="others"))]         # reads what is in the file
+# The same, and no image is decoded before.
+BAD_BEFORE_IMAGES = [
+    ("train", dict(TRAIN, synthetic="nowhere"), ["--synthetic", "nowhere"]),
+    ("train", dict(TRAIN, lfw_dir="nowhere"), ["--lfw_dir", "nowhere"]),
+    ("train", dict(TRAIN, lfw_dir="others", lfw_pairs="bad.txt"), ["--lfw_pairs bad.txt", "not pairs"]),
+    ("train", dict(TRAIN, load_path="cut"), ["--load_path cut: no whole checkpoint", "model.ckpt-1.index: empty"]),
+    ("verify", dict(weights="alien", images="others"), ["--weights alien", "neither nn4", "nor small"]),
+    ("verify", dict(weights="good", images="others", image_size=40, pairs="bad.txt"), ["--pairs bad.txt", "not pairs"]),
+    ("verify", dict(weights="cut", images="others"), ["--weights cut: no whole checkpoint"]),
+    ("verify", dict(weights="gan", images="others"), ["--weights gan", "neither nn4", "nor small"])]
+BAD += BAD_BEFORE_IMAGES
 
 
 @pytest.mark.parametrize("case", BAD, ids=[f"{row[0]}-{'-'.join(row[2])}" for row in BAD])
@@ -347,17 +357,23 @@ def test_bad_input(data, tmp_path, monkeypatch, capsys, case):
     for path in data.iterdir():
         (tmp_path / path.name).symlink_to(path)
     (tmp_path / "bad.txt").write_text("1: 0.1\n1 0.2\n")
-    for name, params in (("run", '{"embedding_size": 8}'), ("broken", "{"), ("odd", '{"embedding_size": "8 or so"}')):
+    for name, params in (("run", '{"embedding_size": 8}'), ("cut", "{}"), ("broken", "{"),
+                         ("odd", '{"embedding_size": "8 or so"}')):
         (tmp_path / name).mkdir()
         (tmp_path / name / "params.json").write_text(params)
         (tmp_path / name / "model.ckpt-1.index").touch()
+    if "gan" in options.values():
+        generator = {"G_inf/c7s1_32/weights": np.zeros([7, 7, 3, 4], np.float32)}
+        write_checkpoint(tmp_path / "gan" / "model.ckpt-3", generator)
+        (tmp_path / "gan" / "params.json").write_text('{"conv_hidden_num": 4, "input_scale_size": 16}')
     if "alien" in str(options):
         write_checkpoint(tmp_path / "alien-1", {"a": np.zeros(3, np.float32)})
     if "good" in str(options):
         write_checkpoint(tmp_path / "good-1", small_classifier())
     monkeypatch.chdir(tmp_path)
-    if (command, options) not in NEEDS_TENSORFLOW:
-        monkeypatch.setattr(recognizer, "start", no_start)
+    monkeypatch.setattr(recognizer, "start", no_start)
+    if case in BAD_BEFORE_IMAGES:
+        monkeypatch.setattr(image_sets, "read_picture", None)
     before = tree(tmp_path)
     status = main_here(*([command] if command else []), *words(
         **({"data_dir": "."} if command == "train" else {}), **options))

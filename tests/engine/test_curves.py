@@ -209,3 +209,23 @@ def test_a_line_with_other_names_joins_the_line_of_its_step(tmp_path):
     stats = read_stats(str(tmp_path))
     assert stats["loss"][0].tolist() == [1, 2, 3] and stats["loss"][1].tolist() == [3., 2., 1.]
     assert stats["accuracy"][0].tolist() == [2] and stats["accuracy"][1].tolist() == [.5]
+
+
+def test_runs_without_numbers_are_left_out(tmp_path, caplog):
+    """Of a folder of runs, those that have logged nothing yet; it is an error only where none has."""
+    write_run(tmp_path / "good", {"step": 1, "loss": 2.}, {"step": 2, "loss": 1.})
+    (tmp_path / "fresh").mkdir()
+    write_run(tmp_path / "half", '{"step": 1, "lo')
+    evaluate.main(["curves", str(tmp_path / "fresh"), str(tmp_path / "good"), str(tmp_path / "half"), "--output",
+                   str(tmp_path / "curves.png")])
+    assert Image.open(tmp_path / "curves.png").width > 100
+    assert [record.getMessage().startswith("left out: ") for record in caplog.records
+            if record.levelname == "WARNING"] == [True, True]
+    with pytest.raises(UserError, match=r"fresh: no stats\.jsonl"):
+        evaluate.main(["curves", str(tmp_path / "fresh"), str(tmp_path / "half")])
+
+
+def test_a_mistyped_command_is_named(capsys):
+    with pytest.raises(SystemExit):
+        evaluate.main(["curve", "logs/a"])
+    assert "curve: no such command; give one of distance, curves" in capsys.readouterr().err

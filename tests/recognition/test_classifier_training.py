@@ -238,7 +238,7 @@ def test_validation_uses_the_averages(data, tmp_path, monkeypatch):
     monkeypatch.setattr(verification, "verify", lambda embeddings, *others: (
         seen.append(embeddings) or verify(embeddings, *others)))
     options = options_of(data, lfw_dir=data / "real", lfw_nrof_folds=2, lfw_use_flipped_images=True, lfw_batch_size=5)
-    pairs = recognizer.find_pairs(options, ("lfw_dir", "lfw_pairs"), verification.Drawing(2))
+    pairs = recognizer.find_pairs(options, ("lfw_dir", "lfw_pairs"), verification.PairChoice(2))
     train(options, tmp_path, 1, pairs)
     weights = pretrained.read(str(tmp_path), "--weights")
     options = parse(VERIFY, words(weights=tmp_path, images=data / "real", use_flipped_images=True,

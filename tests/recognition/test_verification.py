@@ -12,9 +12,9 @@ from recognition.verification import (
     auc,
     best_threshold,
     distance,
-    Drawing,
     eer,
     FacePairs,
+    PairChoice,
     roc,
     true_accepts,
     verify,
@@ -102,7 +102,7 @@ def test_subtracting_the_mean_changes_angles_only():
 def drawn(counts, **options):
     labels = np.repeat(np.arange(len(counts), dtype=np.int32), counts)
     faces = Renderings("root", [f"{i}" for i in range(len(labels))], labels, [f"{i}" for i in range(len(counts))])
-    return labels, verification.draw_pairs(faces, Drawing(**options))
+    return labels, verification.choose_pairs(faces, PairChoice(**options))
 
 
 @pytest.mark.parametrize("counts, folds, per_fold", [([12] * 20, 10, 30), ([5] * 6, 10, 300), ([3, 9, 2, 1, 4], 3, 4)])
