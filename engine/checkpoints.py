@@ -3,6 +3,7 @@ import contextlib
 import glob
 import logging
 import os
+import tempfile
 
 import tensorflow as tf
 
@@ -68,9 +69,22 @@ def read(prefix, names):
     Names that the checkpoint lacks are left out. Checksums are verified.
     Raises one of FILE_ERRORS for a checkpoint that is not whole.
     """
-    reader = tf1.train.load_checkpoint(prefix)
-    there = reader.get_variable_to_shape_map()
-    return {name: reader.get_tensor(name) for name in (there if names is None else names) if name in there}
+    with _without_wildcards(prefix) as plain:
+        reader = tf1.train.load_checkpoint(plain)
+        there = reader.get_variable_to_shape_map()
+        return {name: reader.get_tensor(name) for name in (there if names is None else names) if name in there}
+
+
+@contextlib.contextmanager
+def _without_wildcards(prefix):
+    """Give a path of a checkpoint's files that has no [, ], * or ?, which TensorFlow takes for wildcards."""
+    if not any(letter in prefix for letter in "[]*?"):
+        yield prefix
+        return
+    with tempfile.TemporaryDirectory() as folder:
+        for path in glob.glob(glob.escape(os.path.abspath(prefix)) + "*"):
+            os.symlink(path, os.path.join(folder, NAME + path[len(os.path.abspath(prefix)):]))
+        yield os.path.join(folder, NAME)
 
 
 def read_newest(path, names):

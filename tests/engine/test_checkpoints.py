@@ -12,8 +12,9 @@ import pytest
 import tensorflow as tf
 
 import utils
+from conftest import write_checkpoint
 from engine import runs
-from engine.checkpoints import NAME, read_newest, save, set_values
+from engine.checkpoints import NAME, read, read_newest, save, set_values
 from utils import UserError
 
 tf1 = tf.compat.v1
@@ -192,3 +193,11 @@ def test_disk_full_while_renaming(model, two, monkeypatch, done):
     with pytest.raises(UserError, match="No space left on device"):
         model.save(two, 30)
     assert newest(two) == 20 and contents(two) == before
+
+
+def test_a_folder_may_have_letters_that_are_wildcards(tmp_path):
+    folder = tmp_path / "runs [x] * ?"
+    folder.mkdir()
+    prefix = write_checkpoint(folder / "model.ckpt-3", {"step": np.int32(3)})
+    assert read(prefix, None) == {"step": 3}
+    assert read_newest(str(folder), ["step"]) == (prefix, {"step": 3})
