@@ -249,15 +249,15 @@ def remembered(options):
     left out, since `preflight` says so. Raises UserError for a params.json that can't be read.
     """
     training = trains(options)
-    folders = [generator_folder(options), run_folder(options)]
-    if not training:
-        folders.reverse()                       # the weights are those of --pretrained_gen then, and so are the options
-    found = [(folder, memory_of(folder)) for folder in folders if folder]
-    if not training and not options.pretrained_rec:
-        forget_lost_classifiers(found, needed=options.generate_dataset and options.scores)
+    run, generator = ([(folder, memory_of(folder))] if folder else []
+                      for folder in (run_folder(options), generator_folder(options)))
+    if not options.pretrained_rec:
+        forget_lost_classifiers(run + generator, training, needed=options.generate_dataset and options.scores)
+    facts = []
     if options.pretrained_rec and os.path.isdir(runs.folder_of(options.pretrained_rec)):
-        found.append((options.pretrained_rec, facts_of(options.pretrained_rec, options.facenet_scope)))
-    return found
+        facts = [(options.pretrained_rec, facts_of(options.pretrained_rec, options.facenet_scope))]
+    # A run that goes on stays as it is. Without training, the weights are those of --pretrained_gen, if it is given.
+    return generator + facts + run if training else run + generator + facts
 
 
 def facts_of(weights, scope):
@@ -275,13 +275,15 @@ def facts_of(weights, scope):
     return facts
 
 
-def forget_lost_classifiers(found, needed):
+def forget_lost_classifiers(found, training, needed):
     """Take out of `found`, a list of (run, {option: value}), each classifier that is not there any more.
 
-    Synthesis goes without it. Where it is `needed` for c_score, a warning says so.
+    Only a `training` with an identity loss can't go on without it. Where it is `needed` for c_score, a warning says so.
     """
     for folder, memory in found:
         classifier = memory.get("pretrained_rec")
+        if not isinstance(classifier, str) or (training and memory.get("method_c") != "none"):
+            continue
         if classifier and not runs.list_weights(classifier):
             del memory["pretrained_rec"]
             if needed:
@@ -316,7 +318,7 @@ def run_folder(options):
 
 def generator_folder(options):
     """Find the folder of the run that --pretrained_gen names; None where there is none."""
-    path = runs.find_checkpoint(options.log_dir, options.pretrained_gen) if options.pretrained_gen else None
+    path = options.pretrained_gen and runs.find_checkpoint(options.log_dir, options.pretrained_gen, missing=None)
     return runs.folder_of(path) if path else None
 
 

@@ -79,7 +79,7 @@ def distance_options(add):
 
 def curves_options(add):
     """Add the options of `curves`."""
-    add("runs", run_folder, None, f"folders of runs of main.py or recognizer.py train, {MOST_RUNS} at most",
+    add("runs", run_folder, None, f"folders of runs of main.py or recognizer.py train; {MOST_RUNS} at most are drawn",
         needed=True, values="+", positional=True)
     add("output", picture_file, "curves.png", "picture to write")
 
@@ -139,7 +139,9 @@ def read_runs(folders):
         raise problems[0]
     for problem in problems:
         logging.warning("left out: %s", problem)
-    return found
+    if len(found) > MOST_RUNS:
+        logging.warning("left out: all but the last %d runs, as there are no more colours", MOST_RUNS)
+    return dict(list(found.items())[-MOST_RUNS:])
 
 
 def name_runs(folders):

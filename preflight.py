@@ -48,6 +48,7 @@ class Work(NamedTuple):
 
 def check(config):
     """Check all that `config` asks for -> Work. Raises UserError, one line that says how to go on."""
+    check_named_runs(config)
     folders = find_folders(config)
     check_outputs(config)
     check_classifier(config)
@@ -64,6 +65,14 @@ def check(config):
 
 
 # Folders
+
+def check_named_runs(config):
+    """Raise UserError where --load_path or --pretrained_gen names what is not there: all else follows from a run."""
+    if config.load_path:
+        runs.find_run(config.log_dir, config.load_path)
+    if config.pretrained_gen:
+        runs.find_checkpoint(config.log_dir, config.pretrained_gen)
+
 
 def find_folders(config):
     """Find the folders that the asked-for modes read -> {option: folder}. Raises UserError where one is missing."""
@@ -136,9 +145,6 @@ def find_weights(config):
     weights = resumed
     if config.pretrained_gen:
         weights = runs.find_checkpoint(config.log_dir, config.pretrained_gen)
-        if not weights:
-            raise UserError(f"--pretrained_gen {config.pretrained_gen}: no checkpoint there; give its prefix, such as "
-                            "RUN/model.ckpt-1000, or a run directory")
     elif resumed and not config.train_generator and not runs.list_checkpoints(resumed):
         raise UserError(f"--load_path {resumed}: no checkpoint there; name a run that has saved one")
     elif not resumed and not config.train_generator:

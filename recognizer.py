@@ -166,14 +166,16 @@ def _resolve(options, error):
 
 
 def _run_to_go_on_with(options):
-    """Find the run that `train --load_path` names -> [(run, {option: value})], empty where there is none.
+    """Find the run that `train --load_path` names -> [(run, {option: value})], empty where none is named.
 
-    Raises UserError for a params.json that can't be read.
+    Raises UserError where the run is not there or is one of main.py, and for a params.json that can't be read.
     """
-    folder = runs.find_run(options.log_dir, options.load_path, missing=None) if options.load_path else None
-    if not folder:
+    if not options.load_path:
         return []
+    folder = runs.find_run(options.log_dir, options.load_path)
     saved = runs.load_params(folder)
+    if "conv_hidden_num" in saved:
+        raise UserError(f"--load_path {folder}: a run of main.py; name one of recognizer.py train")
     return [(folder, {name: value for name, value in saved.items() if name not in OF_THE_MOMENT})]
 
 

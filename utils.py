@@ -99,7 +99,7 @@ def load_json(path, default):
             return json.load(file)
     except FileNotFoundError:
         return default
-    except (OSError, ValueError) as error:
+    except (OSError, ValueError, RecursionError) as error:
         raise UserError(f"{path}: can't be read ({error}); restore it, or remove it to go without") from error
 
 

@@ -129,8 +129,8 @@ class Command(NamedTuple):
             add_options(lambda *fields, group=listed[title], **more: group.append(Option(*fields, **more)))
         if self.presets:
             listed.setdefault("Mode", []).insert(0, Option(
-                "preset", text, None, f"take the options of a file: {', '.join(preset_names())} (in presets/), or a "
-                "path; options on the command line win"))
+                "preset", text, None, f"take the options of a file: {', '.join(preset_names(self))} (in presets/), or "
+                "a path; options on the command line win"))
         return listed
 
     def by_name(self):
@@ -246,9 +246,21 @@ def choose(commands, arguments, default=None):
 
 # Presets, and values from files
 
-def preset_names():
-    """List the names of the presets in presets/."""
-    return sorted(name.removesuffix(".json") for name in os.listdir(PRESETS) if name.endswith(".json"))
+def preset_names(command=None):
+    """List the names of the presets in presets/: of all, or of those that have options of a Command."""
+    names = sorted(name.removesuffix(".json") for name in os.listdir(PRESETS) if name.endswith(".json"))
+    return [name for name in names if command is None or command.full_name in _read_sections(_preset_file(name))]
+
+
+def _preset_file(name):
+    """Tell the path of the preset `name`."""
+    return os.path.join(PRESETS, f"{name}.json")
+
+
+def _read_sections(file_name):
+    """Read a preset's file -> what JSON holds. Raises OSError and ValueError."""
+    with open(file_name, encoding="utf-8") as file:
+        return json.load(file)
 
 
 def read_preset(command, name, given=()):
@@ -257,10 +269,9 @@ def read_preset(command, name, given=()):
     `name` is that of a file {"main.py": {option: value, ...}, "recognizer.py train": ...} in presets/, or a path.
     Raises UserError when the file can't be read, or has a bad value.
     """
-    file_name = os.path.join(PRESETS, f"{name}.json") if name in preset_names() else name
+    file_name, known = _preset_file(name) if name in preset_names() else name, command.by_name()
     try:
-        with open(file_name, encoding="utf-8") as file:
-            sections = json.load(file)
+        sections = _read_sections(file_name)
     except OSError as error:
         raise UserError(f"--preset {name}: neither one of {', '.join(preset_names())} nor a file that can be read "
                         f"({error.strerror})") from error
@@ -270,10 +281,11 @@ def read_preset(command, name, given=()):
     if not isinstance(section, dict):
         raise UserError(f"--preset {name}: has no options of {command.full_name}; "
                         f"add them to {file_name}, or leave it out")
-    unknown = sorted(section.keys() - command.by_name().keys())
+    section = {option if option in known else SYNONYMS.get(option, option): value for option, value in section.items()}
+    unknown = sorted(section.keys() - known.keys() | section.keys() & {"preset"})
     if unknown:
         raise UserError(f"--preset {file_name}: {command.full_name} has no option {unknown[0]}; correct the name")
-    return converted(command.by_name(), section, f"--preset {file_name}", given)
+    return converted(known, section, f"--preset {file_name}", given)
 
 
 def converted(known, values, source, given=()):

@@ -117,12 +117,18 @@ def find_run(log_dir, load_path, missing="error"):
                     f"name a folder with params.json and checkpoints")
 
 
-def find_checkpoint(log_dir, path):
-    """Find the checkpoints that --pretrained_gen names -> their path, None where there are none.
+def find_checkpoint(log_dir, path, missing="error"):
+    """Find the folder or prefix that --pretrained_gen names: `path` itself, or `path` in `log_dir`.
 
-    `path` is a prefix or a run's folder, as a path or in `log_dir`.
+    Where neither has a checkpoint, raises UserError, or returns None if `missing` is None.
     """
-    return next((place for place in (path, os.path.join(log_dir, path)) if list_checkpoints(place)), None)
+    for place in (path, os.path.join(log_dir, path)):
+        if list_checkpoints(place):
+            return place
+    if missing is None:
+        return None
+    raise UserError(f"--pretrained_gen {path}: no checkpoint there; give its prefix, such as RUN/model.ckpt-1000, or a "
+                    "run directory")
 
 
 def prepare_dirs(log_dir, task, kind="gen"):

@@ -201,9 +201,9 @@ def test_bad_options(place, undecoded, options, named):
 
 
 def test_of_several_mistakes_the_first_is_named(place, undecoded):
-    """Folders, outputs, the classifier, other weights, the folder of runs, images."""
+    """The run that is named, folders, outputs, the classifier, the folder of runs, images."""
     (place / "data/syn/00001/00001.jpg").write_bytes(b"")
-    wrong = {"dataset": "nowhere", "profile": "file", "pretrained_rec": "alien", "load_path": "nowhere",
+    wrong = {"load_path": "nowhere", "dataset": "nowhere", "profile": "file", "pretrained_rec": "alien",
              "log_dir": "file"}
     for option, value in list(wrong.items()):
         refused(BASE | MAGNET | wrong, f"--{option}" if option != "dataset" else "--dataset: no folder", value)

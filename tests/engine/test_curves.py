@@ -225,6 +225,13 @@ def test_runs_without_numbers_are_left_out(tmp_path, caplog):
         evaluate.main(["curves", str(tmp_path / "fresh"), str(tmp_path / "half")])
 
 
+def test_of_many_runs_the_last_are_drawn(tmp_path, caplog):
+    for number in range(10):
+        write_run(tmp_path / f"run{number}", {"step": 1, "loss": 2.}, {"step": 2, "loss": 1.})
+    evaluate.main(["curves", *map(str, sorted(tmp_path.glob("run*"))), "--output", str(tmp_path / "curves.png")])
+    assert "all but the last 8 runs" in caplog.text
+
+
 def test_a_mistyped_command_is_named(capsys):
     with pytest.raises(SystemExit):
         evaluate.main(["curve", "logs/a"])

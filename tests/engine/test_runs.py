@@ -214,7 +214,10 @@ def test_find_checkpoint_by_path_and_in_log_dir(tmp_path, monkeypatch):
     touch(tmp_path, "logs/run/model.ckpt-7.index", "here/model.ckpt-9.index", "logs/here/model.ckpt-8.index", "no/file")
     for path, found in (("run", "logs/run"), ("run/model.ckpt-7", "logs/run/model.ckpt-7"), ("logs/run", "logs/run"),
                         ("here", "here"), (str(tmp_path / "here"), str(tmp_path / "here")), ("no", None), ("x", None)):
-        assert runs.find_checkpoint("logs", path) == found
+        assert runs.find_checkpoint("logs", path, missing=None) == found
+        if found is None:
+            with pytest.raises(UserError, match=f"--pretrained_gen {path}: no checkpoint there"):
+                runs.find_checkpoint("logs", path)
 
 
 def test_weights_are_checkpoints_then_frozen_graphs(tmp_path):

@@ -556,8 +556,8 @@ def test_a_note_names_what_was_taken(logs):
     make_run(logs / "run", z_num=5, batch_size=2, grayscale=True)
     rec = make_run(logs.parent / "rec", model_def="small")
     assert read_command_line(["--load_path", "run", "--batch_size", "3", "--pretrained_rec", rec]).notes == [
-        "logs/run: its options are taken where none is given: --z_num 5 --grayscale True",
-        f"{rec}: its options are taken where none is given: --model_def small"]
+        f"{rec}: its options are taken where none is given: --model_def small",
+        "logs/run: its options are taken where none is given: --z_num 5 --grayscale True"]
     assert read_command_line([]).notes == []
 
 
@@ -617,3 +617,29 @@ def test_a_checkpoint_tells_its_network(classifier):
     assert (config.model_def, config.embedding_size) == ("small", 16)
     given, _ = get_config(["--pretrained_rec", classifier, "--model_def", "inception_resnet_v1"])
     assert (given.model_def, given.embedding_size) == ("inception_resnet_v1", 16)
+
+
+def test_a_run_that_goes_on_keeps_its_own_view_of_the_classifier(logs):
+    """Though the classifier has moved, and its own run tells another size."""
+    make_run(logs / "run", image_size=40, pretrained_rec="gone")
+    rec = make_run(logs.parent / "rec", image_size=64, model_def="small", max_nrof_epochs=1)
+    make_run(logs / "run", image_size=80, pretrained_rec="gone", model_def="small")
+    config, _ = get_config(["--load_path", "run", "--pretrained_rec", rec])
+    assert (config.image_size, config.model_def, config.pretrained_rec) == (80, "small", rec)
+
+
+def test_a_training_without_identity_loss_forgets_a_lost_classifier(logs):
+    make_run(logs / "run", pretrained_rec="gone", method_c="none")
+    assert get_config(["--load_path", "run"])[0].pretrained_rec == ""
+
+
+def test_a_classifier_that_is_no_path_is_a_bad_value(logs):
+    make_run(logs / "run", pretrained_rec=["a"])
+    with pytest.raises(UserError, match=r"pretrained_rec .*must be one value"):
+        get_config(["--load_path", "run", "--generate_dataset"])
+
+
+def test_a_preset_may_use_synonyms(tmp_path):
+    path = preset(tmp_path / "mine.json", main={"seed": 7, "size": 32})
+    config, _ = get_config(["--preset", path])
+    assert (config.random_seed, config.input_scale_size) == (7, 32)
