@@ -19,11 +19,11 @@ from PIL import Image, ImageDraw
 
 import utils
 from cli import outputs, processes, program
-from cli.options import boolean, checked, Command, one_of, parse, path, text, whole
+from cli.options import boolean, Command, one_of, parse, path, text, whole
 from datasets import crop
 from datasets.detection import detect, detector, POINTS
 from datasets.image_sets import find_photos, list_images, scan, warn_of
-from datasets.images import BrokenImage, FORMATS, make_grid, read_picture, save_image, stem, suffix
+from datasets.images import BrokenImage, FORMATS, make_grid, read_picture, save_image, stem
 
 TABLE = "alignment.csv"
 BOX = "left", "top", "right", "bottom"
@@ -42,7 +42,7 @@ def _input_options(add):
     add("output", text, None, "folder to write to; what is complete there is kept", needed=True)
     add("pairs", path, None, "folder of renderings in the photos' frames, of the same names: each is cropped like its "
         "photo, to OUTPUT/3dmm")
-    add("preview", image_name, None, f"image to write: {PREVIEWED} photos and their boxes")
+    add("preview", outputs.image_file(FORMATS), None, f"image to write: {PREVIEWED} photos and their boxes")
 
 
 def _face_options(add):
@@ -55,7 +55,6 @@ def _face_options(add):
     add("workers", whole(1), len(os.sched_getaffinity(0)), "processes", "one for each core")
 
 
-image_name = checked("IMAGE", str, lambda word: suffix(word) in FORMATS, f"a name that ends in {', '.join(FORMATS)}")
 COMMAND = Command(
     "align.py", "", "Find the face in each photo with MTCNN and cut it out: OUTPUT/NAME.jpg or OUTPUT/PERSON/NAME.jpg, "
     "as in INPUT, and OUTPUT/alignment.csv, which tells of every photo what was found.",

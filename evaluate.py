@@ -19,7 +19,7 @@ import utils
 from cli import outputs, program
 from cli.options import checked, choose, Command, parse, text, whole
 from datasets.image_sets import find_photos
-from datasets.images import FORMATS, load_image, save_image, suffix
+from datasets.images import FORMATS, load_image, save_image
 from engine.curves import draw_curves, MOST_RUNS, read_stats
 
 SIDE, PLACES = 32, 8        # pixels of a side that images are reduced to, and places along it
@@ -65,8 +65,6 @@ def read_features(folder, limit):
 
 image_folder = checked("FOLDER", str, bool, "the name of a folder")
 run_folder = checked("RUN", str, bool, "the folder of a run")
-picture_file = checked("FILE", str, lambda name: suffix(name) in FORMATS,
-                       f"a file name that ends in {', '.join(FORMATS)}")
 
 
 def distance_options(add):
@@ -81,7 +79,7 @@ def curves_options(add):
     """Add the options of `curves`."""
     add("runs", run_folder, None, f"folders of runs of main.py or recognizer.py train; {MOST_RUNS} at most are drawn",
         needed=True, values="+", positional=True)
-    add("output", picture_file, "curves.png", "picture to write")
+    add("output", outputs.image_file(FORMATS), "curves.png", "picture to write")
 
 
 COMMANDS = [
@@ -100,8 +98,24 @@ def main(arguments):
     if first not in beginnings and (first.startswith("-") or os.path.isdir(first)):
         arguments = ["distance", *arguments]
     command, arguments = choose(COMMANDS, arguments, default="distance")
-    options = parse(command, arguments).options
+    options = parse(command, folders_first(command, arguments)).options
     {"distance": compare, "curves": draw_runs}[command.name](options)
+
+
+def folders_first(command, arguments):
+    """Move the words that are no option's value to the front, as argparse takes these only when they stand together.
+
+    Every option of the Command takes one value. Words after `--` are never options.
+    """
+    names = {name for option in command.by_name().values() if not option.positional for name in option.names}
+    folders, options, words = [], [], iter(arguments)
+    for word in words:
+        if word == "--":
+            return [*options, "--", *folders, *words]
+        (options if word.startswith("-") else folders).append(word)
+        if word in names:
+            options += [value for value in [next(words, None)] if value is not None]
+    return folders + options
 
 
 def compare(options):

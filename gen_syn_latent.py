@@ -11,10 +11,11 @@ from typing import NamedTuple
 
 from cli import outputs, processes, program
 from cli.options import checked, choose, Command, number, one_of, parse, path, text, whole
-from utils import UserError
+from utils import load_json, save_json, UserError
 
 ANGLES = "pitch", "yaw", "roll"
 CORES = len(os.sched_getaffinity(0))
+DRAWN = "drawn.json"        # beside drawn photos and pairs: with which settings they were begun, and when
 
 
 class _Job(NamedTuple):
@@ -60,7 +61,7 @@ def _pairs_options(add):
 
 def _drawn_options(add):
     """Add the options of drawn photos and pairs."""
-    add("output", text, None, "folder to write to", needed=True)
+    add("output", text, None, "folder to write to; what is complete there is kept", needed=True)
     add("photos", whole(0), 600, "photos, 5 of each person")
     add("pairs", whole(0), 200, "pairs of a photo and its rendering")
     add("seed", whole(0, 2 ** 63 - 1), 1, "seed of all random numbers")
@@ -152,10 +153,15 @@ def _scene_of(options, model, statistics=None):
 def render_people(options):
     """Render those identities of this shard that are not there yet. Raises UserError for bad input."""
     outputs.check_folder(options.output)
+    for name in ("model", "statistics"):
+        place = getattr(options, name)
+        if place and not os.path.exists(place):
+            raise UserError(f"--{name} {place}: not there; correct the path")
     from morphable import identities
     from morphable.scene import load_model, load_statistics
 
-    model, statistics = load_model(options.model), load_statistics(options.statistics)
+    statistics = load_statistics(options.statistics)        # before a built-in model, which takes seconds
+    model = load_model(options.model)
     logging.info("statistics: %s", statistics.description)
     scene = _scene_of(options, model, statistics)
     _open_output(options, model, ("seed", "n_im", *ANGLES, "crop", "size", "margin", "format", "supersample"),
@@ -214,15 +220,55 @@ def _render_pair(job, photo):
 # Drawn photos
 
 def draw_photos(options):
-    """Draw photos and pairs of the built-in model's people. Raises UserError for bad input."""
+    """Draw those photos and pairs of the built-in model's people that are not there yet. Raises UserError."""
     outputs.check_folder(options.output)
     from morphable.scene import load_model, load_statistics
 
     options.supersample = 2
-    job = _Job(_scene_of(options, load_model(None), load_statistics(None)), options.output)
-    _process_all(job, _write_photo, range(options.photos), options.workers)
-    _process_all(job, _write_pair, range(options.pairs), options.workers)
-    logging.info("%s: %d photos and %d pairs drawn", options.output, options.photos, options.pairs)
+    model = load_model(None)
+    job = _Job(_scene_of(options, model, load_statistics(None)), options.output)
+    begun = _begin_drawing(options, model)
+    photos = [i for i in range(options.photos) if not _is_drawn(options.output, _photo_names(i), begun)]
+    pairs = [i for i in range(options.pairs) if not _is_drawn(options.output, _pair_names(i), begun)]
+    _process_all(job, _write_photo, photos, options.workers)
+    _process_all(job, _write_pair, pairs, options.workers)
+    logging.info("%s: %d photos and %d pairs drawn, %d and %d were there and were kept", options.output, len(photos),
+                 len(pairs), options.photos - len(photos), options.pairs - len(pairs))
+
+
+def _begin_drawing(options, model):
+    """Store the settings of the drawn images in DRAWN, unless they are there -> when that file was written.
+
+    Only images that are not older are kept: others may be of other settings, or not drawn at all.
+    """
+    from morphable.face_model import checksum
+    from morphable.identities import VERSION
+
+    path = os.path.join(options.output, DRAWN)
+    settings = {"version": VERSION, "model_checksum": checksum(model),
+                **{name: getattr(options, name) for name in ("seed", "size", "margin")}}
+    if load_json(path, None) != settings:
+        os.makedirs(options.output, exist_ok=True)
+        save_json(settings, path)
+    return os.stat(path).st_mtime_ns
+
+
+def _is_drawn(folder, names, begun):
+    """Tell whether the files with these `names` are all in `folder`, and none was written before the time `begun`."""
+    paths = [os.path.join(folder, name) for name in names]
+    return all(os.path.exists(path) and os.stat(path).st_mtime_ns >= begun for path in paths)
+
+
+def _photo_names(number):
+    """Name the file that `drawn_photos.write_photo` writes."""
+    from morphable.drawn_photos import PHOTOS_PER_PERSON
+
+    return [f"real/{number // PHOTOS_PER_PERSON + 1:05}/{number % PHOTOS_PER_PERSON + 1:05}.jpg"]
+
+
+def _pair_names(number):
+    """Name the files that `drawn_photos.write_pair` writes."""
+    return [f"paired/3dmm/{number + 1:05}.jpg", f"paired/{number + 1:05}.jpg"]
 
 
 def _write_photo(job, number):

@@ -2,7 +2,7 @@
 import os
 
 import utils
-from cli.options import whole
+from cli.options import checked, whole
 from utils import UserError
 
 SETTINGS = "settings.json"
@@ -22,6 +22,12 @@ def resolve_margin(options, error):
         options.margin = round(PAPER_MARGIN * options.size / PAPER_CROP)
     if options.margin >= options.size:
         error(f"--margin {options.margin}: leaves nothing of {options.size} pixels; give a smaller one")
+
+
+def image_file(suffixes):
+    """Make a type of the names of image files that end in one of `suffixes`, in any case."""
+    return checked("FILE", str, lambda name: os.path.splitext(name)[1].lower() in suffixes,
+                   f"a file name that ends in {', '.join(suffixes)}")
 
 
 def check_folder(folder):

@@ -11,11 +11,13 @@ import scipy.io
 from PIL import Image, JpegImagePlugin
 from scipy.spatial.transform import Rotation
 
+import gen_syn_latent
 from conftest import tree
 from datasets import crop
 from datasets.images import save_image
 from morphable import builtin_model, face_model, latents, model_files, renderer
 from tool import alive, finish, limit_files, Tool, wait_for
+from utils import UserError
 
 TOOL = Tool("gen_syn_latent.py")
 start, run, succeed, last_words, refused = TOOL.start, TOOL.run, TOOL.succeed, TOOL.last_words, TOOL.refused
@@ -309,6 +311,54 @@ def test_disk_full(usual, tmp_path):
     assert [path.name for path in (tmp_path / "out").iterdir()] == ["settings.json"]
 
 
+# Drawn photos and pairs
+
+def draw(folder, *more):
+    """Draw six photos and three pairs into a folder -> Result."""
+    return succeed("drawn", "--output", folder, "--photos", 6, "--pairs", 3, "--size", 32, *more)
+
+
+@pytest.fixture(scope="module")
+def drawn(tmp_path_factory):
+    """Draw at one go -> the folder."""
+    folder = tmp_path_factory.mktemp("drawn") / "out"
+    assert "6 photos and 3 pairs drawn, 0 and 0 were there" in draw(folder).err
+    return folder
+
+
+def test_drawing_again_keeps_what_is_complete(drawn, tmp_path):
+    out = shutil.copytree(drawn, tmp_path / "out")
+    for name in ("real/00002/00001.jpg", "paired/00001.jpg", "paired/3dmm/00003.jpg"):
+        (out / name).unlink()
+    before = times(out)
+    assert "1 photos and 2 pairs drawn, 5 and 1 were there and were kept" in draw(out).err
+    again = [path for path, when in times(out).items() if before.get(path) == when]
+    assert tree(out) == tree(drawn) and len(again) == 5 + 2 + 1         # photos, the files of a pair, the settings
+    assert "0 photos and 0 pairs drawn, 6 and 3 were there" in draw(out).err and tree(out) == tree(drawn)
+
+
+def test_drawing_goes_on_after_ctrl_c(tmp_path):
+    words = ["drawn", "--output", tmp_path / "out", "--pairs", 2, "--size", 32, "--workers", 2]
+    process = start(*words, "--photos", 2000)
+    wait_for(lambda: list(tmp_path.glob("out/real/*/*.jpg")))
+    os.killpg(process.pid, signal.SIGINT)
+    assert finish(process).status == 130
+    there = len(list(tmp_path.glob("out/real/*/*.jpg")))
+    assert 0 < there < 2000
+    result = succeed(*words, "--photos", there + 1)
+    assert f"1 photos and 2 pairs drawn, {there} and 0 were there and were kept" in result.err
+
+
+def test_files_of_other_settings_or_of_others_are_drawn_anew(drawn, tmp_path):
+    other, out = tmp_path / "other", tmp_path / "out"
+    draw(other, "--seed", 2)
+    assert not set(tree(other).values()) & set(tree(drawn).values())
+    assert "6 photos and 3 pairs drawn, 0 and 0 were there" in draw(other).err and tree(other) == tree(drawn)
+    (out / "real/00001").mkdir(parents=True)
+    (out / "real/00001/00001.jpg").write_bytes(b"somebody else's")
+    assert "6 photos and 3 pairs drawn" in draw(out).err and tree(out) == tree(drawn)
+
+
 # Other settings in the same folder
 
 OTHERS = [(["--seed", 2], "seed 1 there, 2 given"), (["--n_im", 5], "n_im 4 there, 5 given"),
@@ -385,6 +435,17 @@ def test_bad_options(bad_runs, arguments, named):
     result, wrote = bad_runs[arguments]
     refused(result, *named)
     assert "image/s" not in result.err and not wrote
+
+
+@pytest.mark.parametrize("name", ["--model", "--statistics"])
+def test_a_missing_path_is_told_before_the_builtin_model_is_built(name, tmp_path, monkeypatch):
+    monkeypatch.setattr(builtin_model, "build", lambda: pytest.fail("built"))
+    with pytest.raises(UserError, match=f"^{name} nowhere: not there"):
+        gen_syn_latent.main(["people", "--output", str(tmp_path / "out"), name, "nowhere"])
+    (tmp_path / "empty").mkdir()
+    with pytest.raises(UserError, match="empty"):
+        gen_syn_latent.main(["people", "--output", str(tmp_path / "out"), "--statistics", str(tmp_path / "empty")])
+    assert not (tmp_path / "out").exists()
 
 
 def test_output_has_to_be_named():

@@ -236,3 +236,35 @@ def test_a_mistyped_command_is_named(capsys):
     with pytest.raises(SystemExit):
         evaluate.main(["curve", "logs/a"])
     assert "curve: no such command; give one of distance, curves" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("words", ["distance A --photos A B", "A --limit 9 B --photos A", "A --photos=A B",
+                                   "--photos A -- A B", "A --photos A -- B"])
+def test_folders_may_stand_on_both_sides_of_an_option(words, tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    for folder in "AB":
+        (tmp_path / folder).mkdir()
+        for i in range(3):
+            pixels = np.random.default_rng(i).integers(0, 255, [32, 32, 3], np.uint8)
+            Image.fromarray(pixels).save(tmp_path / folder / f"{i}.png")
+    evaluate.main(words.split())
+    assert capsys.readouterr().out == f"{0:8.3f}  A\n{0:8.3f}  B\n"
+
+
+@pytest.mark.parametrize("words, message", [
+    ("distance A --photo P B", "--photo: unknown option (did you mean --photos?)"),
+    ("distance A B --photos", "--photos"),
+    ("distance A --limit --photos P", "--limit"), ("distance A --limit -3 --photos P B", "-3: must be a whole number"),
+    ("distance --photos P -- ", "FOLDER: needed")])
+def test_mistakes_beside_folders_are_named(words, message, capsys):
+    with pytest.raises(SystemExit) as end:
+        evaluate.main(words.split())
+    error = capsys.readouterr().err
+    assert end.value.code == 2 and message in error and error.count("\n") == 1
+
+
+def test_runs_may_stand_on_both_sides_of_an_option(tmp_path):
+    runs = [write_run(tmp_path / name, {"step": 1, "loss": 1}, {"step": 2, "loss": 2}) for name in "ab"]
+    evaluate.main(["curves", runs[0], "--output", str(tmp_path / "both.png"), runs[1]])
+    with Image.open(tmp_path / "both.png") as picture:
+        assert np.array_equal(picture, draw_curves({name: read_stats(run) for name, run in zip("ab", runs)}))
