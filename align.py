@@ -50,9 +50,10 @@ def _face_options(add):
     outputs.crop_options(add)
     add("square", boolean, False, "cut out squares, rather than squeeze the box to one: a face keeps its proportions")
     add("format", one_of(("jpg", "png")), "jpg", "format of the crops; jpg is of quality 100")
-    add("detection_size", whole(60, unit=" of pixels"), 500, "a photo with a longer side of more pixels is reduced to "
-        "so many to find its face; the smallest face that is found has 20 of them")
-    add("workers", whole(1), len(os.sched_getaffinity(0)), "processes", "one for each core")
+    add("detection_size", whole(60, 65536, " of pixels"), 500,
+        "a photo with a longer side of more pixels is reduced to so many to find its face; the smallest face that is "
+        "found has 20 of them")
+    add("workers", whole(1, 1024), len(os.sched_getaffinity(0)), "processes", "one for each core")
 
 
 COMMAND = Command(

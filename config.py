@@ -35,6 +35,9 @@ OF_THE_MOMENT = {"preset", "dry_run", "train_generator", "generate_dataset", "fi
 OF_A_CLASSIFIER = ("model_def", "embedding_size", "image_size")
 
 
+MOST_SIDE = 1024            # pixels
+
+
 def side(word):
     """Convert a word to the side of a crop, which both generators halve twice."""
     allowed = f"{word}: must be a multiple of 4, 16 or more"
@@ -42,6 +45,8 @@ def side(word):
         value = int(word)
     except ValueError:
         raise argparse.ArgumentTypeError(allowed) from None
+    if value > MOST_SIDE:
+        raise argparse.ArgumentTypeError(f"{word}: must be at most {MOST_SIDE}")
     if value < 16 or value % 4:
         raise argparse.ArgumentTypeError(f"{allowed} (try {max(16, value + -value % 4)})")
     return value
@@ -58,11 +63,12 @@ def network_options(add):
         "side in pixels of every crop: photos, renderings and pairs; a multiple of 4 from 16 up (the paper's is 108)")
     add("syn_scale_size", side, None,
         "side of the renderings' crops; must equal input_scale_size when given", "input_scale_size")
-    add("conv_hidden_num", whole(1), 64,
+    add("conv_hidden_num", whole(1, 1024), 64,
         "width of the discriminators' first convolution; deeper ones have multiples of it")
-    add("conv_hidden_num_res", whole(1), 32, "width of the generators' first convolution; their deepest has 4 times it")
-    add("num_res_rep", whole(1), 3, "residual blocks in each generator")
-    add("z_num", whole(1), 64, "length of the discriminators' code")
+    add("conv_hidden_num_res", whole(1, 1024), 32,
+        "width of the generators' first convolution; their deepest has 4 times it")
+    add("num_res_rep", whole(1, 100), 3, "residual blocks in each generator")
+    add("z_num", whole(1, 65536), 64, "length of the discriminators' code")
     add("dropout_keep", number(above=0, most=1), .9,
         "keep probability of G's dropout, in training and while synthesizing (1: none)")
 
@@ -77,10 +83,10 @@ def data_options(add):
     add("dataset_3dmm_test", text, "AFLW-test",
         "more pairs, on which the paired loss is reported and not trained, if the folder exists")
     add("split", path, "", "sub-folder to use inside a data set where it exists, such as train")
-    add("batch_size", whole(1), 16, "photos, renderings and pairs in a step, on each GPU")
+    add("batch_size", whole(1, 65536), 16, "photos, renderings and pairs in a step, on each GPU")
     add("grayscale", boolean, False, "take the colour out of every image")
-    add("num_worker", whole(1), 4, "threads that read and decode images")
-    add("num_gpu", whole(1), 1, "GPUs to train on; max_step and lr_update_step are divided by it, see also warm_up")
+    add("num_worker", whole(1, 1024), 4, "threads that read and decode images")
+    add("num_gpu", whole(1, 64), 1, "GPUs to train on; max_step and lr_update_step are divided by it, see also warm_up")
     add("test_data_path", path, "", "folder of renderings to draw samples of with --is_train False")
 
 
@@ -102,7 +108,7 @@ def mode_options(add):
     add("save_syn_dataset", text, "generated", "folder in data_dir that generate_dataset writes to")
     add("save_fitting", text, "fitting", "folder in data_dir that fit_dataset writes to")
     add("task", text, None, "first part of the run folder's name", "the git branch, master without git")
-    add("sample_per_image", whole(1), None, "dropout samples of each rendering with --is_train False",
+    add("sample_per_image", whole(1, 1024), None, "dropout samples of each rendering with --is_train False",
         "8 with test_data_path, else 1")
     add("scores", boolean, True, "with generate_dataset, write confidence_scores.csv too")
     add("generation_dropout", boolean, True, "keep G's dropout on while synthesizing, as the original does")
@@ -148,7 +154,7 @@ def identity_options(add):
     add("pretrained_rec", path, "", "weights of the trained classifier, needed unless method_c is none: a run of "
         "recognizer.py, or a checkpoint or frozen graph (.pb) of FaceNet")
     add("model_def", model, "nn4", "network of the classifier, with or without a leading models.")
-    add("embedding_size", whole(1), 128, "length of the classifier's embedding")
+    add("embedding_size", whole(1, 65536), 128, "length of the classifier's embedding")
     add("keep_probability", number(above=0, most=1), 1.,
         "keep probability of the dropout before the classifier's bottleneck (1: none)")
     add("weight_decay", number(0), 0., "L2 weight decay of what the identity loss trains besides G: the softmax head, "
@@ -156,7 +162,8 @@ def identity_options(add):
     add("center_loss_alfa", number(0, 1), .95,
         "share of itself that a centroid keeps in a step (1: centroids never move)")
     add("facenet_scope", text, registry.SCOPE, "variable scope of the classifier in its checkpoint")
-    add("image_size", whole(32, unit=" of pixels"), 96, f"side in pixels of the classifier's input: {registry.SIZES}")
+    add("image_size", whole(32, 1024, " of pixels"), 96,
+        f"side in pixels of the classifier's input: {registry.SIZES}")
     add("standardization", one_of(("auto", "image", "fixed")), "auto", "what the classifier expects: image, each image "
         "with mean 0 and deviation 1; fixed, (v - 127.5) / 128, as FaceNet's models of 2018; auto, as its weights say")
     add("random_crop", boolean, True, "in training, crop the classifier's input at random, else centrally")
@@ -171,8 +178,8 @@ def logging_options(add):
     add("checkpoint_step", whole(0), 0, "steps between two checkpoints; 0: log_step * save_step")
     add("keep_every", whole(0), 0,
         "keep for good the checkpoints at multiples of this step, besides the last 2; 0: keep no others")
-    add("num_log_id", whole(1), 16, "identities in a sample grid, one row each")
-    add("num_log_samples", whole(1), 8, "renderings of each identity in a sample grid")
+    add("num_log_id", whole(1, 1024), 16, "identities in a sample grid, one row each")
+    add("num_log_samples", whole(1, 1024), 8, "renderings of each identity in a sample grid")
     add("log_level", one_of(("DEBUG", "INFO", "WARNING", "ERROR"), str.upper), "INFO", "least level that is logged")
 
 

@@ -33,15 +33,15 @@ def _parse_shard(word):
     return int(index), int(count)
 
 
-angle = number()
+angle = number(-10, 10)
 shard = checked("I/N", _parse_shard, lambda value: 1 <= value[0] <= value[1], "I/N with I from 1 to N, such as 2/5")
 
 
 def _people_options(add):
     """Add the options that say whom to render."""
     add("output", text, None, "folder to write to; what is complete there is kept", needed=True)
-    add("n_id", whole(1), 10000, "identities")
-    add("n_im", whole(1), 50, "images of each identity")
+    add("n_id", whole(1, 9_999_999), 10000, "identities")
+    add("n_im", whole(1, 99_999), 50, "images of each identity")
     add("model", path, None, "file or folder of a morphable model, see docs/people.md", "the built-in model")
     add("statistics", path, None, "folder of 300W-3D / AFLW2000-3D .mat files that expressions, light, pose and colour "
         "are sampled like", "built-in statistics")
@@ -62,18 +62,18 @@ def _pairs_options(add):
 def _drawn_options(add):
     """Add the options of drawn photos and pairs."""
     add("output", text, None, "folder to write to; what is complete there is kept", needed=True)
-    add("photos", whole(0), 600, "photos, 5 of each person")
-    add("pairs", whole(0), 200, "pairs of a photo and its rendering")
+    add("photos", whole(0, 9_999_999), 600, "photos, 5 of each person")
+    add("pairs", whole(0, 9_999_999), 200, "pairs of a photo and its rendering")
     add("seed", whole(0, 2 ** 63 - 1), 1, "seed of all random numbers")
     outputs.crop_options(add, size=64)
-    add("workers", whole(1), CORES, "processes", "one for each core")
+    add("workers", whole(1, 1024), CORES, "processes", "one for each core")
 
 
 def _picture_options(add):
     """Add the options that say how to render people and pairs."""
     outputs.crop_options(add)
-    add("supersample", whole(1), 2, "samples a pixel along each side")
-    add("workers", whole(1), CORES, "processes", "one for each core")
+    add("supersample", whole(1, 16), 2, "samples a pixel along each side")
+    add("workers", whole(1, 1024), CORES, "processes", "one for each core")
 
 
 def _people_picture_options(add):

@@ -29,7 +29,7 @@ OF_THE_MOMENT = {"preset", "dry_run", "load_path", "log_dir", "task", "num_worke
 # Options of `verify` that a run of `train` remembers.
 _VERIFIED_AS_TRAINED = ("image_size", "input_scale_size")
 
-_pixels = whole(32, unit=" of pixels")
+_pixels = whole(32, 1024, " of pixels")
 _rate_or_file = checked("X", float, lambda rate: 0 < rate < float("inf") or rate == -1, "a number above 0, or -1")
 _metric = checked("{0,1}", int, (0, 1).__contains__, "0 (Euclidean) or 1 (cosine)")
 
@@ -46,8 +46,8 @@ def _data_options(add):
     add("synthetic", text, [], "folders in data_dir that main.py synthesized, whose identities get a head of their own",
         values="+")
     add("input_scale_size", _pixels, None, "side in pixels at which crops are read", "image_size * 108 / 96")
-    add("batch_size", whole(1), 90, "real images in a step, and as many synthetic ones")
-    add("num_worker", whole(1), 4, "threads that read and decode images")
+    add("batch_size", whole(1, 65536), 90, "real images in a step, and as many synthetic ones")
+    add("num_worker", whole(1, 1024), 4, "threads that read and decode images")
     add("filter_filename", path, "", "HDF5 file with the distances of real images to the centres of their classes")
     add("filter_percentile", number(above=0, most=100), 100.,
         "with it, drop images whose distance lies above this percentile")
@@ -56,7 +56,7 @@ def _data_options(add):
 
 def _network_options(add):
     add("model_def", model, "inception_resnet_v1", "network, with or without a leading models.")
-    add("embedding_size", whole(1), 128, "length of the embedding")
+    add("embedding_size", whole(1, 65536), 128, "length of the embedding")
     add("image_size", _pixels, 96, f"side in pixels of the network's input: {registry.SIZES}")
     add("standardization", one_of(("image", "fixed")), "image",
         "what the network sees: image, each image with mean 0 and deviation 1; fixed, (v - 127.5) / 128")
@@ -90,8 +90,8 @@ def _training_options(add):
 def _validation_options(add):
     add("lfw_dir", path, "", "folder of other people, such as LFW, to verify on during training")
     add("lfw_pairs", path, "", "file of its pairs in the format of LFW's pairs.txt", "pairs chosen at random")
-    add("lfw_nrof_folds", whole(2), 10, "folds, unless lfw_pairs says how many")
-    add("lfw_batch_size", whole(1), 32, "images to embed at a time")
+    add("lfw_nrof_folds", whole(2, 10_000), 10, "folds, unless lfw_pairs says how many")
+    add("lfw_batch_size", whole(1, 65536), 32, "images to embed at a time")
     add("lfw_distance_metric", _metric, 0, "0: squared Euclidean distance, 1: angle")
     add("lfw_use_flipped_images", boolean, False, "append the embedding of the mirrored image")
     add("lfw_subtract_mean", boolean, False, "take distances from the mean of the other folds' embeddings")
@@ -118,7 +118,7 @@ def _verify_options(add):
     add("images", text, None, "folder with one sub-folder of images per person", needed=True)
     add("output", text, "verification", "folder for verification.json, roc.png and distances.png")
     add("pairs", path, "", "file of pairs in the format of LFW's pairs.txt", "pairs chosen at random")
-    add("nrof_folds", whole(2), 10, "folds, unless pairs says how many")
+    add("nrof_folds", whole(2, 10_000), 10, "folds, unless pairs says how many")
     add("pairs_per_fold", whole(1), 300, "most pairs of the same, and of different people to choose for a fold")
     add("seed", whole(0, 2 ** 31 - 1), 0, "seed of the choice of pairs, and of the random network of baselines")
     add("distance_metric", _metric, 0, "0: squared Euclidean distance, 1: angle")
@@ -130,8 +130,8 @@ def _verify_options(add):
         "the run's; else image_size * 108 / 96")
     add("standardization", one_of(("auto", "image", "fixed")), "auto", "what the network sees: image, each image with "
         "mean 0 and deviation 1; fixed, (v - 127.5) / 128; auto, as its weights say")
-    add("batch_size", whole(1), 32, "images to embed at a time")
-    add("num_worker", whole(1), 4, "threads that read and decode images")
+    add("batch_size", whole(1, 65536), 32, "images to embed at a time")
+    add("num_worker", whole(1, 1024), 4, "threads that read and decode images")
     add("use_gpu", boolean, True, "use a GPU where there is one")
 
 

@@ -20,6 +20,7 @@ PRESETS = os.path.join(PROJECT, "presets")
 SYNONYMS = {"seed": "random_seed", "random_seed": "seed", "size": "input_scale_size", "input_scale_size": "size",
             "workers": "num_worker", "num_worker": "workers"}
 WIDTH = 100                 # columns of a help text, on any terminal
+MOST_WHOLE, MOST_NUMBER = 2 ** 31 - 1, 1e9          # of numbers for which nothing else sets a limit
 BOOLEANS = {"true": True, "1": True, "yes": True, "false": False, "0": False, "no": False}
 
 
@@ -46,18 +47,32 @@ def one_of(names, convert=str.lower):
     return checked("{" + ",".join(names) + "}", convert, names.__contains__, "one of " + ", ".join(names))
 
 
-def whole(least, most=math.inf, unit=""):
+def whole(least, most=MOST_WHOLE, unit=""):
     """Make a type of the whole numbers from `least` to `most`. `unit`, such as " of pixels", is for messages."""
-    allowed = f"a whole number{unit}" + (f", {least} or more" if most == math.inf else f" from {least} to {most}")
-    return checked("N", int, lambda value: least <= value <= most, allowed)
+    allowed = f"a whole number{unit}" + (f", {least} or more" if most == MOST_WHOLE else f" from {least} to {most}")
+    return checked("N", _limited(int, MOST_WHOLE, most), lambda value: least <= value <= most, allowed)
 
 
-def number(least=-math.inf, most=math.inf, above=-math.inf, below=math.inf):
+def number(least=-math.inf, most=MOST_NUMBER, above=-math.inf, below=math.inf):
     """Make a type of the finite numbers from `least` to `most`, and `above` and `below` others."""
     limits = [f"above {above:g}" * (above > -math.inf), f"{least:g} or more" * (least > -math.inf),
-              f"up to {most:g}" * (most < math.inf), f"below {below:g}" * (below < math.inf)]
-    return checked("X", float, lambda value: math.isfinite(value) and least <= value <= most and above < value < below,
+              f"up to {most:g}" * (most < MOST_NUMBER), f"below {below:g}" * (below < math.inf)]
+    return checked("X", _limited(float, MOST_NUMBER, most),
+                   lambda value: math.isfinite(value) and least <= value <= most and above < value < below,
                    ", ".join(["a number", *filter(None, limits)]))
+
+
+def _limited(convert, usual, most):
+    """Make `convert`, from a word to a number, name the limit that a number is above, if that is `usual` or more.
+
+    Messages tell a lower limit as a range.
+    """
+    def parse(word):
+        value = convert(word)
+        if usual <= most < value < math.inf:
+            raise argparse.ArgumentTypeError(f"{word}: must be at most {most:.10g}")
+        return value
+    return parse
 
 
 boolean = checked("BOOL", lambda word: BOOLEANS.get(word.lower()), lambda value: value is not None,

@@ -11,8 +11,8 @@ PAPER_CROP, PAPER_MARGIN = 108, 26          # --size and --margin of the crops t
 
 def crop_options(add, size=PAPER_CROP):
     """Add --size with the default `size`, and --margin, whose default `resolve_margin` fills in."""
-    add("size", whole(16, unit=" of pixels"), size, "side of the crops in pixels")
-    add("margin", whole(0, unit=" of pixels"), None, "pixels of a crop that lie outside MTCNN's box",
+    add("size", whole(16, 4096, " of pixels"), size, "side of the crops in pixels")
+    add("margin", whole(0, 4096, " of pixels"), None, "pixels of a crop that lie outside MTCNN's box",
         f"{PAPER_MARGIN} of {PAPER_CROP}, in proportion")
 
 

@@ -79,6 +79,8 @@ def test_a_good_word(kind, word, value):
 
 
 @pytest.mark.parametrize("kind, word, allowed", [
+    (whole(1), "9" * 20, "at most 2147483647"), (number(0), "1e10", "at most 1000000000"),
+    (number(0), "-1e10", "a number, 0 or more"), (number(0), "inf", "a number, 0 or more"),
     (whole(1), "0", "a whole number, 1 or more"), (whole(1), "1.0", "a whole number, 1 or more"),
     (whole(1, unit=" of pixels"), "x", "a whole number of pixels, 1 or more"),
     (whole(0, 9), "10", "a whole number from 0 to 9"), (number(), "nan", "a number"), (number(), "inf", "a number"),

@@ -164,7 +164,7 @@ def test_bad_value_says_what_is_allowed(capsys):
     assert error_line(capsys, "--input_scale_size", "50") == \
         "--input_scale_size 50: must be a multiple of 4, 16 or more (try 52)"
     assert error_line(capsys, "--method_c", "x") == "--method_c x: must be one of none, magnet, softmax, center"
-    assert error_line(capsys, "--batch_size", "a\nb") == "--batch_size a b: must be a whole number, 1 or more"
+    assert error_line(capsys, "--batch_size", "a\nb") == "--batch_size a b: must be a whole number from 1 to 65536"
 
 
 @pytest.mark.parametrize("argv", [["--batch_size"], ["--batch_size", "--log_step", "5"]])
@@ -370,7 +370,7 @@ def test_a_preset_that_contradicts_the_command_line_is_a_mistake_of_the_command_
 
 @pytest.mark.parametrize("content, wanted", [
     ({"main.py": {"bach_size": 3}}, "--preset mine.json: main.py has no option bach_size; correct the name"),
-    ({"main.py": {"batch_size": 0}}, "--preset mine.json: batch_size 0: must be a whole number, 1 or more; "),
+    ({"main.py": {"batch_size": 0}}, "--preset mine.json: batch_size 0: must be a whole number from 1 to 65536; "),
     ({"main.py": {"batch_size": [3]}}, "--preset mine.json: batch_size [3]: must be one value; "),
     ({"main.py": {"grayscale": "maybe"}}, "--preset mine.json: grayscale maybe: must be true, false"),
     ({"recognizer.py train": {}}, "--preset mine.json: has no options of main.py; "),
@@ -588,7 +588,7 @@ def test_a_run_with_a_bad_value(logs):
     make_run(logs / "run", batch_size=0, z_num=5)
     with pytest.raises(UserError) as error:
         get_config(["--load_path", "run"])
-    assert str(error.value) == ("logs/run: batch_size 0: must be a whole number, 1 or more; correct it there, "
+    assert str(error.value) == ("logs/run: batch_size 0: must be a whole number from 1 to 65536; correct it there, "
                                 "or give --batch_size")
     config, _ = get_config(["--load_path", "run", "--batch_size", "3"])
     assert (config.batch_size, config.z_num) == (3, 5)
