@@ -89,18 +89,14 @@ def _find_names(options):
 
 def _check_apart(options):
     """Raise UserError if files that are written could be read as photos, or overwrite photos."""
-    output = os.path.realpath(options.output)
-    for option in ("input", "pairs"):
-        folder = os.path.realpath(getattr(options, option) or options.input)
-        if os.path.commonpath([output, folder]) in (output, folder):
-            raise utils.UserError(f"--output {options.output}: it is or holds --{option}, or lies in it; name a folder "
-                                  "beside it")
+    outputs.check_apart("--output", options.output, {"--input": options.input, "--pairs": options.pairs or ""})
     if not options.preview:
         return
     folder = os.path.dirname(os.path.realpath(options.preview))
     if not os.path.isdir(folder):
         raise utils.UserError(f"--preview {options.preview}: no folder {folder}; name one that is there")
-    if any(os.path.commonpath([each, folder]) == each for each in (output, os.path.realpath(options.input))):
+    taken = map(os.path.realpath, (options.output, options.input))
+    if any(os.path.commonpath([each, folder]) == each for each in taken):
         raise utils.UserError(f"--preview {options.preview}: within --input or --output it would be taken for a photo; "
                               "name another folder")
 

@@ -5,6 +5,7 @@ import logging
 import os
 import sys
 
+from cli import outputs
 from cli.options import boolean, checked, Command, number, one_of, parse, path, text, whole
 from engine import checkpoint_index, runs
 from recognition import registry
@@ -232,15 +233,22 @@ def resolve(config, error):
 def check_separate(config, error):
     """Call `error` where a mode would write into a data set that it or another mode reads."""
     def folder(option):
-        return os.path.normpath(os.path.join(config.data_dir, getattr(config, option)))
+        """The folder that an option names in data_dir."""
+        return os.path.join(config.data_dir, getattr(config, option))
 
-    taken = {folder(option): option for option in ("dataset", "syn_dataset", "dataset_3dmm", "dataset_3dmm_test")}
+    read = "dataset", "syn_dataset", "dataset_3dmm", "dataset_3dmm_test"
+    taken = {f"--{option}": folder(option) for option in read}
+    taken["--test_data_path"] = config.test_data_path
     for wanted, option in ((config.generate_dataset, "save_syn_dataset"), (config.fit_dataset, "save_fitting")):
-        if not wanted:
-            continue
-        if folder(option) in taken:
-            error(f"--{option} {getattr(config, option)}: must be another folder than --{taken[folder(option)]}")
-        taken[folder(option)] = option
+        problem = wanted and outputs.overlap_problem(f"--{option} {getattr(config, option)}", folder(option), taken)
+        if problem:
+            error(problem)
+        if wanted:
+            taken[f"--{option}"] = folder(option)
+    problem = config.train_generator and outputs.overlap_problem(
+        f"--log_dir {config.log_dir}", config.log_dir, taken, holding=False)
+    if problem:
+        error(problem)
 
 
 GROUPS = {"Network": network_options, "Data": data_options, "Mode": mode_options, "Training": training_options,

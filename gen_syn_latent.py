@@ -11,11 +11,10 @@ from typing import NamedTuple
 
 from cli import outputs, processes, program
 from cli.options import checked, choose, Command, number, one_of, parse, path, text, whole
-from utils import load_json, save_json, UserError
+from utils import UserError
 
 ANGLES = "pitch", "yaw", "roll"
 CORES = len(os.sched_getaffinity(0))
-DRAWN = "drawn.json"        # beside drawn photos and pairs: with which settings they were begun, and when
 
 
 class _Job(NamedTuple):
@@ -125,18 +124,13 @@ def _process_all(job, function, items, workers, images=1):
     return results
 
 
-def _open_output(options, model, names, **settings):
-    """Create the output folder, and store the settings that all of its images share.
-
-    Settings are the FaceModel `model`, the options with these `names`, and `settings`. Raises UserError when the folder
-    can't be written, or holds images of other settings.
-    """
+def _settings_of(options, model, names, **settings):
+    """Collect the settings that all images of a folder share: of a FaceModel, of options, and `settings` -> dict."""
     from morphable.face_model import checksum
     from morphable.identities import VERSION
 
-    outputs.open_output(options.output, {
-        "version": VERSION, "model": model.name, "model_checksum": checksum(model), **settings,
-        **{name: getattr(options, name) for name in names}})
+    return {"version": VERSION, "model": model.name, "model_checksum": checksum(model), **settings,
+            **{name: getattr(options, name) for name in names}}
 
 
 def _scene_of(options, model, statistics=None):
@@ -153,6 +147,7 @@ def _scene_of(options, model, statistics=None):
 def render_people(options):
     """Render those identities of this shard that are not there yet. Raises UserError for bad input."""
     outputs.check_folder(options.output)
+    outputs.check_apart("--output", options.output, {"--statistics": options.statistics or ""})
     for name in ("model", "statistics"):
         place = getattr(options, name)
         if place and not os.path.exists(place):
@@ -164,8 +159,8 @@ def render_people(options):
     model = load_model(options.model)
     logging.info("statistics: %s", statistics.description)
     scene = _scene_of(options, model, statistics)
-    _open_output(options, model, ("seed", "n_im", *ANGLES, "crop", "size", "margin", "format", "supersample"),
-                 statistics=statistics.description)
+    names = "seed", "n_im", *ANGLES, "crop", "size", "margin", "format", "supersample"
+    outputs.open_output(options.output, _settings_of(options, model, names, statistics=statistics.description))
     ranges = {name: getattr(options, name) for name in ANGLES if getattr(options, name)}
     job = _Job(scene, options.output, identities.Series(options.output, options.n_im, options.format, ranges))
     first, count = options.shard
@@ -192,12 +187,13 @@ def render_pairs(options):
     from morphable.pairs import check_annotated_model, find_annotated, pair_paths
     from morphable.scene import load_model
 
+    outputs.check_apart("--output", options.output, {"--annotations": options.annotations})
     photos = find_annotated(options.annotations)
     outputs.check_folder(options.output)
     model = load_model(options.model)
     check_annotated_model(model, options.model)
     scene = _scene_of(options, model)
-    _open_output(options, model, ("size", "margin", "supersample"))
+    outputs.open_output(options.output, _settings_of(options, model, ("size", "margin", "supersample")))
     os.makedirs(os.path.join(options.output, "3dmm"), exist_ok=True)
     missing = [photo for photo in photos if not all(map(os.path.exists, pair_paths(options.output, photo)))]
     problems = _process_all(_Job(scene, options.output), _render_pair, missing, options.workers)
@@ -222,53 +218,27 @@ def _render_pair(job, photo):
 def draw_photos(options):
     """Draw those photos and pairs of the built-in model's people that are not there yet. Raises UserError."""
     outputs.check_folder(options.output)
+    from morphable import drawn_photos
     from morphable.scene import load_model, load_statistics
 
     options.supersample = 2
     model = load_model(None)
     job = _Job(_scene_of(options, model, load_statistics(None)), options.output)
-    begun = _begin_drawing(options, model)
-    photos = [i for i in range(options.photos) if not _is_drawn(options.output, _photo_names(i), begun)]
-    pairs = [i for i in range(options.pairs) if not _is_drawn(options.output, _pair_names(i), begun)]
-    _process_all(job, _write_photo, photos, options.workers)
-    _process_all(job, _write_pair, pairs, options.workers)
-    logging.info("%s: %d photos and %d pairs drawn, %d and %d were there and were kept", options.output, len(photos),
-                 len(pairs), options.photos - len(photos), options.pairs - len(pairs))
-
-
-def _begin_drawing(options, model):
-    """Store the settings of the drawn images in DRAWN, unless they are there -> when that file was written.
-
-    Only images that are not older are kept: others may be of other settings, or not drawn at all.
-    """
-    from morphable.face_model import checksum
-    from morphable.identities import VERSION
-
-    path = os.path.join(options.output, DRAWN)
-    settings = {"version": VERSION, "model_checksum": checksum(model),
-                **{name: getattr(options, name) for name in ("seed", "size", "margin")}}
-    if load_json(path, None) != settings:
-        os.makedirs(options.output, exist_ok=True)
-        save_json(settings, path)
-    return os.stat(path).st_mtime_ns
-
-
-def _is_drawn(folder, names, begun):
-    """Tell whether the files with these `names` are all in `folder`, and none was written before the time `begun`."""
-    paths = [os.path.join(folder, name) for name in names]
-    return all(os.path.exists(path) and os.stat(path).st_mtime_ns >= begun for path in paths)
-
-
-def _photo_names(number):
-    """Name the file that `drawn_photos.write_photo` writes."""
-    from morphable.drawn_photos import PHOTOS_PER_PERSON
-
-    return [f"real/{number // PHOTOS_PER_PERSON + 1:05}/{number % PHOTOS_PER_PERSON + 1:05}.jpg"]
-
-
-def _pair_names(number):
-    """Name the files that `drawn_photos.write_pair` writes."""
-    return [f"paired/3dmm/{number + 1:05}.jpg", f"paired/{number + 1:05}.jpg"]
+    kinds = [("real", options.photos, drawn_photos.photo_names, _write_photo),
+             ("paired", options.pairs, drawn_photos.pair_names, _write_pair)]
+    settings = _settings_of(options, model, ("seed", "size", "margin"))
+    folders = [os.path.join(options.output, folder) for folder, wanted, *_ in kinds if wanted]
+    for act in (outputs.check_output, outputs.open_output):         # both are checked before one is created
+        for folder in folders:
+            act(folder, settings)
+    counts = []
+    for _, wanted, name_files, write in kinds:
+        missing = [i for i in range(wanted)
+                   if not all(os.path.exists(os.path.join(options.output, name)) for name in name_files(i))]
+        _process_all(job, write, missing, options.workers)
+        counts += [len(missing), wanted - len(missing)]
+    logging.info("%s: %d photos drawn, %d were there and were kept; %d pairs drawn, %d were there and were kept",
+                 options.output, *counts)
 
 
 def _write_photo(job, number):

@@ -231,6 +231,9 @@ def train(options):
         runs.warn_of_start(resumed)
         if runs.list_checkpoints(resumed):
             checkpoint_index.read_shapes(runs.list_checkpoints(resumed), f"--load_path {resumed}")
+    read = {"--real": options.real and os.path.join(options.data_dir, options.real), "--lfw_dir": options.lfw_dir}
+    read |= {f"--synthetic {name}": os.path.join(options.data_dir, name) for name in options.synthetic}
+    outputs.check_apart("--log_dir", options.log_dir, read, holding=False)
     runs.check_run_writable(options.log_dir, resumed)
     if options.lfw_dir:
         data_folder("--lfw_dir", "", options.lfw_dir)
@@ -325,6 +328,7 @@ def verify(options):
     Raises UserError.
     """
     data_folder("--images", "", options.images)
+    outputs.check_apart("--output", options.output, {"--images": options.images})
     outputs.check_folder(options.output)
     other_weights = "give a run of recognizer.py train, or FaceNet's weights"
     files = runs.list_weights(options.weights)

@@ -15,6 +15,7 @@ from tqdm import tqdm
 SIGNALS = signal.SIGINT, signal.SIGTERM
 PROJECT = os.path.dirname(os.path.abspath(__file__))
 TEMPORARY = ".tmp-"             # begins the names of files that are not yet whole
+RESTORE = "restore it from a copy, or move it away to go without"       # what to do about a damaged file
 
 
 # How a program ends
@@ -100,7 +101,7 @@ def load_json(path, default):
     except FileNotFoundError:
         return default
     except (OSError, ValueError, RecursionError) as error:
-        raise UserError(f"{path}: can't be read ({error}); restore it, or remove it to go without") from error
+        raise UserError(f"{path}: can't be read ({error}); {RESTORE}") from error
 
 
 def save_json(value, path):

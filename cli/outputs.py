@@ -30,6 +30,29 @@ def image_file(suffixes):
                    f"a file name that ends in {', '.join(suffixes)}")
 
 
+def overlap_problem(option, output, inputs, holding=True):
+    """Say how the folder `output` overlaps one that is read; None where it does not.
+
+    `option` is what a user typed for `output`, such as "--output here". `inputs` is {option: folder}, where an empty
+    folder's name stands for none. Real paths are compared, so that a link or `.` is no other folder. With `holding`
+    False, `output` may hold a folder that is read.
+    """
+    written = os.path.realpath(output)
+    for name, folder in inputs.items():
+        read = os.path.realpath(folder)
+        together = os.path.commonpath([written, read])
+        if folder and (together == read or (holding and together == written)):
+            return f"{option}: must be another folder than {name}, and neither hold it nor lie in it"
+    return None
+
+
+def check_apart(option, output, inputs, holding=True):
+    """Raise UserError where a folder to write to overlaps one that is read, as `overlap_problem` says."""
+    problem = overlap_problem(f"{option} {output}", output, inputs, holding)
+    if problem:
+        raise UserError(problem)
+
+
 def check_folder(folder):
     """Raise UserError where no file can be written into the output folder. Nothing is created."""
     try:
@@ -38,14 +61,17 @@ def check_folder(folder):
         raise UserError(f"--output {folder}: can't write there ({error.strerror}); name another folder") from error
 
 
-def open_output(folder, settings):
-    """Create the output folder, or go on with one of the same `settings`, a dict of JSON values.
+def check_output(folder, settings):
+    """Raise UserError unless the output folder is new or was begun with the same `settings`, a dict of JSON values.
 
-    Raises UserError where the folder can't be written, or was begun with other settings.
+    Nothing is created. A folder with files but without settings was not begun by us.
     """
     check_folder(folder)
-    os.makedirs(folder, exist_ok=True)
     path = os.path.join(folder, SETTINGS)
+    names = os.listdir(folder) if os.path.isdir(folder) and not os.path.exists(path) else []
+    if any(not name.startswith(".") for name in names):
+        raise UserError(f"--output {folder}: holds files that this command did not begin (there is no {SETTINGS}); "
+                        "name another folder")
     there = utils.load_json(path, settings)
     if not isinstance(there, dict):
         raise UserError(f"{path}: no settings in it; restore it, or name another --output")
@@ -54,5 +80,11 @@ def open_output(folder, settings):
     if different:
         raise UserError(f"--output {folder}: begun with other settings: {', '.join(different)}; give the same, or "
                         "another folder")
-    if not os.path.exists(path):
-        utils.save_json(settings, path)
+
+
+def open_output(folder, settings):
+    """Create the output folder with its `settings`, or go on with one of the same. Raises UserError likewise."""
+    check_output(folder, settings)
+    os.makedirs(folder, exist_ok=True)
+    if not os.path.exists(os.path.join(folder, SETTINGS)):
+        utils.save_json(settings, os.path.join(folder, SETTINGS))

@@ -209,7 +209,7 @@ def load_params(run_dir):
     """Read `<run_dir>/params.json` -> dict, {} where there is none. Raises UserError for a broken file."""
     params = utils.load_json(os.path.join(run_dir, PARAMS), {})
     if not isinstance(params, dict):
-        raise UserError(f"{run_dir}/{PARAMS}: can't be read (no options in it); restore it, or remove it to go without")
+        raise UserError(f"{run_dir}/{PARAMS}: can't be read (no options in it); {utils.RESTORE}")
     return params
 
 

@@ -88,28 +88,34 @@ def _expose(pixels, size, random):
     return np.clip(reduced + random.normal(0, random.uniform(2, 6), reduced.shape), 0, 255).astype(np.uint8)
 
 
-def write_photo(scene, output, number):
-    """Draw photo `number`, from 0, into `output`/real, PHOTOS_PER_PERSON of each person.
+def photo_names(number):
+    """Name the file of photo `number`, from 0: PHOTOS_PER_PERSON of each person."""
+    return [f"real/{number // PHOTOS_PER_PERSON + 1:05}/{number % PHOTOS_PER_PERSON + 1:05}.jpg"]
 
-    Raises OSError when the photo can't be written.
-    """
-    person, image = number // PHOTOS_PER_PERSON + 1, number % PHOTOS_PER_PERSON + 1
-    photo, _ = draw_pair(scene, FIRST_PHOTO + person, image)
-    _write(photo, output, f"real/{person:05}/{image:05}.jpg")
+
+def pair_names(number):
+    """Name the files of pair `number`, from 0: the rendering, and the photo, each pair of another person."""
+    return [f"paired/3dmm/{number + 1:05}.jpg", f"paired/{number + 1:05}.jpg"]
+
+
+def write_photo(scene, output, number):
+    """Draw photo `number`, from 0, into `output`. Raises OSError when the photo can't be written."""
+    photo, _ = draw_pair(scene, FIRST_PHOTO + number // PHOTOS_PER_PERSON + 1, number % PHOTOS_PER_PERSON + 1)
+    _write([photo], output, photo_names(number))
 
 
 def write_pair(scene, output, number):
-    """Draw pair `number`, from 0, into `output`/paired, each of another person.
+    """Draw pair `number`, from 0, into `output`.
 
     Raises OSError when a file can't be written. The rendering is written first, so that a photo never stands alone.
     """
     photo, rendering = draw_pair(scene, FIRST_PAIR + number, 1)
-    _write(rendering, output, f"paired/3dmm/{number + 1:05}.jpg")
-    _write(photo, output, f"paired/{number + 1:05}.jpg")
+    _write([rendering, photo], output, pair_names(number))
 
 
-def _write(image, folder, name):
-    """Write `image` to `<folder>/<name>`, and create the folders on the way."""
-    path = os.path.join(folder, name)
-    os.makedirs(os.path.dirname(path), exist_ok=True)
-    save_image(image, path)
+def _write(images, folder, names):
+    """Write each of `images` to `<folder>/<name>`, and create the folders on the way."""
+    for image, name in zip(images, names):
+        path = os.path.join(folder, name)
+        os.makedirs(os.path.dirname(path), exist_ok=True)
+        save_image(image, path)

@@ -26,7 +26,7 @@ NEEDED_BY_ALIGN = "mtcnn", "joblib", "lz4"
 TINY = {
     "gen_syn_latent.py people": "--n_id 3 --n_im 2 --size 32",
     "gen_syn_latent.py drawn": "--photos 10 --pairs 4 --size 32",
-    "align.py": "--size 32 --workers 1",
+    "align.py": "--size 32 --workers 1 --output data/photos",      # beside the drawn ones in data/real
     "recognizer.py train": "--max_nrof_epochs 1 --epoch_size 2 --batch_size 4 --image_size 32 --size 32",
     "main.py --preset": "--size 32 --conv_hidden_num 4 --conv_hidden_num_res 4 --z_num 8 --batch_size 2 --max_step 2 "
                         "--log_step 1 --save_step 2 --num_log_id 2 --num_log_samples 2",
@@ -231,6 +231,6 @@ def check_results(place, aligned):
     assert {str(path.relative_to(generated)) for path in generated.rglob("*.jpg")} == images
     assert len((generated / "confidence_scores.csv").read_text().splitlines()) == 6
     assert (generated / "00001/latents.npz").is_file() and (place / "curves.png").is_file()
-    assert len(list((place / "data/real").glob("somebody/*.jpg"))) == (2 if aligned else 0)
+    assert len(list((place / "data/photos").glob("somebody/*.jpg"))) == (2 if aligned else 0)
     run = place / "logs" / newest(place / "logs")
     assert (run / "model.ckpt-3.index").is_file() and (run / "2_G.png").is_file()

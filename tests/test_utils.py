@@ -76,7 +76,7 @@ def test_broken_json_is_named(tmp_path, content):
     (tmp_path / "a.json").write_bytes(content)
     with pytest.raises(UserError) as error:
         utils.load_json(str(tmp_path / "a.json"), None)
-    one_line(error, f"{tmp_path}/a.json: can't be read (", "restore it, or remove it to go without")
+    one_line(error, f"{tmp_path}/a.json: can't be read (", utils.RESTORE)
     with pytest.raises(UserError) as error:
         utils.load_json(str(tmp_path), None)
     one_line(error, f"{tmp_path}: can't be read (")

@@ -345,7 +345,7 @@ def folders(tmp_path):
     (dict(preview="out/sheet.png"), ["--preview", "no folder"]),
     (dict(preview="photos/sheet.png"), ["--preview", "taken for a photo"]),
     (dict(preview="sheet.txt"), ["--preview", ".png"]),
-    (dict(size="8"), ["--size", "8: must be", "16 or more"]),
+    (dict(size="8"), ["--size", "8: must be", "from 16 to 4096"]),
     (dict(size="x"), ["--size", "x: must be a whole number"]),
     (dict(margin="108"), ["--margin", "leaves nothing"]),
     (dict(workers="0"), ["--workers"]),
@@ -361,6 +361,9 @@ def test_crops_of_other_settings_or_a_foreign_table_are_not_mixed(folders):
     (folders / "out").mkdir()
     (folders / "out" / align.TABLE).write_text("name,value\na,1\n")
     command = "--input", folders / "photos", "--output", folders / "out"
+    refused(run(*command), "out", "did not begin")
+    (folders / "out" / "settings.json").write_text(
+        '{"size": 108, "margin": 26, "square": false, "format": "jpg", "detection_size": 500, "pairs": false}')
     refused(run(*command), align.TABLE, "not a table")
     refused(run(*command, "--size", 64), "size 108 there, 64 given", "margin")
     refused(run(*command, "--preview", folders / "out" / "sheet.png"), "taken for a photo")

@@ -322,7 +322,7 @@ def draw(folder, *more):
 def drawn(tmp_path_factory):
     """Draw at one go -> the folder."""
     folder = tmp_path_factory.mktemp("drawn") / "out"
-    assert "6 photos and 3 pairs drawn, 0 and 0 were there" in draw(folder).err
+    assert "6 photos drawn, 0 were there and were kept; 3 pairs drawn, 0 were there" in draw(folder).err
     return folder
 
 
@@ -331,10 +331,12 @@ def test_drawing_again_keeps_what_is_complete(drawn, tmp_path):
     for name in ("real/00002/00001.jpg", "paired/00001.jpg", "paired/3dmm/00003.jpg"):
         (out / name).unlink()
     before = times(out)
-    assert "1 photos and 2 pairs drawn, 5 and 1 were there and were kept" in draw(out).err
+    assert "1 photos drawn, 5 were there and were kept; 2 pairs drawn, 1 were there" in draw(out).err
     again = [path for path, when in times(out).items() if before.get(path) == when]
-    assert tree(out) == tree(drawn) and len(again) == 5 + 2 + 1         # photos, the files of a pair, the settings
-    assert "0 photos and 0 pairs drawn, 6 and 3 were there" in draw(out).err and tree(out) == tree(drawn)
+    assert tree(out) == tree(drawn)
+    assert len(again) == 5 + 2 + 2                  # photos, the files of a pair, the settings of both folders
+    assert "0 photos drawn, 6 were there and were kept; 0 pairs drawn, 3 were there" in draw(out).err
+    assert tree(out) == tree(drawn)
 
 
 def test_drawing_goes_on_after_ctrl_c(tmp_path):
@@ -346,17 +348,21 @@ def test_drawing_goes_on_after_ctrl_c(tmp_path):
     there = len(list(tmp_path.glob("out/real/*/*.jpg")))
     assert 0 < there < 2000
     result = succeed(*words, "--photos", there + 1)
-    assert f"1 photos and 2 pairs drawn, {there} and 0 were there and were kept" in result.err
+    assert f"1 photos drawn, {there} were there and were kept; 2 pairs drawn, 0 were there" in result.err
 
 
-def test_files_of_other_settings_or_of_others_are_drawn_anew(drawn, tmp_path):
-    other, out = tmp_path / "other", tmp_path / "out"
-    draw(other, "--seed", 2)
-    assert not set(tree(other).values()) & set(tree(drawn).values())
-    assert "6 photos and 3 pairs drawn, 0 and 0 were there" in draw(other).err and tree(other) == tree(drawn)
-    (out / "real/00001").mkdir(parents=True)
-    (out / "real/00001/00001.jpg").write_bytes(b"somebody else's")
-    assert "6 photos and 3 pairs drawn" in draw(out).err and tree(out) == tree(drawn)
+def test_files_of_other_settings_or_of_others_are_not_touched(drawn, tmp_path):
+    other, out = shutil.copytree(drawn, tmp_path / "other"), tmp_path / "out"
+    for more in (("--seed", 2), ("--margin", 4)):
+        TOOL.refused(TOOL.run("drawn", "--output", other, "--photos", 6, "--pairs", 3, "--size", 32, *more),
+                     "other/real: begun with other settings", more[0].strip("-"))
+    assert tree(other) == tree(drawn)
+    for name in ("real/00001/00001.jpg", "paired/00001.jpg"):
+        (out / name).parent.mkdir(parents=True)
+        (out / name).write_bytes(b"somebody else's")
+        TOOL.refused(TOOL.run("drawn", "--output", out, "--photos", 6, "--pairs", 3, "--size", 32), "did not begin")
+        assert tree(out) == {name: b"somebody else's"}
+        shutil.rmtree(out)
 
 
 # Other settings in the same folder

@@ -510,7 +510,7 @@ def test_a_run_of_other_identities_is_refused(trained, drawn, tmp_path, monkeypa
 
 @scenario
 def diverged(tools):
-    options = narrow(tools, max_step=50, g_lr=1e30, checkpoint_step=1, log_step=1)
+    options = narrow(tools, max_step=50, g_lr=1e9, checkpoint_step=1, log_step=1)
     return run(**options), only_run(options["log_dir"])
 
 

@@ -270,12 +270,14 @@ def test_a_second_run_renders_only_what_is_missing(annotated, model, paired, tmp
 @pytest.mark.slow
 def test_a_face_far_outside_is_skipped_and_named(model, annotated, tmp_path):
     """Poses that no photo has: a scale in other units, and a place beside the picture."""
+    photos = tmp_path / "photos"
+    photos.mkdir()
     for name, pose in ("good", None), ("huge", [0, 0, 0, 225, 225, 0, 13]), ("outside", [0, 0, 0, 9000, 225, 0, 1e-3]):
-        shutil.copy(annotated / "front.jpg", tmp_path / f"{name}.jpg")
-        shutil.copy(annotated / "front.mat", tmp_path / f"{name}.mat")
+        shutil.copy(annotated / "front.jpg", photos / f"{name}.jpg")
+        shutil.copy(annotated / "front.mat", photos / f"{name}.mat")
         if pose:
-            scipy.io.savemat(tmp_path / f"{name}.mat", annotation(Pose_Para=np.array([pose])))
-    result = run_pairs(tmp_path, model[1], tmp_path / "out")
+            scipy.io.savemat(photos / f"{name}.mat", annotation(Pose_Para=np.array([pose])))
+    result = run_pairs(photos, model[1], tmp_path / "out")
     assert result.status == 0 and not last_words(result), result.err[-2000:]
     assert "huge.mat" in result.err and "outside.mat (Pose_Para" in result.err
     assert set(tree(tmp_path / "out")) == {"good.jpg", "3dmm/good.jpg", "settings.json"}
@@ -285,12 +287,14 @@ def test_a_face_far_outside_is_skipped_and_named(model, annotated, tmp_path):
 def test_a_full_disk_leaves_nothing_without_partner(model, annotated, tmp_path):
     """The rendering's crop fits on the disk. The photo's crop, which has noise around the head, does not."""
     photo = np.random.default_rng(0).integers(0, 256, [450, 450, 3], np.uint8)
-    Image.fromarray(photo).save(tmp_path / "a.png")
-    shutil.copy(annotated / "front.mat", tmp_path / "a.mat")
-    assert not last_words(run_pairs(tmp_path, model[1], tmp_path / "whole"))
+    photos = tmp_path / "photos"
+    photos.mkdir()
+    Image.fromarray(photo).save(photos / "a.png")
+    shutil.copy(annotated / "front.mat", photos / "a.mat")
+    assert not last_words(run_pairs(photos, model[1], tmp_path / "whole"))
     limit = sum((tmp_path / "whole" / name).stat().st_size for name in ("a.jpg", "3dmm/a.jpg")) // 2
     assert limit > (tmp_path / "whole" / "3dmm" / "a.jpg").stat().st_size
-    refused(run_pairs(tmp_path, model[1], tmp_path / "out", preexec_fn=limit_files(limit)), "a.jpg", "File too large")
+    refused(run_pairs(photos, model[1], tmp_path / "out", preexec_fn=limit_files(limit)), "a.jpg", "File too large")
     assert set(tree(tmp_path / "out")) == {"settings.json"}
 
 
