@@ -1,14 +1,17 @@
 """What every module may need: how a program ends, logging, git, files that appear whole, progress. No TensorFlow."""
 import contextlib
+import errno
 import glob
 import json
 import logging
 import os
 import secrets
 import signal
+import stat
 import subprocess
 import sys
 import tempfile
+import warnings
 
 from tqdm import tqdm
 
@@ -65,9 +68,25 @@ class StopRequest:
 
 # Logging and git
 
+class _OneLine(logging.Formatter):
+    """Formats log lines, each of which stays one line whatever names it tells."""
+
+    def formatMessage(self, record):
+        """Write the line of a record, without what belongs to an exception."""
+        return one_line(super().formatMessage(record))
+
+
+def one_line(text):
+    """Write `text` in one printable line: line breaks, and bytes of names that are not UTF-8, become escapes."""
+    return "".join(letter if letter.isprintable() else repr(letter)[1:-1] for letter in text)
+
+
 def set_up_logging(level):
     """Send log lines of `level` ("INFO", "WARNING", ...) and above to stderr as `[time] message`."""
-    logging.basicConfig(format="[%(asctime)s] %(message)s", datefmt="%m-%d %H:%M:%S")
+    handler = logging.StreamHandler()
+    handler.setFormatter(_OneLine("[%(asctime)s] %(message)s", "%m-%d %H:%M:%S"))
+    logging.basicConfig(handlers=[handler])
+    warnings.filterwarnings("ignore", module="PIL")     # on odd images, in two lines that name none
     logging.getLogger().setLevel(level)
     logging.getLogger("PIL").setLevel(logging.WARNING)  # at DEBUG it logs every chunk of every PNG
     logging.getLogger("tensorflow").handlers.clear()    # its own handler would print its lines a second time
@@ -90,18 +109,45 @@ def git_branch():
 
 # Files
 
+def open_regular(path):
+    """Open the file `path` to read bytes. Raises OSError where it is no regular file: a pipe would never end."""
+    opened = os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK)          # else a pipe waits for a writer
+    mode = os.fstat(opened).st_mode
+    if stat.S_ISREG(mode):
+        return os.fdopen(opened, "rb")
+    os.close(opened)
+    number = errno.EISDIR if stat.S_ISDIR(mode) else errno.EINVAL
+    raise OSError(number, os.strerror(number) if stat.S_ISDIR(mode) else "Not a regular file", path)
+
+
+def read_text(path, errors="strict"):
+    """Read the UTF-8 text of the file `path`, with or without a mark of UTF-8 at its head.
+
+    Line breaks stay as they are. Raises OSError when the file can't be read, and ValueError when it is no such text.
+    """
+    with open_regular(path) as file:
+        return file.read().decode("utf-8-sig", errors)
+
+
+def read_json(path):
+    """Read the JSON file `path` -> its value. Raises OSError when it can't be read, and ValueError otherwise."""
+    try:
+        return json.loads(read_text(path))
+    except RecursionError as error:
+        raise ValueError("nested too deeply") from error
+
+
 def load_json(path, default):
     """Read the JSON file `path` -> its value, or `default` where there is no file.
 
     Raises UserError when the file can't be read or is not JSON.
     """
     try:
-        with open(path, encoding="utf-8") as file:
-            return json.load(file)
+        return read_json(path)
     except FileNotFoundError:
         return default
-    except (OSError, ValueError, RecursionError) as error:
-        raise UserError(f"{path}: can't be read ({error}); {RESTORE}") from error
+    except (OSError, ValueError) as error:
+        raise UserError(f"{path}: can't be read ({getattr(error, 'strerror', None) or error}); {RESTORE}") from error
 
 
 def save_json(value, path):
