@@ -22,7 +22,7 @@ from cli import outputs, processes, program
 from cli.options import boolean, Command, one_of, parse, path, text, whole
 from datasets import crop
 from datasets.detection import detect, detector, POINTS
-from datasets.image_sets import find_photos, list_images, scan, warn_of
+from datasets.image_sets import find_photos, list_images, walk, warn_of
 from datasets.images import BrokenImage, FORMATS, make_grid, read_picture, save_image, stem
 
 TABLE = "alignment.csv"
@@ -42,6 +42,7 @@ def _input_options(add):
     add("output", text, None, "folder to write to; what is complete there is kept", needed=True)
     add("pairs", path, None, "folder of renderings in the photos' frames, of the same names: each is cropped like its "
         "photo, to OUTPUT/3dmm")
+    add("recursive", boolean, False, "read photos in sub-folders of any depth, which OUTPUT mirrors, not of one level")
     add("preview", outputs.image_file(FORMATS), None, f"image to write: {PREVIEWED} photos and their boxes")
 
 
@@ -56,12 +57,19 @@ def _face_options(add):
     add("workers", whole(1, 1024), len(os.sched_getaffinity(0)), "processes", "one for each core")
 
 
+def _resolve(options, error):
+    """Fill in --margin, and call `error` with one line if the options contradict each other."""
+    outputs.resolve_margin(options, error)
+    if options.recursive and options.pairs:
+        error("--recursive: not with --pairs, which are read from no sub-folders; leave one out")
+
+
 COMMAND = Command(
     "align.py", "", "Find the face in each photo with MTCNN and cut it out: OUTPUT/NAME.jpg or OUTPUT/PERSON/NAME.jpg, "
     "as in INPUT, and OUTPUT/alignment.csv, which tells of every photo what was found.",
     ("align.py --input PHOTOS --output data/real --preview sheet.png",
      "align.py --input PHOTOS --pairs RENDERINGS --output data/paired"),
-    {"Files": _input_options, "Faces": _face_options}, outputs.resolve_margin)
+    {"Files": _input_options, "Faces": _face_options}, _resolve)
 
 
 def main(arguments):
@@ -78,8 +86,8 @@ def _find_names(options):
     folders of people. Raises UserError when there is no photo or no rendering.
     """
     if not options.pairs:
-        return find_photos(options.input).names, None
-    names, renderings = list_images(options.input), list_images(options.pairs)
+        return find_photos(options.input, options.recursive).names, None
+    names, renderings = list_images(options.input, warn=True), list_images(options.pairs, warn=True)
     for option, folder, found in (("--input", options.input, names), ("--pairs", options.pairs, renderings)):
         if not found:
             raise utils.UserError(f"{option} {folder}: no images directly in it; pairs are read from INPUT/NAME.jpg "
@@ -108,8 +116,8 @@ def _open_output(options):
     """
     settings = {name: getattr(options, name) for name in ("size", "margin", "square", "format", "detection_size")}
     outputs.open_output(options.output, {**settings, "pairs": options.pairs is not None})
-    for folder in (options.output, *(entry.path for entry in scan(options.output) if entry.is_dir())):
-        utils.clean_temporary(folder)
+    for inside, _, _ in walk(options.output, None if options.recursive else 1):
+        utils.clean_temporary(os.path.join(options.output, inside))
 
 
 # The table of what was found
@@ -124,18 +132,39 @@ def encode_rows(rows):
 def load_table(path):
     """Read the table at `path` -> {name of a photo: row}, a row being a dict of FIELDS.
 
-    Without a file there are no rows. A last line that a kill cut off is left out. Raises UserError when the file is no
-    table of align.py.
+    Without a file there are no rows. A last line that a kill cut off is left out. So are damaged rows, with a warning:
+    their photos are cropped again. Raises UserError when the file is no table of align.py.
     """
-    if not os.path.exists(path):
+    try:
+        content = utils.read_text(path, "surrogateescape")
+    except FileNotFoundError:
         return {}
-    with open(path, encoding="utf-8", errors="surrogateescape", newline="") as file:
-        content = file.read()
+    except OSError as error:
+        raise utils.UserError(f"{path}: can't be read ({error.strerror}); {utils.RESTORE}") from error
     complete = content[:content.rfind("\n") + 1]
     reader = csv.DictReader(io.StringIO(complete, newline=""))
-    if complete and tuple(reader.fieldnames) != FIELDS:
-        raise utils.UserError(f"{path}: not a table of align.py; remove it, or name another folder")
-    return {row["source"]: row for row in reader if row["status"]}
+    try:
+        if complete and tuple(reader.fieldnames) != FIELDS:
+            raise csv.Error("another heading")
+        rows = list(reader)
+    except csv.Error as error:
+        raise utils.UserError(f"{path}: not a table of align.py ({error}); {utils.RESTORE}") from error
+    good = {row["source"]: row for row in rows if _is_whole(row)}
+    damaged = sum(not _is_whole(row) for row in rows)
+    if damaged:
+        logging.warning("%s: %d damaged rows, whose photos are cropped again", path, damaged)
+    return good
+
+
+def _is_whole(row):
+    """Tell whether a row of the table has all FIELDS, and of a crop the numbers that say where it is."""
+    if None in row or None in row.values() or not (row["source"] and row["status"]):
+        return False
+    if row["status"] != CROPPED:
+        return True
+    with contextlib.suppress(ValueError):
+        return all(np.isfinite(float(row[field])) for field in (*BOX, *LANDMARKS, "confidence"))
+    return False
 
 
 def save_table(path, rows):

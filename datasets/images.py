@@ -3,12 +3,16 @@ import io
 import os
 
 import numpy as np
-from PIL import Image, ImageOps
+from PIL import Image, ImageOps, UnidentifiedImageError
 
-from utils import atomic_write, UserError
+from utils import atomic_write, open_regular, UserError
 
-# What Pillow calls the format of each suffix.
+# What Pillow calls the format of each suffix: of those that are written, and of those that are read.
 FORMATS = {".jpg": "JPEG", ".jpeg": "JPEG", ".png": "PNG", ".webp": "WEBP", ".bmp": "BMP"}
+READ_FORMATS = {**FORMATS, ".jpe": "JPEG", ".jfif": "JPEG", ".mpo": "JPEG", ".apng": "PNG", ".dib": "DIB",
+                ".tif": "TIFF", ".tiff": "TIFF", ".gif": "GIF", ".ppm": "PPM", ".pgm": "PPM", ".pbm": "PPM",
+                ".pnm": "PPM", ".jp2": "JPEG2000", ".j2k": "JPEG2000", ".avif": "AVIF"}
+DECODERS = tuple(dict.fromkeys(READ_FORMATS.values()))
 
 
 class BrokenImage(UserError):
@@ -51,6 +55,11 @@ def stem(name):
     return os.path.splitext(name)[0]
 
 
+def output_name(name):
+    """Return the name under which what is made of the image `name` is written: .png where FORMATS lacks its suffix."""
+    return name if suffix(name) in FORMATS else stem(name) + ".png"
+
+
 def to_rgb(picture):
     """Convert a Pillow image of any mode to RGB. 16 bits are scaled to 8, transparency is laid over black."""
     if picture.mode.startswith("I"):        # 16-bit grey, which Pillow's own conversion clips at 255
@@ -65,14 +74,16 @@ def to_rgb(picture):
 def read_picture(path):
     """Read the image file `path` -> a Pillow RGB image, turned upright as its EXIF data says.
 
-    Raises BrokenImage when it can't be decoded whole.
+    Of several pictures in a file, the first is read. Raises BrokenImage when it can't be decoded whole.
     """
     try:
-        with Image.open(path, formats=tuple(FORMATS.values())) as picture:
+        with open_regular(path) as file, Image.open(file, formats=DECODERS) as picture:
             ImageOps.exif_transpose(picture, in_place=True)
             return to_rgb(picture)
+    except UnidentifiedImageError as error:
+        raise BrokenImage(f"{path} (no image of a known kind)") from error
     except Exception as error:  # Pillow raises OSError, SyntaxError, ValueError, struct.error, DecompressionBombError
-        raise BrokenImage(f"{path} ({error})") from error
+        raise BrokenImage(f"{path} ({getattr(error, 'strerror', None) or error})") from error
 
 
 def load_image(path, size, grayscale=False):
