@@ -121,7 +121,7 @@ def walk(folder, levels=None, once=False):
         if once and above[-1] in seen:
             continue
         seen.add(above[-1])
-        found = look(os.path.join(folder, inside), above)
+        found = look(os.path.join(folder, inside) if inside else folder, above)
         yield inside, found, len(above) - 1
         if levels is None or len(above) <= levels:
             pending += [(os.path.join(inside, name), (*above, os.path.realpath(os.path.join(above[-1], name))
