@@ -18,8 +18,8 @@ import scipy.linalg
 import utils
 from cli import outputs, program
 from cli.options import checked, choose, Command, parse, text, whole
-from datasets.image_sets import find_photos
-from datasets.images import FORMATS, load_image, save_image
+from datasets.image_sets import find_photos, warn_of
+from datasets.images import BrokenImage, FORMATS, load_image, save_image
 from engine.curves import draw_curves, MOST_RUNS, read_stats
 
 SIDE, PLACES = 32, 8        # pixels of a side that images are reduced to, and places along it
@@ -53,14 +53,23 @@ def frechet_distance(first, second):
 def read_features(folder, limit):
     """Compute the features [n, k] of at most `limit` images in and below `folder`, evenly chosen.
 
-    Raises UserError where there are too few.
+    Broken images are left out, with a warning. Raises UserError where there are too few.
     """
     images = find_photos(folder)
     count = len(images.names)
     chosen = np.unique(np.linspace(0, count - 1, min(limit, count)).round().astype(int))
     if len(chosen) < MINIMUM:
         raise utils.UserError(f"{folder}: one image only; name a folder with more")
-    return np.array([features(load_image(os.path.join(images.root, images.names[i]), SIDE)) for i in chosen])
+    found, broken = [], []
+    for i in chosen:
+        try:
+            found.append(features(load_image(os.path.join(images.root, images.names[i]), SIDE)))
+        except BrokenImage as error:
+            broken.append(str(error))
+    warn_of(folder, "broken images", broken)
+    if len(found) < MINIMUM:
+        raise utils.UserError(f"{folder}: fewer than {MINIMUM} images there can be decoded; replace them")
+    return np.array(found)
 
 
 image_folder = checked("FOLDER", str, bool, "the name of a folder")
@@ -124,7 +133,7 @@ def compare(options):
     distances = {folder: frechet_distance(read_features(folder, options.limit), photos) for folder in options.folders}
     logging.info("distance to %d photos of %s:", len(photos), options.photos)
     for folder, distance in distances.items():
-        print(f"{distance:8.3f}  {folder}")
+        print(f"{distance:8.3f}  {utils.one_line(folder)}")
 
 
 def draw_runs(options):

@@ -286,15 +286,14 @@ def read_schedule(file_name):
     option = f"--learning_rate_schedule_file {file_name}"
     table, row = [], 1
     try:
-        with open(file_name, encoding="utf-8") as file:
-            for line in file:
-                entry = line.split("#")[0].strip()
-                if entry and (not table or table[-1][1] > 0):
-                    epoch, rate = entry.split(":")
-                    table.append((int(epoch), float(rate)))
-                    if not -1 <= table[-1][1] < float("inf") or table[-1][0] < 1 or sorted(table)[-1] != table[-1]:
-                        raise ValueError("epochs must ascend from 1, and rates be numbers")
-                row += 1
+        for line in utils.read_text(file_name).splitlines():
+            entry = line.split("#")[0].strip()
+            if entry and (not table or table[-1][1] > 0):
+                epoch, rate = entry.split(":")
+                table.append((int(epoch), float(rate)))
+                if not -1 <= table[-1][1] < float("inf") or table[-1][0] < 1 or sorted(table)[-1] != table[-1]:
+                    raise ValueError("epochs must ascend from 1, and rates be numbers")
+            row += 1
     except OSError as error:
         raise UserError(f"{option}: can't be read ({error.strerror})") from error
     except ValueError as error:
@@ -349,8 +348,10 @@ def verify(options):
     options.input_scale_size = options.input_scale_size or registry.crop_for(options.image_size)
     options.standardization = weights.standardization if options.standardization == "auto" else options.standardization
     pairs = pairs or find_pairs(options, ("images", "pairs"), choice)
+    found = embeddings_of(options, weights, pairs)
+    pairs = verification.with_embeddings(pairs, found["classifier"])
     results = {name: verification.verify(embeddings, pairs, options.distance_metric, options.subtract_mean)
-               for name, embeddings in embeddings_of(options, weights, pairs).items()}
+               for name, embeddings in found.items()}
     print(_table_of(results, pairs))
     os.makedirs(options.output, exist_ok=True)
     save_image(plots.plot_roc(results), os.path.join(options.output, "roc.png"))
@@ -377,8 +378,8 @@ def _check_network(options, model_def, embedding_size):
 def embeddings_of(options, weights, pairs):
     """Embed the images of FacePairs with a pretrained.Weights -> {name: embeddings [n, E]}.
 
-    The names are "classifier" and, with --baselines, "random network" and "bare pixels". Raises UserError where an
-    image can't be decoded.
+    The names are "classifier" and, with --baselines, "random network" and "bare pixels". The embedding of an image that
+    can't be decoded is nan.
     """
     import tensorflow as tf
 

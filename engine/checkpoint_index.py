@@ -9,7 +9,7 @@ import functools
 import os
 import struct
 
-from utils import UserError
+from utils import open_regular, UserError
 
 _FOOTER, _MAGIC = 48, struct.pack("<Q", 0xdb4775248b80fb57)     # bytes in all, and the last 8 of them
 _TRAILER = struct.Struct("<BI")                                 # after each block: compression, checksum
@@ -63,7 +63,7 @@ def _load(prefix):
     """Read `<prefix>.index` -> what `_parse` gives. Raises ValueError with the file's name."""
     path = f"{prefix}.index"
     try:
-        with open(path, "rb") as file:
+        with open_regular(path) as file:
             return _parse(file.read())
     except FileNotFoundError:
         reason = "missing"

@@ -5,7 +5,7 @@ import os
 import numpy as np
 
 from engine.charts import Chart, COLOURS, draw_legend, round_ticks, shorten, SMALL
-from utils import UserError
+from utils import read_text, UserError
 
 STATS = "stats.jsonl"               # in a run's folder: a JSON object a line, {"step": 50, "d_loss": 0.12, ...}
 LARGEST = float(np.finfo(np.float32).max)
@@ -29,8 +29,7 @@ def read_stats(run_folder):
     """
     path = os.path.join(run_folder, STATS)
     try:
-        with open(path, encoding="utf-8", errors="replace") as file:
-            rows = [row for row in map(_parse, file) if row]
+        rows = [row for row in map(_parse, read_text(path, "replace").split("\n")) if row]
     except (FileNotFoundError, NotADirectoryError) as error:
         raise UserError(f"{run_folder}: no {STATS} in it; name the folder of a run that has begun to train") from error
     except OSError as error:

@@ -34,7 +34,8 @@ WITHOUT_TENSORFLOW = (
 # Third-party packages of a room; the most exact name counts.
 NEEDS = {
     "utils": {"tqdm"}, "losses": {"tensorflow"},
-    "engine": {"tensorflow", "tqdm"}, "engine.runs": set(), "engine.checkpoint_index": set(),
+    "engine": {"tensorflow", "tqdm"}, "engine.checkpoints": {"numpy", "tensorflow"}, "engine.runs": set(),
+    "engine.checkpoint_index": set(),
     "engine.charts": {"numpy", "PIL"}, "engine.curves": {"numpy"},
     "cli": {"tqdm"}, "datasets": {"numpy", "PIL"}, "datasets.detection": {"numpy", "PIL", "mtcnn", "tensorflow"},
     "models": {"tensorflow"}, "data_loader": {"numpy", "tensorflow"},
