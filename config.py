@@ -80,7 +80,8 @@ def data_options(add):
     add("dataset", text, "vgg-aligned-64", "photos: a folder in data_dir, of images or of one sub-folder per person")
     add("syn_dataset", text, "syn_lsfm-64", "renderings: a folder in data_dir with one sub-folder per identity")
     add("dataset_3dmm", text, "paired_data-64",
-        "pairs: a folder of photos in data_dir, with their renderings under the same names in its sub-folder 3dmm")
+        "pairs: a folder of photos in data_dir, with their renderings under the same names in its sub-folder 3dmm; "
+        "with lambda_d 0, the folder may be missing")
     add("dataset_3dmm_test", text, "AFLW-test",
         "more pairs, on which the paired loss is reported and not trained, if the folder exists")
     add("split", path, "", "sub-folder to use inside a data set where it exists, such as train")

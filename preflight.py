@@ -19,6 +19,7 @@ from datasets.image_sets import (
     Pairs,
     Renderings,
 )
+from datasets.images import output_name
 from engine import checkpoint_index, runs
 from recognition import registry
 from utils import UserError
@@ -55,9 +56,14 @@ def check(config):
     resumed, weights = find_weights(config)
     if config.train_generator:
         runs.check_run_writable(config.log_dir, resumed)
+        runs.check_name(f"--task {config.task or ''}")
+        runs.check_name(f"--profile {config.profile}")
     elif not config.is_train:
         runs.check_run_writable(config.log_dir, runs.folder_of(weights))        # for the sheets
     data = Data(**{FIELDS[option]: FINDERS[option](folder) for option, folder in folders.items()})
+    for wanted, images in ((config.generate_dataset, data.renderings), (config.fit_dataset, data.photos)):
+        if wanted:
+            check_output_names(images)
     check_identities(config, data.renderings, resumed, decoded=False)
     data = Data(*(images and check_images(images, config.input_scale_size, config.num_worker) for images in data))
     check_identities(config, data.renderings, resumed, decoded=True)
@@ -76,17 +82,31 @@ def check_named_runs(config):
 
 def find_folders(config):
     """Find the folders that the asked-for modes read -> {option: folder}. Raises UserError where one is missing."""
+    def there(name):
+        """Tell whether data_dir has the folder `name`."""
+        return os.path.isdir(os.path.join(config.data_dir, name))
+
     wanted = {"dataset": config.train_generator or config.fit_dataset,
               "syn_dataset": config.train_generator or config.generate_dataset or not (
                   config.is_train or config.test_data_path),
-              "dataset_3dmm": config.train_generator,
-              "dataset_3dmm_test": config.train_generator and os.path.isdir(
-                  os.path.join(config.data_dir, config.dataset_3dmm_test))}
+              # Without a paired loss, pairs are read only because they always were: the steps stay the same.
+              "dataset_3dmm": config.train_generator and (config.lambda_d > 0 or there(config.dataset_3dmm)),
+              "dataset_3dmm_test": config.train_generator and there(config.dataset_3dmm_test)}
     folders = {option: data_folder(f"--{option}", config.data_dir, getattr(config, option), config.split)
                for option, needed in wanted.items() if needed}
     if config.test_data_path and not config.is_train:
         folders["test_data_path"] = data_folder("--test_data_path", "", config.test_data_path)
     return folders
+
+
+def check_output_names(images):
+    """Raise UserError where two images of an ImageSet or Renderings would be written under one name."""
+    first = {}
+    for name in images.names:
+        other = first.setdefault(output_name(name), name)
+        if other != name:
+            raise UserError(f"{images.root}: what is made of {other} and of {name} would have one name, "
+                            f"{output_name(name)}; rename one of them")
 
 
 def check_outputs(config):

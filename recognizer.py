@@ -235,6 +235,7 @@ def train(options):
     read |= {f"--synthetic {name}": os.path.join(options.data_dir, name) for name in options.synthetic}
     outputs.check_apart("--log_dir", options.log_dir, read, holding=False)
     runs.check_run_writable(options.log_dir, resumed)
+    runs.check_name(f"--task {options.task or ''}")
     if options.lfw_dir:
         data_folder("--lfw_dir", "", options.lfw_dir)
     faces = labelled_data.find(options)
@@ -423,6 +424,7 @@ def convert(options):
     """
     from recognition import torch_weights
 
+    runs.check_name(f"--output {options.output}")
     outputs.check_folder(options.output)
     if runs.list_checkpoints(options.output):
         raise UserError(f"--output {options.output}: there are checkpoints already; name another folder")

@@ -34,7 +34,7 @@ def image_seed(random_seed, name, sample=0):
 
     So the image is the same in every batch and every order.
     """
-    return [random_seed, zlib.crc32(f"{name}#{sample}".encode()) >> 1]
+    return [random_seed, zlib.crc32(f"{name}#{sample}".encode(errors="surrogateescape")) >> 1]
 
 
 class Sheet(NamedTuple):

@@ -1,13 +1,18 @@
 """Keep the scores of a synthesized set: store them, write confidence_scores.csv, turn c_scores into weights."""
-import glob
+import logging
 import os
+import re
 
 import numpy as np
 
 import utils
+from datasets.images import output_name, stem
 from utils import UserError
 
 CSV_NAME = "confidence_scores.csv"
+# A line of it: a name with blanks, quotes or line breaks lies in quotes, in which a quote is doubled.
+CSV_LINE = re.compile(r'\s*(?:"((?:[^"]|"")*)"|([^"\n][^\n]*?))[ \t]+(\S+)[ \t]+(\S+)[ \t]+(\S+)[ \t]*\r?(?:\n|$)')
+DAMAGED = ".damaged"                # ends the name of a file that is set aside
 SCORES_FOLDER = ".scores"
 ROWS = 64                           # images whose distances to all means are in memory at a time
 
@@ -49,7 +54,7 @@ class ScoreStore:
         if not self._rows:
             return
         os.makedirs(self._folder, exist_ok=True)
-        number = 1 + max([int(os.path.basename(path).removesuffix(".npz")) for path in self._files()], default=0)
+        number = 1 + max([int(stem(os.path.basename(path))) for path in self._files()], default=0)
         names, d_score, s_score, embeddings = zip(*self._rows)
         with utils.atomic_write(os.path.join(self._folder, f"{number:08d}.npz")) as file:
             np.savez(file, names=np.array(names), d_score=np.array(d_score, np.float32),
@@ -57,16 +62,45 @@ class ScoreStore:
         self._rows = []
 
     def _files(self):
-        return sorted(glob.glob(os.path.join(glob.escape(self._folder), "[0-9]*.npz")))
+        """List the paths of the stored files, the oldest first. Files of other names are not ours."""
+        names = os.listdir(self._folder) if os.path.isdir(self._folder) else []
+        return [os.path.join(self._folder, name) for name in sorted(names) if re.fullmatch(r"[0-9]{8}\.npz", name)]
 
     def chunks(self):
         """Iterate over the stored files, the oldest first, as dicts of arrays.
 
-        They are `names`, `d_score` and `s_score` [n], and `embeddings` [n, E], where E is 0 without a classifier.
+        They are `names`, `d_score` and `s_score` [n], and `embeddings` [n, E], where E is 0 without a classifier. A
+        damaged file is set aside under another name, with a warning: its images have no stored scores then.
         """
+        known = 0                           # length of the embeddings
         for path in self._files():
-            with np.load(path, allow_pickle=False) as file:
-                yield dict(file)
+            try:
+                chunk = _read_chunk(path)
+                if known and chunk["embeddings"].shape[1] not in (0, known):
+                    raise ValueError(f"embeddings of another length than {known}")
+                known = known or chunk["embeddings"].shape[1]
+                yield chunk
+            except Exception as error:      # NumPy raises nearly anything for a damaged file
+                reason = (str(getattr(error, "strerror", None) or error).splitlines() or [type(error).__name__])[0]
+                logging.warning("%s: damaged (%s); set aside as %s, and its images are scored again", path, reason,
+                                os.path.basename(path) + DAMAGED)
+                os.replace(path, path + DAMAGED)
+
+
+def _read_chunk(path):
+    """Read a file of a ScoreStore -> {name: array}. Raises ValueError, or what NumPy raises, for any other file."""
+    utils.open_regular(path).close()
+    with np.load(path, allow_pickle=False) as file:
+        chunk = {name: file[name] for name in ("names", "d_score", "s_score", "embeddings")}
+    names, embeddings = chunk["names"], chunk["embeddings"]
+    if names.ndim != 1 or names.dtype.kind != "U" or embeddings.ndim != 2:
+        raise ValueError("no names or embeddings of images in it")
+    for name in ("d_score", "s_score", "embeddings"):
+        if chunk[name].dtype.kind != "f" or len(chunk[name]) != len(names) or not np.isfinite(chunk[name]).all():
+            raise ValueError(f"{name} is not a finite number for each image")
+    if chunk["d_score"].ndim != 1 or chunk["s_score"].ndim != 1:
+        raise ValueError("more than one score for an image")
+    return chunk
 
 
 def write_scores(folder, names, labels, store):
@@ -98,7 +132,13 @@ def write_scores(folder, names, labels, store):
     with utils.atomic_write(os.path.join(folder, CSV_NAME)) as file:
         for i, name in enumerate(names):
             if chunk_of[i] >= 0:
-                file.write(f"/{name} {d_score[i]:.6f} {s_score[i]:.6f} {c_score[i]:.6f}\n".encode())
+                line = f"{_quoted('/' + output_name(name))} {d_score[i]:.6f} {s_score[i]:.6f} {c_score[i]:.6f}\n"
+                file.write(line.encode(errors="surrogateescape"))
+
+
+def _quoted(name):
+    """Write a name as CSV does between blanks: in quotes where it holds what could be taken for another column."""
+    return '"' + name.replace('"', '""') + '"' if re.search(r'[\s"]', name) else name
 
 
 def magnet_scores(embeddings, labels):
@@ -166,14 +206,21 @@ def score_weights(faces, folders, rule):
 
 def _read_scores(folder):
     """Read `<folder>/confidence_scores.csv` -> {absolute path: c_score}. Raises UserError where it can't be read."""
-    path = os.path.join(folder, CSV_NAME)
+    path, found, position = os.path.join(folder, CSV_NAME), {}, 0
     try:
-        with open(path, encoding="utf-8") as file:
-            rows = [line.rsplit(maxsplit=3) for line in file if line.strip()]
-        return {os.path.abspath(folder + row[0]): float(row[3]) for row in rows}
+        content = utils.read_text(path, "surrogateescape").strip()
+        while position < len(content):
+            line = CSV_LINE.match(content, position)
+            if not line:
+                raise ValueError("another kind of line")
+            quoted, plain, *_, c_score = line.groups()
+            name = plain if quoted is None else quoted.replace('""', '"')
+            found[os.path.abspath(folder + name)] = float(c_score)
+            position = line.end()
+        return found
     except OSError as error:
         raise UserError(f"{path}: can't be read ({error.strerror}); give a set that main.py synthesized, or take "
                         "--score_weights none") from error
-    except (ValueError, IndexError) as error:
+    except ValueError as error:
         raise UserError(f"{path}: not lines of `/identity/image.jpg d_score s_score c_score`; synthesize the set "
                         "again, or take --score_weights none") from error

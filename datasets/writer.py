@@ -6,7 +6,7 @@ from concurrent.futures import ThreadPoolExecutor
 
 import utils
 from datasets.image_sets import LABELS
-from datasets.images import save_image
+from datasets.images import output_name, save_image
 
 
 class ImageWriter:
@@ -23,8 +23,11 @@ class ImageWriter:
         self._folder, self._pool, self.pending = folder, ThreadPoolExecutor(workers), collections.deque()
 
     def add(self, name, image):
-        """Save `image` uint8 [H, W, 3] as `<folder>/<name>`, soon. Waits when too many images are pending."""
-        self.pending.append(self._pool.submit(self._save, name, image))
+        """Save `image` uint8 [H, W, 3] as `<folder>/<name>`, soon. Waits when too many images are pending.
+
+        Where no image of the suffix can be written, it becomes .png (see `images.output_name`).
+        """
+        self.pending.append(self._pool.submit(self._save, output_name(name), image))
         while len(self.pending) > self.QUEUE:
             self.pending.popleft().result()
 
@@ -53,7 +56,8 @@ class ImageWriter:
 def existing_images(folder, names):
     """Find which of `names` are files in `folder` -> set of names.
 
-    `names` are relative to `folder`. Temporary files that a kill left beside them are removed.
+    `names` are relative to `folder`, and may have there the suffix that `ImageWriter.add` gives them. Temporary files
+    that a kill left beside them are removed.
     """
     found = set()
     for parent in sorted({os.path.dirname(name) for name in names}):
@@ -61,7 +65,7 @@ def existing_images(folder, names):
         if os.path.isdir(here):
             utils.clean_temporary(here)
             found.update(os.path.join(parent, entry) for entry in os.listdir(here))
-    return found.intersection(names)
+    return {name for name in names if output_name(name) in found}
 
 
 def copy_labels(renderings, folder):

@@ -217,12 +217,19 @@ def load_params(run_dir):
 
 def check_run_writable(log_dir, resumed):
     """Raise UserError where nothing can be written into the run `resumed`, or no run be created in `log_dir`."""
+    check_name(f"--load_path {resumed}" if resumed else f"--log_dir {log_dir}")
     try:
         utils.check_writable(resumed or log_dir)
     except OSError as error:
         if resumed:
             raise UserError(f"--load_path {resumed}: can't write there ({error.strerror}); make it writable") from error
         raise _cannot_create(log_dir, error) from error
+
+
+def check_name(option):
+    """Raise UserError where an `option` with its value is not UTF-8: TensorFlow can't write to a path of that name."""
+    if any("\ud800" <= letter <= "\udfff" for letter in option):
+        raise UserError(f"{option}: its name is not UTF-8, and TensorFlow can't write there; name another folder")
 
 
 def _cannot_create(log_dir, error):

@@ -50,7 +50,7 @@ NEEDS = {
     "evaluate": {"numpy", "scipy"}}
 QUIET = ast.Import, ast.ImportFrom, ast.FunctionDef, ast.ClassDef, ast.Assign       # statements that change nothing
 CHECKED_IN_CONFIG = {"syn_scale_size"}      # it has to equal input_scale_size, which is what the others read
-READ_BY_NAME = {"dataset", "syn_dataset", "dataset_3dmm"}       # by preflight.py
+READ_BY_NAME = {"dataset", "syn_dataset"}       # by preflight.py
 
 
 def imports(path):
