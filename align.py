@@ -125,7 +125,9 @@ def _open_output(options):
 def encode_rows(rows):
     """Encode `rows`, dicts of FIELDS, as CSV without a heading -> bytes."""
     encoded = io.StringIO()
-    csv.DictWriter(encoded, FIELDS, lineterminator="\n").writerows(rows)
+    for row in rows:            # the module csv doesn't quote a carriage return by itself
+        quoting = csv.QUOTE_ALL if any("\r" in value for value in row.values()) else csv.QUOTE_MINIMAL
+        csv.DictWriter(encoded, FIELDS, lineterminator="\n", quoting=quoting).writerow(row)
     return encoded.getvalue().encode(errors="surrogateescape")
 
 

@@ -258,7 +258,9 @@ def check_run_identities(run_dir, identities, all_known=True):
     """
     path = os.path.join(run_dir, IDENTITIES)
     trained_on = utils.load_json(path, identities)
-    if type(trained_on) is not type(identities) or not all(isinstance(each, str) for each in trained_on):
+    lists = list(trained_on.values()) if isinstance(trained_on, dict) else [trained_on]
+    if type(trained_on) is not type(identities) or not all(
+            isinstance(names, list) and all(isinstance(name, str) for name in names) for names in lists):
         raise UserError(f"{path}: no identities in it; restore it, or start a new run")
     same = trained_on == identities if all_known else _are_among(trained_on, identities)
     if not same:

@@ -13,10 +13,9 @@ import os
 from typing import NamedTuple
 
 import numpy as np
-import scipy.io
 
 from datasets.image_sets import walk
-from utils import open_regular
+from morphable import mat_files
 
 BLOCKS = {"Shape_Para": 199, "Exp_Para": 29, "Tex_Para": 199, "Illum_Para": 10, "Pose_Para": 7, "Color_Para": 7}
 LEAST_ANNOTATIONS = 300                     # that a covariance of 199 numbers is fitted to
@@ -71,8 +70,7 @@ def _check_annotation(path, fields):
 def _read_mat(path):
     """Read those variables of a .mat file that are blocks -> {name: array}. Raises ValueError when it can't be read."""
     try:
-        with open_regular(path) as file:
-            return scipy.io.loadmat(file, variable_names=list(BLOCKS))
+        return {name: value for name, value in mat_files.read(path).items() if name in BLOCKS}
     except Exception as error:      # what is no MATLAB file raises nearly anything
         reason = (str(getattr(error, "strerror", None) or error).splitlines() or [type(error).__name__])[0]
         raise ValueError(f"{path}: not a readable .mat file ({reason}); move it away or download it again") from error

@@ -10,9 +10,9 @@ import re
 from itertools import pairwise
 
 import numpy as np
-import scipy.io
 
 import utils
+from morphable import mat_files
 from morphable.raw_model import Components, RawModel, to_face_model, UNITS
 
 # Standard deviations for files of 3DDFA without them: component k, from 1, gets a · k^b. That is close to 3DDFA's own
@@ -59,7 +59,8 @@ def load(path):
     if len(marks) > 1:
         raise ValueError(f"{path}: fields of several models, {' and '.join(marks.values())}; leave only those of the "
                          "one that is meant")
-    return to_face_model(*(read(path, fields) for read in marks))
+    with np.errstate(over="ignore"):        # numbers that are too large are refused afterwards
+        return to_face_model(*(read(path, fields) for read in marks))
 
 
 def save(model, path):
@@ -97,7 +98,7 @@ def _read_fields(path):
         if head.startswith(b"PK"):
             with np.load(path, allow_pickle=False) as file:
                 return dict(file)
-        return {name: value for name, value in scipy.io.loadmat(path).items() if not name.startswith("__")}
+        return mat_files.read(path)
     except ImportError as error:
         raise ValueError(f"{path}: reading HDF5 and MATLAB 7.3 needs h5py; pip install h5py") from error
     except Exception as error:      # these readers raise nearly anything on broken files
