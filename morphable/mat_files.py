@@ -29,8 +29,8 @@ def read(path):
     with open_regular(path) as file:
         header = file.read(_HEADER)
         file.seek(0)
-        if len(header) < _HEADER or 0 in header[:4]:        # as MATLAB tells version 4
-            return {name: value for name, value in scipy.io.loadmat(file).items() if not name.startswith("__")}
+        if 0 in header[:4]:                 # as MATLAB tells version 4
+            return _read_version_4(file)
         order = {b"IM": "<", b"MI": ">"}.get(header[126:])
         if not order:
             raise ValueError("not a MATLAB file")
@@ -42,6 +42,14 @@ def read(path):
         if kind == _MATRIX:
             variables.update([_read_matrix(data, order)])
     return variables
+
+
+def _read_version_4(file):
+    """Read the variables of an open file of version 4, which SciPy reads without crashing."""
+    try:
+        return {name: value for name, value in scipy.io.loadmat(file).items() if not name.startswith("__")}
+    except Exception as error:              # it raises nearly anything
+        raise ValueError(str(error) or "damaged") from error
 
 
 def _elements(data, order):
