@@ -269,7 +269,7 @@ def train(options):
         run = trainer.train(runs.Run(options, identities, "rec", resumed), epochs, epoch_size)
     finally:
         trainer.close()
-    print(f"trained: {run.folder}")
+    print(f"trained: {utils.one_line(run.folder)}")
 
 
 def _identities_of(faces):
@@ -433,7 +433,7 @@ def convert(options):
     from recognition import pretrained
 
     prefix = pretrained.write_converted(state, options.output)
-    print(f"converted: {prefix}")
+    print(f"converted: {utils.one_line(prefix)}")
 
 
 if __name__ == "__main__":

@@ -12,7 +12,7 @@ from tqdm.contrib.logging import logging_redirect_tqdm
 import losses
 from data_loader import read_in_order, Reading
 from datasets.image_sets import ImageSet
-from datasets.images import load_image, make_grid, save_image
+from datasets.images import BrokenImage, load_image, make_grid, save_image
 from datasets.scores import ScoreStore, write_scores
 from datasets.writer import copy_labels, existing_images, ImageWriter
 from engine import checkpoints, runs
@@ -56,7 +56,12 @@ def sample_sheet(config, renderings, sample=0):
         for column, i in enumerate(np.flatnonzero(renderings.labels == row)[:config.num_log_samples]):
             name = renderings.names[i]
             cell = row * config.num_log_samples + column
-            images[cell] = load_image(os.path.join(renderings.root, name), config.input_scale_size, config.grayscale)
+            try:
+                images[cell] = load_image(os.path.join(renderings.root, name), config.input_scale_size,
+                                          config.grayscale)
+            except BrokenImage as error:            # of a large set, only a sample was decoded before
+                logging.warning("broken image, left out of the sheet: %s", error)
+                continue
             cells.append((cell, image_seed(config.random_seed, name, sample)))
     return Sheet(images, config.num_log_samples, cells)
 
@@ -236,7 +241,11 @@ class Trainer:
         """Draw the photos of the sample sheet, and report the paired loss on the test pairs, if there are any."""
         self.generate(self.samples, os.path.join(run.folder, f"{step}_G.png"))
         if self.data.test_pairs:
-            error = self._test_error(self.data.test_pairs)
+            try:
+                error = self._test_error(self.data.test_pairs)
+            except BrokenImage as problem:          # that is no reason to end a training
+                logging.warning("[%d] no paired loss on the test pairs: broken image: %s", step, problem)
+                return
             events.add(tf1.Summary(value=[tf1.Summary.Value(tag="loss/paired_test", simple_value=error)]), step)
             logging.info("[%d] paired loss on %d test pairs: %.6f", step, len(self.data.test_pairs.photos.names), error)
 

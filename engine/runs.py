@@ -151,7 +151,7 @@ def prepare_dirs(log_dir, task, kind="gen"):
 def newest_run(log_dir):
     """Find the run of main.py in `log_dir` with the newest checkpoint -> its folder, or None."""
     indexes = [index for index in glob.glob(os.path.join(glob.escape(log_dir), "*", "model.ckpt-*.index"))
-               if not RECOGNIZER.search(os.path.dirname(index))]
+               if os.path.isfile(index) and not RECOGNIZER.search(os.path.dirname(index))]
     return os.path.dirname(max(indexes, key=os.path.getmtime)) if indexes else None
 
 

@@ -67,7 +67,7 @@ def read_for(config):
         raise UserError(problem)
     size = runs.load_params(runs.folder_of(path)).get("image_size", config.image_size)
     if size != config.image_size:
-        logging.warning("%s: trained with --image_size %d, not %d", path, size, config.image_size)
+        logging.warning("%s: trained with --image_size %s, not %d", path, size, config.image_size)
     if config.standardization != "auto":
         return weights._replace(standardization=config.standardization)
     logging.info("%s: its --standardization is %s", path, weights.standardization)

@@ -2,6 +2,7 @@
 import json
 import os
 import shutil
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -13,6 +14,7 @@ import gen_syn_latent
 import main
 import recognizer
 from conftest import NAMES, NARROW, words
+from datasets.image_sets import find_renderings
 from drawn import draw_face, write
 from tool import call, Tool
 
@@ -135,6 +137,16 @@ def test_distance_leaves_broken_images_out(place):
     for path in place.glob("data/real/*/*.jpg"):
         path.write_bytes(b"")
     Tool("evaluate.py").refused(call(evaluate, "--photos", "data/syn", "data/real"), "data/real: fewer than 2 images")
+
+
+def test_a_broken_image_leaves_a_black_cell_in_the_sheet(place, caplog):
+    from trainer import sample_sheet
+    renderings = find_renderings("data/syn")
+    (place / "data/syn" / renderings.names[1]).write_bytes(b"")
+    config = SimpleNamespace(num_log_id=1, num_log_samples=3, input_scale_size=16, grayscale=False, random_seed=1)
+    sheet = sample_sheet(config, renderings)
+    assert [cell for cell, _ in sheet.cells] == [0, 2] and not sheet.images[1].any() and sheet.images[2].any()
+    assert f"left out of the sheet: data/syn/{renderings.names[1]} (" in caplog.text
 
 
 @pytest.mark.parametrize("name", ["\udcff", "a\nb", "\r", "x" * 255, " ", "-dash", "#,\"'", "%s{}", "\u2028"])
