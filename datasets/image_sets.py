@@ -89,6 +89,18 @@ def data_folder(option, data_dir, name, split=""):
     return inside if split and os.path.isdir(inside) else folder
 
 
+def check_without_photos(option, folder, ours):
+    """Raise UserError where `folder`, which `option` names, has images in it or in a sub-folder that we did not begin.
+
+    A sub-folder is ours where it has a file of the name `ours`.
+    """
+    if not os.path.isdir(folder):
+        return
+    foreign = [name for name in list_folders(folder) if not os.path.exists(os.path.join(folder, name, ours))]
+    if list_images(folder) or any(list_images(os.path.join(folder, name)) for name in foreign):
+        raise UserError(f"{option} {folder}: holds images that this command did not begin; name another folder")
+
+
 def find_photos(folder):
     """Find the images in `folder` and in its sub-folders -> ImageSet. Raises UserError when there are none."""
     names = list_images(folder)

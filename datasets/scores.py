@@ -9,6 +9,7 @@ from utils import UserError
 
 CSV_NAME = "confidence_scores.csv"
 SCORES_FOLDER = ".scores"
+FILES = CSV_NAME, SCORES_FOLDER      # what is written beside the images of a synthesized set
 ROWS = 64                           # images whose distances to all means are in memory at a time
 
 
@@ -18,28 +19,34 @@ class ScoreStore:
     Each image has a d_score, an s_score and, where a classifier was there, an embedding [E].
     """
 
-    CHUNK = 1024                    # images in a file
+    def __init__(self, folder, classifier=None):
+        """Open the store of the data set in `folder`. Temporary files that a kill left are removed.
 
-    def __init__(self, folder):
-        """Open the store of the data set in `folder`. Temporary files that a kill left are removed."""
-        self._folder = os.path.join(folder, SCORES_FOLDER)
+        `classifier` is a fingerprint of the network that embeds, a word. Embeddings of another one do not count.
+        """
+        self._folder, self._classifier = os.path.join(folder, SCORES_FOLDER), classifier
         if os.path.isdir(self._folder):
             utils.clean_temporary(self._folder)
         self._rows = []
 
     def scored(self, with_embeddings):
         """Find the names of all images with stored scores, or of those that have an embedding too -> set."""
-        return {name for chunk in self.chunks() if chunk["embeddings"].size or not with_embeddings
+        return {name for chunk in self.chunks() if len(self.embeddings_of(chunk)) or not with_embeddings
                 for name in chunk["names"].tolist()}
+
+    def embeddings_of(self, chunk):
+        """Return the embeddings [n, E] in a chunk, or an empty list where it has none of this classifier.
+
+        Where the store was opened without a classifier, the one that was used last counts.
+        """
+        if self._classifier is None:
+            used = [str(each["classifier"]) for each in self.chunks() if each["embeddings"].size]
+            self._classifier = used[-1] if used else ""
+        return chunk["embeddings"] if chunk["embeddings"].size and chunk["classifier"] == self._classifier else []
 
     def add(self, name, d_score, s_score, embedding=()):
         """Add the scores of the image `name`. They are on disk after the next `flush`."""
         self._rows.append((name, d_score, s_score, embedding))
-
-    @property
-    def full(self):
-        """Tell whether as many images wait for a `flush` as a file should have."""
-        return len(self._rows) >= self.CHUNK
 
     def flush(self):
         """Write a file of all that was added since the last flush.
@@ -53,7 +60,8 @@ class ScoreStore:
         names, d_score, s_score, embeddings = zip(*self._rows)
         with utils.atomic_write(os.path.join(self._folder, f"{number:08d}.npz")) as file:
             np.savez(file, names=np.array(names), d_score=np.array(d_score, np.float32),
-                     s_score=np.array(s_score, np.float32), embeddings=np.array(embeddings, np.float32))
+                     s_score=np.array(s_score, np.float32), embeddings=np.array(embeddings, np.float32),
+                     classifier=np.array(self._classifier or ""))
         self._rows = []
 
     def _files(self):
@@ -62,7 +70,8 @@ class ScoreStore:
     def chunks(self):
         """Iterate over the stored files, the oldest first, as dicts of arrays.
 
-        They are `names`, `d_score` and `s_score` [n], and `embeddings` [n, E], where E is 0 without a classifier.
+        They are `names`, `d_score` and `s_score` [n], `embeddings` [n, E], where E is 0 without a classifier, and
+        `classifier`, its fingerprint.
         """
         for path in self._files():
             with np.load(path, allow_pickle=False) as file:
@@ -90,9 +99,9 @@ def write_scores(folder, names, labels, store):
         for number, chunk in enumerate(store.chunks()):
             found = [(row, position[name]) for row, name in enumerate(chunk["names"].tolist())
                      if name in position and chunk_of[position[name]] == number]
-            if found and chunk["embeddings"].size:
+            if found and len(store.embeddings_of(chunk)):
                 rows, indices = np.array(found).T
-                yield indices, chunk["embeddings"][rows]
+                yield indices, store.embeddings_of(chunk)[rows]
 
     c_score = magnet_scores(embeddings, np.asarray(labels))
     with utils.atomic_write(os.path.join(folder, CSV_NAME)) as file:

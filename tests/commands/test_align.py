@@ -363,7 +363,8 @@ def test_crops_of_other_settings_or_a_foreign_table_are_not_mixed(folders):
     command = "--input", folders / "photos", "--output", folders / "out"
     refused(run(*command), "out", "did not begin")
     (folders / "out" / "settings.json").write_text(
-        '{"size": 108, "margin": 26, "square": false, "format": "jpg", "detection_size": 500, "pairs": false}')
+        '{"command": "align.py", "size": 108, "margin": 26, "square": false, "format": "jpg", "detection_size": 500, '
+        '"pairs": false}')
     refused(run(*command), align.TABLE, "not a table")
     refused(run(*command, "--size", 64), "size 108 there, 64 given", "margin")
     refused(run(*command, "--preview", folders / "out" / "sheet.png"), "taken for a photo")
