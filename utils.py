@@ -139,7 +139,7 @@ def check_writable(folder):
 
     Nothing is left behind: of a folder that is not there, the nearest parent that is there is tried.
     """
-    folder = os.path.abspath(folder)
+    folder = os.path.realpath(folder)           # through a link, the system would give the temporary file a name
     while not os.path.lexists(folder):
         folder = os.path.dirname(folder)
     with tempfile.TemporaryFile(dir=folder):
@@ -172,8 +172,8 @@ def hold(folder, share=None):
 
 
 def check_free(folder, share=None):
-    """Raise UserError where another process holds `folder`, as `hold` says."""
-    if os.path.isdir(folder):
+    """Raise UserError where another process holds `folder`, as `hold` says. A folder without lock is not touched."""
+    if os.path.exists(os.path.join(folder, LOCK)):
         with hold(folder, share):
             pass
 

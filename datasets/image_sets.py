@@ -6,7 +6,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from datasets.images import BrokenImage, FORMATS, read_picture, stem, suffix
+from datasets.images import BrokenImage, FORMATS, is_marked, read_picture, stem, suffix
 from utils import UserError
 
 LABELS = "latents.npz"          # lies beside an identity's images: their shape, expression, light, pose, landmarks
@@ -90,14 +90,16 @@ def data_folder(option, data_dir, name, split=""):
 
 
 def check_without_photos(option, folder, ours):
-    """Raise UserError where `folder`, which `option` names, has images in it or in a sub-folder that we did not begin.
+    """Raise UserError where `folder`, which `option` names, is a set of images that we did not begin.
 
-    A sub-folder is ours where it has a file of the name `ours`.
+    It is one where an image lies in it, other than our own charts, or where there is one in each of its sub-folders. A
+    sub-folder is ours where it has a file of the name `ours`.
     """
     if not os.path.isdir(folder):
         return
-    foreign = [name for name in list_folders(folder) if not os.path.exists(os.path.join(folder, name, ours))]
-    if list_images(folder) or any(list_images(os.path.join(folder, name)) for name in foreign):
+    inside = [os.path.join(folder, name) for name in list_folders(folder)]
+    people = bool(inside) and all(not os.path.exists(os.path.join(each, ours)) and list_images(each) for each in inside)
+    if people or any(not is_marked(os.path.join(folder, name)) for name in list_images(folder)):
         raise UserError(f"{option} {folder}: holds images that this command did not begin; name another folder")
 
 

@@ -48,12 +48,15 @@ def save_picture(image, path):
 
 def check_picture(option, path):
     """Raise UserError where `path`, which `option` names, is a file that `save_picture` did not write."""
-    if not os.path.lexists(path):
-        return
+    if os.path.lexists(path) and not is_marked(path):
+        raise UserError(f"{option} {path}: there is another file, which this command did not write; name a new one")
+
+
+def is_marked(path):
+    """Tell whether the file `path` is a picture that `save_picture` wrote."""
     with contextlib.suppress(Exception), Image.open(path, formats=("PNG", "JPEG")) as picture:
-        if MARK in (picture.info.get("Software"), picture.info.get("comment", b"").decode()):
-            return
-    raise UserError(f"{option} {path}: there is another file, which this command did not write; name a new one")
+        return MARK in (picture.info.get("Software"), picture.info.get("comment", b"").decode())
+    return False
 
 
 def make_grid(images, columns, padding=2):
