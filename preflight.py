@@ -61,7 +61,8 @@ def check(config):
     resumed, weights = find_weights(config)
     if config.train_generator:
         runs.check_run_writable(config.log_dir, resumed)
-        check_without_photos("--log_dir", config.log_dir, runs.PARAMS)
+        if not resumed:
+            check_without_photos("--log_dir", config.log_dir, runs.PARAMS)
     elif not config.is_train:
         runs.check_run_writable(config.log_dir, runs.folder_of(weights))        # for the sheets
     data = Data(**{FIELDS[option]: FINDERS[option](folder) for option, folder in folders.items()})

@@ -234,7 +234,8 @@ def train(options):
     read = {"--real": options.real and os.path.join(options.data_dir, options.real), "--lfw_dir": options.lfw_dir}
     read |= {f"--synthetic {name}": os.path.join(options.data_dir, name) for name in options.synthetic}
     outputs.check_apart("--log_dir", options.log_dir, read, holding=False)
-    check_without_photos("--log_dir", options.log_dir, runs.PARAMS)
+    if not resumed:
+        check_without_photos("--log_dir", options.log_dir, runs.PARAMS)
     runs.check_run_writable(options.log_dir, resumed)
     if options.lfw_dir:
         data_folder("--lfw_dir", "", options.lfw_dir)

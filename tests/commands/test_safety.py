@@ -1,5 +1,7 @@
 """Every command: outputs stay apart from inputs; folders and files that it did not begin stay as they are."""
 import shutil
+import subprocess
+import sys
 
 import numpy as np
 import pytest
@@ -14,6 +16,7 @@ from conftest import NAMES, NARROW, only_run, tree, write_checkpoint
 from drawn import draw_face, write
 from engine.runs import Run
 from tool import call, Tool
+from utils import check_free, PROJECT
 
 PROGRAMS = {"align.py": align, "evaluate.py": evaluate, "gen_syn_latent.py": gen_syn_latent, "main.py": main,
             "recognizer.py": recognizer}
@@ -116,6 +119,37 @@ def test_the_command_is_refused_and_nothing_is_touched(place, line, option):
     result = call(PROGRAMS[name], *words)
     Tool(name).refused(result, option)
     assert not result.out and before == {path: path.lstat().st_mtime_ns for path in place.rglob("*")}
+
+
+HOLD = "import sys, time, utils\nwith utils.hold(sys.argv[1]):\n    print('held', flush=True)\n    time.sleep(600)"
+HELD = [
+    ("align.py --input photos --output out", "out"),
+    ("gen_syn_latent.py --n_id 1 --n_im 1 --size 16 --output out", "out"),
+    ("gen_syn_latent.py --n_id 4 --n_im 1 --size 16 --output out --shard 2/3", "out"),
+    ("gen_syn_latent.py drawn --photos 1 --pairs 0 --size 16 --output out", "out/real"),
+    ("gen_syn_latent.py drawn --photos 0 --pairs 1 --size 16 --output out", "out/paired"),
+    (MAKE + "--save_syn_dataset ../out", "out"),
+    (FIT + "--save_fitting ../out", "out"),
+    (MAKE + "--overwrite --save_syn_dataset ../out", "out"),
+    (MAIN + "--load_path run --max_step 9", "logs/run"),
+    (TRAIN + "--load_path logs/run --log_dir .", "logs/run")]
+
+
+@pytest.mark.parametrize("line, folder", HELD, ids=[f"{line.split()[0]}-{folder}" for line, folder in HELD])
+def test_a_folder_that_another_process_writes_to_is_refused(place, line, folder):
+    """The line names the process. When it was killed, its lock is no obstacle any more."""
+    (place / folder).mkdir(parents=True, exist_ok=True)
+    other = subprocess.Popen([sys.executable, "-c", HOLD, place / folder], cwd=PROJECT, text=True,
+                             stdout=subprocess.PIPE)
+    try:
+        assert other.stdout.readline() == "held\n"
+        name, *words = line.split()
+        result = call(PROGRAMS[name], *words)
+        Tool(name).refused(result, folder.rpartition("/")[2], f"process {other.pid} on ", "is writing there")
+    finally:
+        other.kill()
+        other.communicate()
+    check_free(str(place / folder))
 
 
 def test_a_folder_of_runs_may_be_gone_on_with(place):
