@@ -19,7 +19,7 @@ import utils
 from cli import outputs, program
 from cli.options import checked, choose, Command, parse, text, whole
 from datasets.image_sets import find_photos, warn_of
-from datasets.images import BrokenImage, FORMATS, load_image, save_image
+from datasets.images import BrokenImage, check_picture, load_image, PICTURES, save_picture
 from engine.curves import draw_curves, MOST_RUNS, read_stats
 
 SIDE, PLACES = 32, 8        # pixels of a side that images are reduced to, and places along it
@@ -88,7 +88,7 @@ def curves_options(add):
     """Add the options of `curves`."""
     add("runs", run_folder, None, f"folders of runs of main.py or recognizer.py train; {MOST_RUNS} at most are drawn",
         needed=True, values="+", positional=True)
-    add("output", outputs.image_file(FORMATS), "curves.png", "picture to write")
+    add("output", outputs.image_file(PICTURES), "curves.png", "picture to write")
 
 
 COMMANDS = [
@@ -140,10 +140,11 @@ def draw_runs(options):
     """Draw the curves of the runs into one picture."""
     output_folder = os.path.dirname(options.output) or "."
     outputs.check_folder(output_folder)
+    check_picture("--output", options.output)
     runs = read_runs(options.runs)
     image = draw_curves(runs)
     os.makedirs(output_folder, exist_ok=True)
-    save_image(image, options.output)
+    save_picture(image, options.output)
     logging.info("%s: curves of %s", options.output, ", ".join(runs))
 
 

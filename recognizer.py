@@ -15,7 +15,7 @@ import utils
 from cli import outputs, program
 from cli.options import boolean, changed_options, checked, choose, Command, number, one_of, parse, path, text, whole
 from config import differences_in, model
-from datasets.image_sets import check_images, data_folder, find_renderings
+from datasets.image_sets import check_images, check_without_photos, data_folder, find_renderings
 from datasets.images import save_image
 from engine import checkpoint_index, runs
 from engine.startup import start
@@ -234,6 +234,8 @@ def train(options):
     read = {"--real": options.real and os.path.join(options.data_dir, options.real), "--lfw_dir": options.lfw_dir}
     read |= {f"--synthetic {name}": os.path.join(options.data_dir, name) for name in options.synthetic}
     outputs.check_apart("--log_dir", options.log_dir, read, holding=False)
+    if not resumed:
+        check_without_photos("--log_dir", options.log_dir, runs.PARAMS)
     runs.check_run_writable(options.log_dir, resumed)
     runs.check_name(f"--task {options.task or ''}")
     if options.lfw_dir:
@@ -329,7 +331,7 @@ def verify(options):
     """
     data_folder("--images", "", options.images)
     outputs.check_apart("--output", options.output, {"--images": options.images})
-    outputs.check_folder(options.output)
+    outputs.check_begun(options.output, ["verification.json"])
     other_weights = "give a run of recognizer.py train, or FaceNet's weights"
     files = runs.list_weights(options.weights)
     if not files:
@@ -355,13 +357,13 @@ def verify(options):
                for name, embeddings in found.items()}
     print(_table_of(results, pairs))
     os.makedirs(options.output, exist_ok=True)
-    save_image(plots.plot_roc(results), os.path.join(options.output, "roc.png"))
-    save_image(plots.plot_histograms(results, pairs.same), os.path.join(options.output, "distances.png"))
     more = {"command": "verify", "model_def": model_def, "embedding_size": embedding_size}
     utils.save_json({"options": vars(options) | more, "people": len({name.split("/")[0] for name in pairs.names}),
                      "pairs": len(pairs.same), "folds": len(set(pairs.fold.tolist())),
                      "results": {name: result.row() for name, result in results.items()}},
                     os.path.join(options.output, "verification.json"))
+    save_image(plots.plot_roc(results), os.path.join(options.output, "roc.png"))
+    save_image(plots.plot_histograms(results, pairs.same), os.path.join(options.output, "distances.png"))
     logging.info("%s: verification.json, roc.png, distances.png", options.output)
 
 
@@ -428,6 +430,7 @@ def convert(options):
     outputs.check_folder(options.output)
     if runs.list_checkpoints(options.output):
         raise UserError(f"--output {options.output}: there are checkpoints already; name another folder")
+    outputs.check_begun(options.output)
     state = torch_weights.read(options.input)
     start()
     from recognition import pretrained

@@ -1,12 +1,15 @@
 """What every module may need: how a program ends, logging, git, files that appear whole, progress. No TensorFlow."""
 import contextlib
+import datetime
 import errno
+import fcntl
 import glob
 import json
 import logging
 import os
 import secrets
 import signal
+import socket
 import stat
 import subprocess
 import sys
@@ -18,6 +21,7 @@ from tqdm import tqdm
 SIGNALS = signal.SIGINT, signal.SIGTERM
 PROJECT = os.path.dirname(os.path.abspath(__file__))
 TEMPORARY = ".tmp-"             # begins the names of files that are not yet whole
+LOCK = ".lock"                  # begins the names of files that tell which process is writing into a folder
 RESTORE = "restore it from a copy, or move it away to go without"       # what to do about a damaged file
 
 
@@ -180,7 +184,7 @@ def check_writable(folder):
 
     Nothing is left behind: of a folder that is not there, the nearest parent that is there is tried.
     """
-    folder = os.path.abspath(folder)
+    folder = os.path.realpath(folder)           # through a link, the system would give the temporary file a name
     while not os.path.lexists(folder):
         folder = os.path.dirname(folder)
     with tempfile.TemporaryFile(dir=folder):
@@ -190,7 +194,82 @@ def check_writable(folder):
 def clean_temporary(folder):
     """Remove what a killed `atomic_write` left in `folder`. Nothing else may be writing there."""
     for path in glob.glob(os.path.join(glob.escape(folder), TEMPORARY + "*")):
-        os.remove(path)
+        if os.path.isfile(path):
+            os.remove(path)
+
+
+# Holding a folder
+
+@contextlib.contextmanager
+def hold(folder, share=None):
+    """Hold `folder`, which has to be there, against other processes that would write into it, in this context.
+
+    Processes that write into one folder on purpose give each another `share`, a word. They only keep out those with
+    the same share, and those without any. The system releases a lock when its process ends, however it ends: what a
+    killed one left is taken over. Raises UserError, which says who holds the folder. Without the right to write there,
+    or on a file system without locks, nothing is held.
+    """
+    with contextlib.ExitStack() as stack:
+        stack.enter_context(_locked(folder, LOCK, alone=not share))
+        if share:
+            stack.enter_context(_locked(folder, f"{LOCK}-{share}", alone=True))
+        yield
+
+
+def check_free(folder, share=None):
+    """Raise UserError where another process holds `folder`, as `hold` says. A folder without lock is not touched."""
+    if os.path.exists(os.path.join(folder, LOCK)):
+        with hold(folder, share):
+            pass
+
+
+@contextlib.contextmanager
+def _locked(folder, name, alone):
+    """Lock the file `name` in `folder`, alone or together with others. It is removed by the last who leaves."""
+    path = os.path.join(folder, name)
+    try:
+        file = _open_locked(path, fcntl.LOCK_EX if alone else fcntl.LOCK_SH)
+    except OSError as error:
+        if error.errno in (errno.EAGAIN, errno.EACCES) and os.path.exists(path):
+            raise UserError(f"{folder}: {_holder(path)} is writing there; wait until it ends, or name another folder"
+                            ) from error
+        file = None                         # no locks here; whoever can't write says so later, in better words
+    try:
+        yield
+    finally:
+        if file is not None:
+            with contextlib.suppress(OSError):
+                fcntl.lockf(file, fcntl.LOCK_EX | fcntl.LOCK_NB)        # fails where others share the lock
+                os.remove(path)
+            os.close(file)
+
+
+def _open_locked(path, kind):
+    """Open the file `path` and lock it -> its descriptor. Raises OSError where another process has the lock."""
+    while True:
+        file = os.open(path, os.O_RDWR | os.O_CREAT, 0o666)
+        try:
+            fcntl.lockf(file, kind | fcntl.LOCK_NB)
+            if os.path.exists(path) and os.path.samestat(os.fstat(file), os.stat(path)):
+                now = datetime.datetime.now().astimezone().isoformat(timespec="seconds")
+                holder = {"pid": os.getpid(), "host": socket.gethostname(), "since": now}
+                os.ftruncate(file, 0)
+                os.pwrite(file, json.dumps(holder if kind == fcntl.LOCK_EX else {}).encode() + b"\n", 0)
+                return file
+        except BaseException:
+            os.close(file)
+            raise
+        os.close(file)                      # another process removed the file after we had opened it
+
+
+def _holder(path):
+    """Say which process the file of a lock tells of."""
+    try:
+        with open(path, encoding="utf-8") as file:
+            holder = json.load(file)
+        return f"process {holder['pid']} on {holder['host']} (since {holder['since']})"
+    except (OSError, ValueError, KeyError, TypeError):
+        return "another process"
 
 
 # Progress

@@ -1,9 +1,11 @@
 """Read an image file whole, upright and resized; write one whole; lay images out in a grid."""
+import contextlib
 import io
 import os
 
 import numpy as np
 from PIL import Image, ImageOps, UnidentifiedImageError
+from PIL.PngImagePlugin import PngInfo
 
 from utils import atomic_write, open_regular, UserError
 
@@ -13,6 +15,10 @@ READ_FORMATS = {**FORMATS, ".jpe": "JPEG", ".jfif": "JPEG", ".mpo": "JPEG", ".ap
                 ".tif": "TIFF", ".tiff": "TIFF", ".gif": "GIF", ".ppm": "PPM", ".pgm": "PPM", ".pbm": "PPM",
                 ".pnm": "PPM", ".jp2": "JPEG2000", ".j2k": "JPEG2000", ".avif": "AVIF"}
 DECODERS = tuple(dict.fromkeys(READ_FORMATS.values()))
+
+
+PICTURES = ".png", ".jpg", ".jpeg"      # of sheets and charts, which are for people to look at
+MARK = "facegan"                        # in such a picture: this program wrote it and may replace it
 
 
 class BrokenImage(UserError):
@@ -29,6 +35,32 @@ def save_image(image, path, quality=95):
     Image.fromarray(image).save(encoded, FORMATS[suffix(path)], quality=quality, subsampling=0)
     with atomic_write(path) as file:
         file.write(encoded.getvalue())
+
+
+def save_picture(image, path):
+    """Write `image` uint8 [H, W, 3] to `path`, whose suffix is one of PICTURES, with a mark of this program in it.
+
+    Raises OSError when the file can't be written.
+    """
+    marked = PngInfo()
+    marked.add_text("Software", MARK)
+    encoded = io.BytesIO()
+    Image.fromarray(image).save(encoded, FORMATS[suffix(path)], quality=95, subsampling=0, pnginfo=marked, comment=MARK)
+    with atomic_write(path) as file:
+        file.write(encoded.getvalue())
+
+
+def check_picture(option, path):
+    """Raise UserError where `path`, which `option` names, is a file that `save_picture` did not write."""
+    if os.path.lexists(path) and not is_marked(path):
+        raise UserError(f"{option} {path}: there is another file, which this command did not write; name a new one")
+
+
+def is_marked(path):
+    """Tell whether the file `path` is a picture that `save_picture` wrote."""
+    with contextlib.suppress(Exception), Image.open(path, formats=("PNG", "JPEG")) as picture:
+        return MARK in (picture.info.get("Software"), picture.info.get("comment", b"").decode())
+    return False
 
 
 def make_grid(images, columns, padding=2):

@@ -14,6 +14,7 @@ CSV_NAME = "confidence_scores.csv"
 CSV_LINE = re.compile(r'\s*(?:"((?:[^"]|"")*)"|([^"\n][^\n]*?))[ \t]+(\S+)[ \t]+(\S+)[ \t]+(\S+)[ \t]*\r?(?:\n|$)')
 DAMAGED = ".damaged"                # ends the name of a file that is set aside
 SCORES_FOLDER = ".scores"
+FILES = CSV_NAME, SCORES_FOLDER      # what is written beside the images of a synthesized set
 ROWS = 64                           # images whose distances to all means are in memory at a time
 
 
@@ -23,28 +24,34 @@ class ScoreStore:
     Each image has a d_score, an s_score and, where a classifier was there, an embedding [E].
     """
 
-    CHUNK = 1024                    # images in a file
+    def __init__(self, folder, classifier=None):
+        """Open the store of the data set in `folder`. Temporary files that a kill left are removed.
 
-    def __init__(self, folder):
-        """Open the store of the data set in `folder`. Temporary files that a kill left are removed."""
-        self._folder = os.path.join(folder, SCORES_FOLDER)
+        `classifier` is a fingerprint of the network that embeds, a word. Embeddings of another one do not count.
+        """
+        self._folder, self._classifier = os.path.join(folder, SCORES_FOLDER), classifier
         if os.path.isdir(self._folder):
             utils.clean_temporary(self._folder)
         self._rows = []
 
     def scored(self, with_embeddings):
         """Find the names of all images with stored scores, or of those that have an embedding too -> set."""
-        return {name for chunk in self.chunks() if chunk["embeddings"].size or not with_embeddings
+        return {name for chunk in self.chunks() if len(self.embeddings_of(chunk)) or not with_embeddings
                 for name in chunk["names"].tolist()}
+
+    def embeddings_of(self, chunk):
+        """Return the embeddings [n, E] in a chunk, or an empty list where it has none of this classifier.
+
+        Where the store was opened without a classifier, the one that was used last counts.
+        """
+        if self._classifier is None:
+            used = [str(each["classifier"]) for each in self.chunks() if each["embeddings"].size]
+            self._classifier = used[-1] if used else ""
+        return chunk["embeddings"] if chunk["embeddings"].size and chunk["classifier"] == self._classifier else []
 
     def add(self, name, d_score, s_score, embedding=()):
         """Add the scores of the image `name`. They are on disk after the next `flush`."""
         self._rows.append((name, d_score, s_score, embedding))
-
-    @property
-    def full(self):
-        """Tell whether as many images wait for a `flush` as a file should have."""
-        return len(self._rows) >= self.CHUNK
 
     def flush(self):
         """Write a file of all that was added since the last flush.
@@ -58,7 +65,8 @@ class ScoreStore:
         names, d_score, s_score, embeddings = zip(*self._rows)
         with utils.atomic_write(os.path.join(self._folder, f"{number:08d}.npz")) as file:
             np.savez(file, names=np.array(names), d_score=np.array(d_score, np.float32),
-                     s_score=np.array(s_score, np.float32), embeddings=np.array(embeddings, np.float32))
+                     s_score=np.array(s_score, np.float32), embeddings=np.array(embeddings, np.float32),
+                     classifier=np.array(self._classifier or ""))
         self._rows = []
 
     def _files(self):
@@ -69,22 +77,26 @@ class ScoreStore:
     def chunks(self):
         """Iterate over the stored files, the oldest first, as dicts of arrays.
 
-        They are `names`, `d_score` and `s_score` [n], and `embeddings` [n, E], where E is 0 without a classifier. A
-        damaged file is set aside under another name, with a warning: its images have no stored scores then.
+        They are `names`, `d_score` and `s_score` [n], `embeddings` [n, E], where E is 0 without a classifier, and
+        `classifier`, its fingerprint. A damaged file is set aside under another name, with a warning: its images have
+        no stored scores then.
         """
-        known = 0                           # length of the embeddings
+        lengths = {}                        # of the embeddings of each classifier
         for path in self._files():
             try:
                 chunk = _read_chunk(path)
-                if known and chunk["embeddings"].shape[1] not in (0, known):
-                    raise ValueError(f"embeddings of another length than {known}")
-                known = known or chunk["embeddings"].shape[1]
-                yield chunk
+                length = chunk["embeddings"].shape[1]
+                if length and lengths.setdefault(str(chunk["classifier"]), length) != length:
+                    raise ValueError("embeddings of another length than those of the same classifier")
+            except FileNotFoundError:           # set aside by another iteration
+                continue
             except Exception as error:      # NumPy raises nearly anything for a damaged file
                 reason = (str(getattr(error, "strerror", None) or error).splitlines() or [type(error).__name__])[0]
                 logging.warning("%s: damaged (%s); set aside as %s, and its images are scored again", path, reason,
                                 os.path.basename(path) + DAMAGED)
                 os.replace(path, path + DAMAGED)
+            else:
+                yield chunk
 
 
 def _read_chunk(path):
@@ -92,8 +104,9 @@ def _read_chunk(path):
     utils.open_regular(path).close()
     with np.load(path, allow_pickle=False) as file:
         chunk = {name: file[name] for name in ("names", "d_score", "s_score", "embeddings")}
+        chunk["classifier"] = file["classifier"] if "classifier" in file else np.array("")
     names, embeddings = chunk["names"], chunk["embeddings"]
-    if names.ndim != 1 or names.dtype.kind != "U" or embeddings.ndim != 2:
+    if names.ndim != 1 or {names.dtype.kind, chunk["classifier"].dtype.kind} != {"U"} or embeddings.ndim != 2:
         raise ValueError("no names or embeddings of images in it")
     for name in ("d_score", "s_score", "embeddings"):
         if chunk[name].dtype.kind != "f" or len(chunk[name]) != len(names) or not np.isfinite(chunk[name]).all():
@@ -124,9 +137,9 @@ def write_scores(folder, names, labels, store):
         for number, chunk in enumerate(store.chunks()):
             found = [(row, position[name]) for row, name in enumerate(chunk["names"].tolist())
                      if name in position and chunk_of[position[name]] == number]
-            if found and chunk["embeddings"].size:
+            if found and len(store.embeddings_of(chunk)):
                 rows, indices = np.array(found).T
-                yield indices, chunk["embeddings"][rows]
+                yield indices, store.embeddings_of(chunk)[rows]
 
     c_score = magnet_scores(embeddings, np.asarray(labels))
     with utils.atomic_write(os.path.join(folder, CSV_NAME)) as file:

@@ -6,6 +6,7 @@ and a footer. In it, TensorFlow maps a variable's name to a BundleEntryProto, an
 checkpoint in TensorFlow's first format has no index.
 """
 import functools
+import hashlib
 import os
 import struct
 
@@ -39,6 +40,19 @@ def read_shapes(files, source):
         if not problem:
             return read_index(prefix)
     raise UserError(f"{source}: no whole checkpoint there ({problem}); restore it, or name another")
+
+
+def fingerprint(path):
+    """Compute a fingerprint of weights: a checkpoint's prefix, or one file -> 16 hexadecimal digits.
+
+    A checkpoint's index holds a checksum of every variable, so that it alone is read. Raises UserError.
+    """
+    name = f"{path}.index" if os.path.isfile(f"{path}.index") else path
+    try:
+        with open(name, "rb") as file:
+            return hashlib.sha256(file.read()).hexdigest()[:16]
+    except OSError as error:
+        raise UserError(f"{name}: can't be read ({error.strerror}); restore it from a copy") from error
 
 
 def check_whole(prefix):

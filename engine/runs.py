@@ -23,7 +23,8 @@ RECOGNIZER = re.compile(r"_rec_\d{4}_\d{6}(_\d+)?$")         # ends the folder's
 class Run:
     """A training on disk: its folder, and what is written there as it goes on.
 
-    Use as a context from the first step on. Nothing is written before: a training that can't begin leaves no trace.
+    Use as a context from the first step on. Nothing is written before: a training that can't begin leaves no trace. The
+    context holds the folder against a second training.
     """
 
     def __init__(self, options, identities, kind="gen", folder=None):
@@ -33,13 +34,15 @@ class Run:
         `kind` of the run: gen, a training of main.py, or rec, one of recognizer.py.
         """
         self.options, self.identities, self.kind, self.folder = options, identities, kind, folder
-        self._stats = None
+        self._stats, self._held = None, contextlib.ExitStack()
 
     def __enter__(self):
-        if self.folder:
-            utils.clean_temporary(self.folder)
-        else:
+        new = not self.folder
+        if new:
             self.folder = prepare_dirs(self.options.log_dir, self.options.task or utils.git_branch(), self.kind)
+        self._held.enter_context(utils.hold(self.folder))
+        if not new:
+            utils.clean_temporary(self.folder)
         utils.save_json(self.identities, os.path.join(self.folder, IDENTITIES))
         save_config(self.options, self.folder, identities=IDENTITIES)
         self._stats = Stats(os.path.join(self.folder, STATS))
@@ -48,6 +51,7 @@ class Run:
 
     def __exit__(self, *exception):
         self._stats.close()
+        self._held.close()
 
     @property
     def checkpoints(self):
@@ -216,10 +220,14 @@ def load_params(run_dir):
 # Checks before work starts
 
 def check_run_writable(log_dir, resumed):
-    """Raise UserError where nothing can be written into the run `resumed`, or no run be created in `log_dir`."""
+    """Raise UserError where nothing can be written into the run `resumed`, or no run be created in `log_dir`.
+
+    Nothing can be written where another process trains the run.
+    """
     check_name(f"--load_path {resumed}" if resumed else f"--log_dir {log_dir}")
     try:
         utils.check_writable(resumed or log_dir)
+        utils.check_free(resumed or "")
     except OSError as error:
         if resumed:
             raise UserError(f"--load_path {resumed}: can't write there ({error.strerror}); make it writable") from error

@@ -5,6 +5,7 @@ import numpy as np
 import pytest
 
 from datasets.scores import _read_scores, CSV_NAME, SCORES_FOLDER, ScoreStore, write_scores
+from datasets.sources import SourceRecord
 from utils import UserError
 
 GOOD = dict(names=np.array(["1/a.jpg", "1/b.jpg"]), d_score=np.float32([.1, .2]), s_score=np.float32([.3, .4]),
@@ -118,3 +119,15 @@ def test_a_pipe_is_refused(tmp_path):
     os.mkfifo(tmp_path / CSV_NAME)
     with pytest.raises(UserError, match="Not a regular file"):
         _read_scores(str(tmp_path))
+
+
+def test_every_name_survives_the_record_of_sources(tmp_path):
+    (tmp_path / "source").touch()
+    record = SourceRecord(str(tmp_path), lambda name: [str(tmp_path / "source")])
+    with record.of_run(NAMES):
+        for name in NAMES:
+            record.add(name)
+    again = SourceRecord(str(tmp_path), lambda name: [str(tmp_path / "source")])
+    assert again.names == NAMES and not again.changed(NAMES)
+    (tmp_path / "source").write_text("another")
+    assert again.changed(NAMES) == set(NAMES)
