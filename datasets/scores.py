@@ -101,7 +101,9 @@ class ScoreStore:
 
 def _read_chunk(path):
     """Read a file of a ScoreStore -> {name: array}. Raises ValueError, or what NumPy raises, for any other file."""
-    utils.open_regular(path).close()
+    with utils.open_regular(path) as file:
+        if file.read(2) != b"PK":           # NumPy would advise to trust it
+            raise ValueError("no .npz file")
     with np.load(path, allow_pickle=False) as file:
         chunk = {name: file[name] for name in ("names", "d_score", "s_score", "embeddings")}
         chunk["classifier"] = file["classifier"] if "classifier" in file else np.array("")

@@ -36,8 +36,11 @@ def read(path):
     The file is one that torch.save wrote, or an .npz of the arrays. Raises UserError where it can't be read as that.
     """
     try:
-        open_regular(path).close()
+        with open_regular(path) as file:
+            zipped = file.read(2) == b"PK"
         if path.lower().endswith(".npz"):
+            if not zipped:                  # NumPy would advise to trust it
+                raise ValueError("no .npz file")
             with np.load(path, allow_pickle=False) as file:
                 state = dict(file)
         else:

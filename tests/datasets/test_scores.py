@@ -64,6 +64,7 @@ def test_a_damaged_file_is_set_aside_and_its_images_are_scored_again(tmp_path, c
     store = ScoreStore(str(tmp_path))
     assert store.scored(True) == {"1/c.jpg"}
     (record,) = caplog.records
+    assert "unsafely" not in record.message
     assert f"{path}: damaged (" in record.message and "scored again" in record.message and "\n" not in record.message
     assert not path.exists() and path.with_name("00000002.npz.damaged").exists() and not os.path.exists("evil")
     for name in ("1/a.jpg", "1/b.jpg"):
