@@ -265,8 +265,7 @@ def _open_locked(path, kind):
 def _holder(path):
     """Say which process the file of a lock tells of."""
     try:
-        with open(path, encoding="utf-8") as file:
-            holder = json.load(file)
+        holder = read_json(path)
         return f"process {holder['pid']} on {holder['host']} (since {holder['since']})"
     except (OSError, ValueError, KeyError, TypeError):
         return "another process"

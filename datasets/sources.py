@@ -23,7 +23,7 @@ def checksum_of(paths):
     """Compute a checksum of the content of the files at `paths` -> 8 hexadecimal digits. Raises OSError."""
     checksum = 0
     for path in paths:
-        with open(path, "rb") as file:
+        with utils.open_regular(path) as file:
             while block := file.read(1 << 20):
                 checksum = zlib.crc32(block, checksum)
     return f"{checksum:08x}"

@@ -60,7 +60,7 @@ def is_whole(path):
     The pixels in between are not read. A file of a format that we do not write only has to have some content.
     """
     try:
-        with open(path, "rb") as file:
+        with utils.open_regular(path) as file:
             head, size = file.read(12), file.seek(0, os.SEEK_END)
             file.seek(max(size - 12, 0))
             tail = file.read()

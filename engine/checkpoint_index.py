@@ -49,7 +49,7 @@ def fingerprint(path):
     """
     name = f"{path}.index" if os.path.isfile(f"{path}.index") else path
     try:
-        with open(name, "rb") as file:
+        with open_regular(name) as file:
             return hashlib.sha256(file.read()).hexdigest()[:16]
     except OSError as error:
         raise UserError(f"{name}: can't be read ({error.strerror}); restore it from a copy") from error

@@ -149,9 +149,11 @@ def test_a_broken_image_leaves_a_black_cell_in_the_sheet(place, caplog):
     assert f"left out of the sheet: data/syn/{renderings.names[1]} (" in caplog.text
 
 
-@pytest.mark.parametrize("name", ["\udcff", "a\nb", "\r", "x" * 255, " ", "-dash", "#,\"'", "%s{}", "\u2028"])
+@pytest.mark.parametrize("name", ["\udcff", "x" * 255, "x y ", "-dash", "#,\"'", "%s{}", "\u00a0ü☃"])
 def test_folders_of_any_name(place, name):
     shutil.move("data/real", f"data/{name}")
+    for odd in ("a\nb", "\r", " ", "\u2028"):
+        write(f"data/{name}", f"{odd}/{odd}.jpg", draw_face(1, 1, 16, photo=True))
     result = call(evaluate, "--photos", "data/syn", "--", f"data/{name}")
     assert result.status == 0 and len(result.out.splitlines()) == 1, result.err
     write(f"data/{name}", "new/1.heic.png", draw_face(1, 1, 16, photo=True))
