@@ -14,7 +14,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from datasets.image_sets import walk
+from datasets.image_sets import walk, warn_of
 from morphable import mat_files
 
 BLOCKS = {"Shape_Para": 199, "Exp_Para": 29, "Tex_Para": 199, "Illum_Para": 10, "Pose_Para": 7, "Color_Para": 7}
@@ -79,16 +79,18 @@ def _read_mat(path):
 def find_mat_files(folder):
     """List the paths of the .mat files in and below `folder`, sorted, each file once however many links lead to it.
 
-    Raises UserError when a folder can't be listed.
+    Links that lead nowhere or in a circle are told in a warning. Raises UserError when a folder can't be listed.
     """
-    found = {}
+    found, astray = {}, []
     for inside, listing, _ in walk(folder, once=True) if os.path.isdir(folder) else ():
         here = os.path.join(folder, inside)
         real = os.path.realpath(here)
+        astray += [os.path.join(inside, name) for name in listing.astray]
         for name in listing.others:
             if os.path.splitext(name)[1] == ".mat":
                 path = os.path.join(here, name)
                 found[os.path.realpath(path) if name in listing.linked else os.path.join(real, name)] = path
+    warn_of(folder, "links that lead nowhere or in a circle", astray)
     return sorted(found.values())
 
 

@@ -200,6 +200,8 @@ def test_annotations_are_read_once_each(place, caplog):
     (place / "mats/b/dead.mat").symlink_to("nowhere.mat")
     found = [os.path.realpath(path) for path in latents.find_mat_files("mats")]
     assert sorted(found) == [str(place / "mats/a/1.mat"), str(place / "mats/b/1.mat")]
+    assert [record.message for record in caplog.records] == [
+        "mats: 2 links that lead nowhere or in a circle, skipped: a/loop, b/dead.mat"]
 
 
 # The table of align.py
