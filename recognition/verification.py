@@ -238,8 +238,8 @@ def verify(embeddings, pairs, metric=0, subtract_mean=False):
         thresholds.append(best_threshold(all_distances[~test], pairs.same[~test]))
         distances[test] = all_distances[test]
         accuracies.append(((distances[test] <= thresholds[-1]) == pairs.same[test]).mean())
-    if np.ptp(distances) == 0:
-        logging.warning("all %d distances are %g: these embeddings tell nobody apart, and the accuracy means nothing",
+    if np.ptp(distances) <= max(1e-9, 1e-6 * np.abs(distances).max()):         # but for rounding
+        logging.warning("all %d distances are %.3g: these embeddings tell nobody apart, and the accuracy means nothing",
                         len(distances), distances[0])
     curve = roc(distances, pairs.same)
     tar = {far: true_accepts(curve, far) for far in _FALSE_ACCEPTS}
