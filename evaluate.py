@@ -16,8 +16,8 @@ import numpy as np
 import scipy.linalg
 
 import utils
-from cli import outputs, program
-from cli.options import checked, choose, Command, parse, text, whole
+from cli import outputs, places, program
+from cli.options import checked, choose, Command, parse, place, text, whole
 from datasets.image_sets import find_photos
 from datasets.images import FORMATS, load_image, save_image
 from engine.curves import draw_curves, MOST_RUNS, read_stats
@@ -63,8 +63,8 @@ def read_features(folder, limit):
     return np.array([features(load_image(os.path.join(images.root, images.names[i]), SIDE)) for i in chosen])
 
 
-image_folder = checked("FOLDER", str, bool, "the name of a folder")
-run_folder = checked("RUN", str, bool, "the folder of a run")
+image_folder = checked("FOLDER", place, bool, "the name of a folder")
+run_folder = checked("RUN", place, bool, "the folder of a run")
 
 
 def distance_options(add):
@@ -120,6 +120,7 @@ def folders_first(command, arguments):
 
 def compare(options):
     """Print the distance of each folder to the photos."""
+    places.check_folders({f"--photos {options.photos}": options.photos} | {name: name for name in options.folders})
     photos = read_features(options.photos, options.limit)
     distances = {folder: frechet_distance(read_features(folder, options.limit), photos) for folder in options.folders}
     logging.info("distance to %d photos of %s:", len(photos), options.photos)
@@ -129,11 +130,10 @@ def compare(options):
 
 def draw_runs(options):
     """Draw the curves of the runs into one picture."""
-    output_folder = os.path.dirname(options.output) or "."
-    outputs.check_folder(output_folder)
+    places.check_written(f"--output {options.output}", [options.output])
     runs = read_runs(options.runs)
     image = draw_curves(runs)
-    os.makedirs(output_folder, exist_ok=True)
+    os.makedirs(os.path.dirname(options.output) or ".", exist_ok=True)
     save_image(image, options.output)
     logging.info("%s: curves of %s", options.output, ", ".join(runs))
 

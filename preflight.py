@@ -5,8 +5,11 @@ which images there are, and last, whether the images can be decoded. TensorFlow 
 """
 import logging
 import os
+from types import MappingProxyType
 from typing import NamedTuple
 
+import cautions
+import footprint
 import utils
 from config import structural_differences
 from datasets.image_sets import (
@@ -19,7 +22,7 @@ from datasets.image_sets import (
     Pairs,
     Renderings,
 )
-from engine import checkpoint_index, runs
+from engine import checkpoint_index, runs, weight_files
 from recognition import registry
 from utils import UserError
 
@@ -46,19 +49,29 @@ class Work(NamedTuple):
     weights: str | None          # where a training or synthesis takes its weights: a folder or a prefix
 
 
-def check(config):
-    """Check all that `config` asks for -> Work. Raises UserError, one line that says how to go on."""
+def check(config, typed=MappingProxyType({})):
+    """Check all that `config` asks for -> Work. Raises UserError, one line that says how to go on.
+
+    `typed`, {option: value}, stands on the command line itself. It has to be there, and a warning tells what has no
+    effect.
+    """
+    cautions.warn_of_unused(cautions.MAIN, config, typed)
+    cautions.warn_of_gpus(config, typed)
     check_named_runs(config)
-    folders = find_folders(config)
+    folders = find_folders(config, typed)
     check_outputs(config)
     check_classifier(config)
     resumed, weights = find_weights(config)
+    if config.pretrained_gen and {"pretrained_gen", "load_path", "cont"} & typed.keys():
+        warn_of_two_sources(config, resumed, weights)
     if config.train_generator:
         runs.check_run_writable(config.log_dir, resumed)
     elif not config.is_train:
         runs.check_run_writable(config.log_dir, runs.folder_of(weights))        # for the sheets
     data = Data(**{FIELDS[option]: FINDERS[option](folder) for option, folder in folders.items()})
     check_identities(config, data.renderings, resumed, decoded=False)
+    identities = len(data.renderings.identities) if data.renderings else 0
+    footprint.check(footprint.of_main(config, identities), footprint.uses_gpu(config))
     data = Data(*(images and check_images(images, config.input_scale_size, config.num_worker) for images in data))
     check_identities(config, data.renderings, resumed, decoded=True)
     return Work(data, resumed, weights)
@@ -74,16 +87,23 @@ def check_named_runs(config):
         runs.find_checkpoint(config.log_dir, config.pretrained_gen)
 
 
-def find_folders(config):
-    """Find the folders that the asked-for modes read -> {option: folder}. Raises UserError where one is missing."""
+def find_folders(config, typed=MappingProxyType({})):
+    """Find the folders that the asked-for modes read -> {option: folder}. Raises UserError where one is missing.
+
+    The test pairs may be missing where they are not `typed`. A --split has to be in one of the data sets at least.
+    """
     wanted = {"dataset": config.train_generator or config.fit_dataset,
               "syn_dataset": config.train_generator or config.generate_dataset or not (
                   config.is_train or config.test_data_path),
               "dataset_3dmm": config.train_generator,
-              "dataset_3dmm_test": config.train_generator and os.path.isdir(
-                  os.path.join(config.data_dir, config.dataset_3dmm_test))}
+              "dataset_3dmm_test": config.train_generator and ("dataset_3dmm_test" in typed or os.path.isdir(
+                  os.path.join(config.data_dir, config.dataset_3dmm_test)))}
     folders = {option: data_folder(f"--{option}", config.data_dir, getattr(config, option), config.split)
                for option, needed in wanted.items() if needed}
+    places = [os.path.join(config.data_dir, getattr(config, option), config.split) for option in folders]
+    if config.split and places and not any(map(os.path.isdir, places)):
+        raise UserError(f"--split {config.split}: no such folder in {' or '.join(map('--{}'.format, folders))}; "
+                        "correct the name, or leave it out")
     if config.test_data_path and not config.is_train:
         folders["test_data_path"] = data_folder("--test_data_path", "", config.test_data_path)
     return folders
@@ -118,7 +138,8 @@ def check_classifier(config):
         return
     files = runs.list_weights(config.pretrained_rec)
     if not files:
-        raise UserError(f"--pretrained_rec {config.pretrained_rec}: no checkpoint there; {ways}")
+        what = weight_files.describe(config.pretrained_rec)
+        raise UserError(f"--pretrained_rec {config.pretrained_rec}: {what}no checkpoint there; {ways}")
     shapes = checkpoint_index.read_shapes(files, f"--pretrained_rec {config.pretrained_rec}")
     if shapes is not None:
         model_def, embedding_size = registry.recognise(shapes, config.facenet_scope)
@@ -172,6 +193,18 @@ def is_done(config):
         return False
     whole = [prefix for prefix in runs.list_checkpoints(resumed) if not checkpoint_index.check_whole(prefix)]
     return bool(whole) and runs.step_of(whole[0]) >= config.max_step // config.num_gpu
+
+
+def warn_of_two_sources(config, resumed, weights):
+    """Warn where both a run and --pretrained_gen are named, and the weights of one of them do not count."""
+    if not resumed:
+        return
+    if config.train_generator and weights == resumed:
+        logging.warning("--pretrained_gen %s: no effect here: the training of %s goes on from its own weights",
+                        config.pretrained_gen, resumed)
+    elif not config.train_generator:
+        logging.warning("--load_path %s: its weights have no effect here: those of --pretrained_gen %s count",
+                        resumed, config.pretrained_gen)
 
 
 def check_networks(config, weights):

@@ -11,13 +11,15 @@ import logging
 import os
 import sys
 
+import cautions
+import footprint
 import utils
-from cli import outputs, program
+from cli import outputs, places, program
 from cli.options import boolean, changed_options, checked, choose, Command, number, one_of, parse, path, text, whole
 from config import differences_in, model
 from datasets.image_sets import check_images, data_folder, find_renderings
 from datasets.images import save_image
-from engine import checkpoint_index, runs
+from engine import checkpoint_index, runs, weight_files
 from engine.startup import start
 from recognition import labelled_data, plots, registry, verification
 from utils import UserError
@@ -27,6 +29,7 @@ STRUCTURAL = ("model_def", "embedding_size", "image_size", "input_scale_size", "
 # Options that tell what to do now and where: a run does not remember them.
 OF_THE_MOMENT = {"preset", "dry_run", "load_path", "log_dir", "task", "num_worker", "use_gpu"}
 # Options of `verify` that a run of `train` remembers.
+WRITTEN = "verification.json", "roc.png", "distances.png"            # by `verify`
 _VERIFIED_AS_TRAINED = ("image_size", "input_scale_size")
 
 _pixels = whole(32, 1024, " of pixels")
@@ -106,7 +109,7 @@ def _mode_options(add):
 
 def _logging_options(add):
     add("log_dir", text, "recognizers", "folder of the runs")
-    add("task", text, None, "first part of the run folder's name", "the git branch, master without git")
+    add("task", outputs.task, None, "first part of the run folder's name", "the git branch, master without git")
     add("log_step", whole(1), 50, "steps between two log lines and TensorBoard summaries")
     add("keep_every", whole(0), 0,
         "keep for good the checkpoints at multiples of this step, besides the last 2; 0: keep no others")
@@ -212,6 +215,8 @@ def main(words):
     parsed = parse(command, words)
     for note in parsed.notes:
         logging.info("%s", note)
+    cautions.warn_of_unused({"train": cautions.TRAIN, "verify": cautions.VERIFY}.get(command.name, ()), parsed.options,
+                            parsed.typed)
     {"train": train, "verify": verify, "convert": convert}[command.name](parsed.options)
 
 
@@ -240,6 +245,8 @@ def train(options):
     faces = labelled_data.find(options)
     if resumed:
         runs.check_run_identities(resumed, _identities_of(faces), all_known=False)
+    footprint.check(footprint.of_classifier_training(options, sum(map(len, _identities_of(faces).values()))),
+                    footprint.uses_gpu(options))
     choice = verification.PairChoice(options.lfw_nrof_folds)
     pairs = find_pairs(options, ("lfw_dir", "lfw_pairs"), choice) if options.lfw_pairs else None
     faces = labelled_data.decode(faces, options)
@@ -330,13 +337,15 @@ def verify(options):
     data_folder("--images", "", options.images)
     outputs.check_apart("--output", options.output, {"--images": options.images})
     outputs.check_folder(options.output)
-    other_weights = "give a run of recognizer.py train, or FaceNet's weights"
+    places.check_written(f"--output {options.output}", [os.path.join(options.output, name) for name in WRITTEN])
     files = runs.list_weights(options.weights)
     if not files:
-        raise UserError(f"--weights {options.weights}: no weights there that can be read; {other_weights}")
+        raise UserError(f"--weights {options.weights}: {weight_files.describe(options.weights)}no weights there that "
+                        "can be read; give a run of recognizer.py train, or FaceNet's weights")
     shapes = checkpoint_index.read_shapes(files, f"--weights {options.weights}")
     if shapes is not None:
         _check_network(options, *registry.recognise(shapes))
+        footprint.check(footprint.of_verification(options, *registry.recognise(shapes)), footprint.uses_gpu(options))
     choice = verification.PairChoice(options.nrof_folds, options.pairs_per_fold, options.seed)
     pairs = find_pairs(options, ("images", "pairs"), choice) if options.pairs else None
     start()
@@ -425,6 +434,7 @@ def convert(options):
     outputs.check_folder(options.output)
     if runs.list_checkpoints(options.output):
         raise UserError(f"--output {options.output}: there are checkpoints already; name another folder")
+    places.check_files({f"--input {options.input}": options.input})
     state = torch_weights.read(options.input)
     start()
     from recognition import pretrained
