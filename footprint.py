@@ -14,18 +14,18 @@ from utils import UserError
 GIB = 2 ** 30
 SLACK = 1.3                         # more than what there is times this is refused: the estimate may be too large
 FLOAT = 4                           # bytes of a number
-PROGRAM = .75 * GIB                 # Python, TensorFlow and its threads
+PROGRAM, TRAINING = .55 * GIB, .2 * GIB         # Python, TensorFlow and its threads; a step's graph besides
 IN_WORK = 2                         # copies of a weight, outside of a training
 AHEAD = 3                           # batches of a loader, besides one for each worker
-GENERATOR_KEPT, DISCRIMINATOR_KEPT = 3.75, 1.17         # times the activations, with what a step adds to them
+GENERATOR_KEPT, DISCRIMINATOR_KEPT = 3.75, 1.17         # times the activations of an image: of all calls in a step
 SYNTHESIS_BATCH = 16                # images at a time
-MADE, JUDGED = 16, 16               # numbers an image keeps for each pixel and filter, without gradients
+MADE, JUDGED = 3.8, 1.5             # numbers an image keeps for each pixel and filter, without gradients
 SHEETS, SHEET_ROWS = 3, 32          # copies of a sample sheet, and the most rows of one
 CANVAS = 450                        # side in pixels of a whole rendering
-RENDERER = .3 * GIB                 # Python, NumPy and the built-in model
+RENDERER = .35 * GIB                # Python, NumPy and the built-in model
 MODEL_COPIES = 3                    # of a model's file
-PER_RENDERER = .1 * GIB             # of a worker that renders
-PER_SAMPLE = 150                    # bytes of each sample of a rendering
+PER_RENDERER = .15 * GIB            # of a worker that renders
+PER_SAMPLE = 115                    # bytes of each sample of a rendering
 PER_DETECTOR = .75 * GIB            # of a worker that finds faces, with a TensorFlow of its own
 
 
@@ -39,9 +39,9 @@ class Classifier(NamedTuple):
     side: int                       # pixels of its input, unless an option says so
 
 
-CLASSIFIERS = {"inception_resnet_v1": Classifier(22.58e6, 1792, .7 * GIB, 240, 40, 160),
-               "nn4": Classifier(6.86e6, 896, .25 * GIB, 215, 40, 96),
-               "small": Classifier(.833e6, 192, 0, 57, 30, 160)}
+CLASSIFIERS = {"inception_resnet_v1": Classifier(22.58e6, 1792, .7 * GIB, 240, 20, 160),
+               "nn4": Classifier(6.86e6, 896, .25 * GIB, 215, 20, 96),
+               "small": Classifier(.833e6, 192, 0, 57, 10, 160)}
 
 
 class Part(NamedTuple):
@@ -114,7 +114,7 @@ def of_main(config, identities):
     without_code = 2 * discriminator_weights(size, hidden, 0) if judged else 0
     code = 2 * discriminator_weights(size, hidden, config.z_num) - without_code if judged else 0
     copies = copies_of(config.optimizer) if config.train_generator else IN_WORK
-    parts = [Part(PROGRAM, ""),
+    parts = [Part(PROGRAM + config.train_generator * TRAINING, ""),
              Part(FLOAT * copies * both, "--conv_hidden_num_res or --num_res_rep", on_device=True),
              Part(FLOAT * copies * without_code, "--conv_hidden_num", on_device=True),
              Part(FLOAT * copies * code, "--z_num", on_device=True)]
@@ -125,10 +125,9 @@ def of_main(config, identities):
         columns = max(config.num_log_samples, config.sample_per_image)
         parts.append(Part(SHEETS * 3 * size ** 2 * rows * columns, "--num_log_samples or --sample_per_image"))
     pictures = SYNTHESIS_BATCH * size ** 2 * FLOAT
-    made = config.train_generator or config.generate_dataset or not config.is_train
-    parts.append(Part(pictures * width * MADE * (made + config.fit_dataset + judged * made),
-                      "--conv_hidden_num_res", on_device=True))
-    parts.append(Part(pictures * hidden * JUDGED * judged, "--conv_hidden_num", on_device=True))
+    if not config.train_generator:              # or else a step needs more
+        parts += [Part(pictures * width * MADE, "--conv_hidden_num_res", on_device=True),
+                  Part(pictures * (hidden + width) * JUDGED * bool(judged), "--conv_hidden_num", on_device=True)]
     return parts
 
 
@@ -136,8 +135,8 @@ def _training_of(config, identities):
     """List the Parts of main.py's training alone."""
     size, batch = config.input_scale_size, config.batch_size * config.num_gpu
     smaller = "--batch_size" if config.batch_size > 1 else "--input_scale_size"
-    kept = 3 * GENERATOR_KEPT * generator_activations(size, config.conv_hidden_num_res, config.num_res_rep)
-    kept += 4 * DISCRIMINATOR_KEPT * discriminator_activations(size, config.conv_hidden_num)
+    kept = GENERATOR_KEPT * generator_activations(size, config.conv_hidden_num_res, config.num_res_rep)
+    kept += DISCRIMINATOR_KEPT * discriminator_activations(size, config.conv_hidden_num)
     parts = [Part(FLOAT * batch * kept, smaller, on_device=True),
              Part((config.num_worker + AHEAD) * 4 * batch * 3 * size ** 2, f"{smaller} or --num_worker")]
     if config.pretrained_rec:
@@ -156,7 +155,7 @@ def of_classifier_training(options, identities):
     """List the Parts of what `recognizer.py train` needs, with so many `identities`, real and synthetic together."""
     facts, sets = CLASSIFIERS[options.model_def], bool(options.real) + bool(options.synthetic)
     copies, batch = copies_of(options.optimizer), options.batch_size * sets
-    parts = [Part(PROGRAM + facts.graph, ""),
+    parts = [Part(PROGRAM + TRAINING + facts.graph, ""),
              Part(FLOAT * copies * classifier_weights(options.model_def, options.embedding_size), "--embedding_size",
                   on_device=True),
              Part(FLOAT * (copies + 2) * identities * options.embedding_size, "--embedding_size", on_device=True),
@@ -172,7 +171,7 @@ def of_verification(options, model_def, embedding_size):
     """List the Parts of what `recognizer.py verify` needs for a classifier."""
     facts = CLASSIFIERS[model_def]
     weights = IN_WORK * classifier_weights(model_def, embedding_size)
-    return [Part(PROGRAM + facts.graph / 4, ""), Part(FLOAT * weights, "--embedding_size", on_device=True),
+    return [Part(PROGRAM + facts.graph / 3, ""), Part(FLOAT * weights, "--embedding_size", on_device=True),
             *_embedding(facts, options.batch_size, options, "--batch_size", options.use_flipped_images)]
 
 

@@ -251,6 +251,8 @@ def train(options):
     pairs = find_pairs(options, ("lfw_dir", "lfw_pairs"), choice) if options.lfw_pairs else None
     faces = labelled_data.decode(faces, options)
     identities = _identities_of(faces)
+    if options.lfw_dir:
+        cautions.warn_of_shared_people(f"--lfw_dir {options.lfw_dir}", options.lfw_dir, read, identities)
     if resumed:
         runs.check_run_identities(resumed, identities)
     if options.lfw_dir and not options.lfw_pairs:
@@ -346,6 +348,7 @@ def verify(options):
     if shapes is not None:
         _check_network(options, *registry.recognise(shapes))
         footprint.check(footprint.of_verification(options, *registry.recognise(shapes)), footprint.uses_gpu(options))
+    cautions.warn_of_known_people(options.weights, options.images)
     choice = verification.PairChoice(options.nrof_folds, options.pairs_per_fold, options.seed)
     pairs = find_pairs(options, ("images", "pairs"), choice) if options.pairs else None
     start()
@@ -361,6 +364,9 @@ def verify(options):
     results = {name: verification.verify(embeddings, pairs, options.distance_metric, options.subtract_mean)
                for name, embeddings in embeddings_of(options, weights, pairs).items()}
     print(_table_of(results, pairs))
+    doubt = verification.doubt(results["classifier"].accuracy, len(pairs.same))
+    if doubt:
+        logging.warning("%s", doubt)
     os.makedirs(options.output, exist_ok=True)
     save_image(plots.plot_roc(results), os.path.join(options.output, "roc.png"))
     save_image(plots.plot_histograms(results, pairs.same), os.path.join(options.output, "distances.png"))

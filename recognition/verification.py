@@ -13,6 +13,8 @@ from datasets.image_sets import list_images
 from datasets.images import stem
 from utils import UserError
 
+WIDEST = .1                         # width of a confidence interval that still tells something
+_Z = 1.96                           # deviations of a normal distribution that hold 95 % of it
 _FALSE_ACCEPTS = (1e-2, 1e-3)       # rates of false accepts at which the rate of true accepts is reported
 
 
@@ -281,3 +283,23 @@ def eer(curve):
 def true_accepts(curve, most):
     """Find the highest rate of true accepts on a `roc` curve with a rate of false accepts up to `most`."""
     return float(curve[curve[:, 0] <= most, 1].max())
+
+
+# How sure an accuracy is
+
+def interval(accuracy, count):
+    """Compute the 95 % confidence interval of an `accuracy` that `count` pairs gave -> (low, high).
+
+    It is Wilson's, which holds for few pairs and near 0 and 1 too.
+    """
+    centre, spread = accuracy + _Z ** 2 / (2 * count), accuracy * (1 - accuracy) / count + _Z ** 2 / (4 * count ** 2)
+    scale = 1 + _Z ** 2 / count
+    return (centre - _Z * math.sqrt(spread)) / scale, (centre + _Z * math.sqrt(spread)) / scale
+
+
+def doubt(accuracy, count):
+    """Say that `count` pairs are too few to tell, where the interval of an `accuracy` is wider than WIDEST; else ""."""
+    low, high = interval(accuracy, count)
+    if high - low <= WIDEST:
+        return ""
+    return f"too few pairs to tell: of {count}, the accuracy may be anything from {low:.2f} to {high:.2f} (95 %)"
