@@ -38,7 +38,7 @@ MAIN = (
     Rule(("profile", "max_step", "lr_update_step", "lr_lower_boundary", "warm_up", "g_lr", "d_lr", "beta1", "beta2",
           "gamma", "lambda_k", "lambda_d", "lambda_s", "lambda_p", "lambda_c", "lambda_c_upper", "weight_decay",
           "center_loss_alfa", "random_crop", "random_flip", "keep_probability", "log_step", "save_step",
-          "checkpoint_step", "keep_every", "batch_size", "num_gpu", "dataset_3dmm", "dataset_3dmm_test"),
+          "checkpoint_step", "keep_every", "batch_size", "num_gpu"),
          lambda config: config.train_generator, "nothing is trained"),
     Rule(("lambda_c", "lambda_c_upper", "center_loss_alfa", "random_crop", "random_flip", "keep_probability"),
          lambda config: config.method_c != "none",
