@@ -261,8 +261,8 @@ def align(options):
 
     Raises UserError for bad input, and for a missing package.
     """
-    places.check_folders({f"--{name} {getattr(options, name)}": getattr(options, name) for name in ("input", "pairs")})
     _check_apart(options)
+    places.check_folders({f"--{name} {getattr(options, name)}": getattr(options, name) for name in ("input", "pairs")})
     names, renderings = _find_names(options)
     footprint.check(footprint.of_detection(options, len(names)))
     _open_output(options)

@@ -21,6 +21,7 @@ from cli.options import checked, choose, Command, parse, place, text, whole
 from datasets.image_sets import find_photos
 from datasets.images import FORMATS, load_image, save_image
 from engine.curves import draw_curves, MOST_RUNS, read_stats
+from engine.runs import folder_of
 
 SIDE, PLACES = 32, 8        # pixels of a side that images are reduced to, and places along it
 MINIMUM = 2                 # images that a set needs for a covariance
@@ -72,7 +73,7 @@ def distance_options(add):
     add("folders", image_folder, None, "folders of images, with or without a sub-folder for each person", needed=True,
         values="+", positional=True)
     add("photos", text, None, "folder of the photos that they should look like", needed=True)
-    add("limit", whole(MINIMUM), 5000, "images of each folder to look at")
+    add("limit", whole(MINIMUM, 1_000_000), 5000, "images of each folder to look at")
 
 
 def curves_options(add):
@@ -131,7 +132,7 @@ def compare(options):
 def draw_runs(options):
     """Draw the curves of the runs into one picture."""
     places.check_written(f"--output {options.output}", [options.output])
-    runs = read_runs(options.runs)
+    runs = read_runs(map(folder_of, options.runs))
     image = draw_curves(runs)
     os.makedirs(os.path.dirname(options.output) or ".", exist_ok=True)
     save_image(image, options.output)

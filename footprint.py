@@ -143,7 +143,7 @@ def _training_of(config, identities):
         copies = copies_of(config.optimizer)
         facts = CLASSIFIERS[config.model_def]
         heads = identities * config.embedding_size * (copies + 2)
-        parts += [Part(facts.graph, "", on_device=True),
+        parts += [Part(facts.graph * config.relax_c, "", on_device=True),
                   Part(FLOAT * heads, "--embedding_size", on_device=True),
                   Part(FLOAT * classifier_weights(config.model_def, config.embedding_size) * (
                       copies if config.relax_c else IN_WORK), "--embedding_size", on_device=True),

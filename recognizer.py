@@ -122,7 +122,7 @@ def _verify_options(add):
     add("output", text, "verification", "folder for verification.json, roc.png and distances.png")
     add("pairs", path, "", "file of pairs in the format of LFW's pairs.txt", "pairs chosen at random")
     add("nrof_folds", whole(2, 10_000), 10, "folds, unless pairs says how many")
-    add("pairs_per_fold", whole(1), 300, "most pairs of the same, and of different people to choose for a fold")
+    add("pairs_per_fold", whole(1, 10_000), 300, "most pairs of the same, and of different people to choose for a fold")
     add("seed", whole(0, 2 ** 31 - 1), 0, "seed of the choice of pairs, and of the random network of baselines")
     add("distance_metric", _metric, 0, "0: squared Euclidean distance, 1: angle")
     add("use_flipped_images", boolean, False, "append the embedding of the mirrored image")
@@ -228,6 +228,8 @@ def train(options):
     Everything is checked before TensorFlow is imported, because the import takes seconds. Raises UserError, and what
     `ClassifierTrainer.train` raises.
     """
+    places.check_files({f"--{name} {getattr(options, name)}": getattr(options, name)
+                        for name in ("learning_rate_schedule_file", "filter_filename", "lfw_pairs")})
     table = read_schedule(options.learning_rate_schedule_file) if options.learning_rate == -1 else \
         [(0, options.learning_rate)]
     resumed = runs.find_run(options.log_dir, options.load_path) if options.load_path else None
@@ -337,6 +339,7 @@ def verify(options):
     Raises UserError.
     """
     data_folder("--images", "", options.images)
+    places.check_files({f"--pairs {options.pairs}": options.pairs})
     outputs.check_apart("--output", options.output, {"--images": options.images})
     outputs.check_folder(options.output)
     places.check_written(f"--output {options.output}", [os.path.join(options.output, name) for name in WRITTEN])

@@ -137,8 +137,8 @@ def check_writable(folder):
     folder = os.path.abspath(folder)
     while not os.path.lexists(folder):
         folder = os.path.dirname(folder)
-    with tempfile.TemporaryFile(dir=folder):
-        pass
+    with tempfile.TemporaryFile(dir=folder, buffering=0) as file:
+        file.write(b"\n")                       # on a full disk, an empty file can still be made
 
 
 def clean_temporary(folder):

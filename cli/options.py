@@ -5,6 +5,7 @@ Each of these layers wins over those before it: the defaults, what a run remembe
 import argparse
 import contextlib
 import difflib
+import errno
 import json
 import math
 import os
@@ -308,6 +309,8 @@ def read_preset(command, name, given=()):
     """
     file_name, known = _preset_file(name) if name in preset_names() else name, command.by_name()
     try:
+        if os.path.exists(file_name) and not os.path.isfile(file_name):
+            raise OSError(errno.EINVAL, "no file")
         sections = _read_sections(file_name)
     except OSError as error:
         raise UserError(f"--preset {name}: neither one of {', '.join(preset_names())} nor a file that can be read "

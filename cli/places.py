@@ -24,6 +24,8 @@ def file_problem(path):
         return problem
     if os.path.isdir(path):
         return "a folder, and no file"
+    if not os.path.isfile(path):
+        return "a device or a pipe, and no file"
     return None if os.access(path, os.R_OK) else "can't be read (no permission)"
 
 

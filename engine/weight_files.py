@@ -23,6 +23,8 @@ def is_saved_model(path):
 
 def is_first_format(path):
     """Tell whether the file `path` is a checkpoint in TensorFlow's first format, which has no index beside it."""
+    if not os.path.isfile(path):
+        return False
     try:
         with open(path, "rb") as file:
             file.seek(0, os.SEEK_END)

@@ -13,6 +13,7 @@ from datasets.image_sets import list_images
 from datasets.images import stem
 from utils import UserError
 
+MOST_IMAGES = 5000                  # of a person from which pairs are chosen: there are n² / 2 pairs of n images
 WIDEST = .1                         # width of a confidence interval that still tells something
 _Z = 1.96                           # deviations of a normal distribution that hold 95 % of it
 _FALSE_ACCEPTS = (1e-2, 1e-3)       # rates of false accepts at which the rate of true accepts is reported
@@ -67,7 +68,8 @@ def _same_pairs(images, wanted, rng):
 
     `images` lists the indices of each identity's images, and `rng` is a NumPy generator.
     """
-    queues = [rng.permutation(np.stack(np.triu_indices(len(own), 1), 1)) for own in images]
+    queues = [rng.permutation(np.stack(np.triu_indices(min(len(own), MOST_IMAGES), 1), 1))[:wanted].astype(np.int32)
+              for own in images]
     pairs, turn = [], 0
     while len(pairs) < wanted and any(turn < len(queue) for queue in queues):
         for identity in rng.permutation(len(images)):

@@ -1,4 +1,5 @@
 """Every option of every command that names a file, a folder or a name: what can't be is one line, before the work."""
+import os
 import shutil
 from pathlib import Path
 from typing import NamedTuple
@@ -19,13 +20,14 @@ from tool import call, Tool, touch
 
 LONG, DEEP, CONTROLS = "n" * 300, "folder/" * 700, ["nul\0byte", "line\nend", "bell\a", "\r"]
 NAMES_OF_NOTHING = [LONG, DEEP, *CONTROLS, "  ", "\t"]
-NO_FOLDER = ["file", "missing", "file/below", "dead", "loop", "/dev/null", *NAMES_OF_NOTHING]
-NO_FILE = ["folder", "missing", "file/below", "dead", "loop", *NAMES_OF_NOTHING]
-NO_PLACE = ["file", "file/below", "dead", "loop", "loop/below", "/dev/null", "/proc/new", *NAMES_OF_NOTHING]
+NO_FOLDER = ["file", "pipe", "missing", "file/below", "dead", "loop", "/dev/null", *NAMES_OF_NOTHING]
+NO_FILE = ["folder", "/dev/zero", "pipe", "missing", "file/below", "dead", "loop", *NAMES_OF_NOTHING]
+NO_PLACE = ["file", "pipe", "file/below", "dead", "loop", "loop/below", "/dev/null", "/proc/new", *NAMES_OF_NOTHING]
 NO_PICTURE = ["folder.png", "file/below.png", "loop/below.png", "dead/below.png", "/proc/new.png", f"{LONG}.png",
               f"{DEEP}.png", "nul\0byte.png", "line\nend.png"]
-NO_MODEL = ["missing", "file/below", "dead", "loop", *NAMES_OF_NOTHING]
-NO_WEIGHTS = ["file", "missing", "file/below", "dead", "loop", "folder", "/dev/null", *NAMES_OF_NOTHING]
+NO_MODEL = ["/dev/zero", "pipe", "missing", "file/below", "dead", "loop", *NAMES_OF_NOTHING]
+NO_WEIGHTS = ["file", "/dev/zero", "pipe", "missing", "file/below", "dead", "loop", "folder", "/dev/null",
+              *NAMES_OF_NOTHING]
 
 
 class Asked(NamedTuple):
@@ -85,6 +87,8 @@ def place(tmp_path_factory):
     folder = tmp_path_factory.mktemp("places")
     write_dataset(str(folder / "data"), size=16, identities=2, per_identity=2, photos=10, pairs=2)
     touch(folder, "file", "data/file")
+    for name in ("pipe", "data/pipe"):
+        os.mkfifo(folder / name)
     (folder / "file").write_text("words\n")
     for name in ("folder", "folder.png", "run", "data/folder"):
         (folder / name).mkdir()

@@ -24,6 +24,7 @@ from utils import UserError
 # GPU, TensorFlow 2.21. Trainings did two steps, with log lines, checkpoints and sheets.
 TRAININGS = [
     ("", 1.848), ("--batch_size 1", 1.114), ("--batch_size 4", 1.254), ("--batch_size 64", 4.137),
+    ("--batch_size 128", 8.746),
     ("--size 16 --batch_size 1 --conv_hidden_num 4 --conv_hidden_num_res 4 --num_res_rep 1 --z_num 8", .69),
     ("--batch_size 2 --conv_hidden_num 256", 3.639), ("--batch_size 2 --conv_hidden_num_res 256", 4.778),
     ("--size 128 --batch_size 8", 2.694), ("--size 256 --batch_size 4 --conv_hidden_num 8", 2.843),
@@ -31,6 +32,9 @@ TRAININGS = [
     ("--size 108", 3.53), ("--batch_size 32 --conv_hidden_num 8 --conv_hidden_num_res 8 --num_res_rep 1", 1.074),
     ("--conv_hidden_num 128", 2.626), ("--conv_hidden_num_res 64", 2.454), ("--num_res_rep 12 --batch_size 8", 2.155),
     ("--size 512 --batch_size 1 --conv_hidden_num 4 --conv_hidden_num_res 4", 1.523)]
+IDENTITY = [        # with a frozen or tuned Inception-ResNet-v1
+    ("--method_c magnet", 2.09), ("--method_c magnet --size 108", 3.783),
+    ("--method_c magnet --size 108 --batch_size 2", 1.673), ("--method_c softmax --relax_c", 3.103)]
 SYNTHESES = [
     ("--generate_dataset", .701), ("--generate_dataset --scores False", .609), ("--fit_dataset", .595),
     ("--generate_dataset --size 256 --conv_hidden_num 8", 1.222),
@@ -69,6 +73,12 @@ def close(estimate, measured):
 @pytest.mark.parametrize("line, measured", TRAININGS + SYNTHESES)
 def test_the_peak_of_main(line, measured):
     close(gib(footprint.of_main(config_of(line), 4)), measured)
+
+
+@pytest.mark.parametrize("line, measured", IDENTITY)
+def test_the_peak_of_a_training_with_a_classifier(line, measured):
+    config = config_of(f"{line} --pretrained_rec x --model_def inception_resnet_v1")
+    close(gib(footprint.of_main(config, 4)), measured)
 
 
 @pytest.mark.parametrize("line, measured", CLASSIFIERS)
