@@ -1,7 +1,7 @@
 """How much memory networks, classifiers and renderings take, estimated from options alone, against what there is.
 
-The factors were fitted to peaks of 29 trainings, syntheses and renderings on CPUs (docs/machines.md): all of these lie
-within a factor of 1.3 of the estimate. On a GPU, TensorFlow itself is asked.
+The factors were fitted to measured peaks of trainings, syntheses and renderings on a CPU (docs/machines.md), all of
+which lie within a factor of 1.4 of the estimate. What a GPU has is not known without TensorFlow, and is not looked at.
 """
 import logging
 import os

@@ -67,7 +67,7 @@ def config_of(line):
 
 
 def close(estimate, measured):
-    assert measured / 1.5 < estimate < 1.5 * measured, (estimate, measured)
+    assert measured / 1.4 < estimate < 1.4 * measured, (estimate, measured)
 
 
 @pytest.mark.parametrize("line, measured", TRAININGS + SYNTHESES)
