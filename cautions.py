@@ -52,6 +52,9 @@ MAIN = (
          "it acts only with --method_c softmax or --relax_c True"),
     Rule(("warm_up",), lambda config: config.num_gpu > 1, "it acts only with --num_gpu above 1"),
     Rule(("beta2",), lambda config: config.optimizer != "sgd", "--optimizer sgd has no beta2"),
+    Rule(("lr_lower_boundary", "lr_update_step"),
+         lambda config: config.lr_lower_boundary < max(config.g_lr, config.d_lr),
+         "the learning rates begin below --lr_lower_boundary, and stay"),
     Rule(("cont",), lambda config: not config.load_path, "--load_path counts, which names the run"))
 TRAIN = (
     Rule(("lfw_nrof_folds", "lfw_batch_size", "lfw_distance_metric", "lfw_use_flipped_images", "lfw_subtract_mean"),
@@ -81,6 +84,12 @@ def warn_of_unused(rules, options, typed):
         if idle and not rule.used(options):
             told.update(idle)
             logging.warning("%s: no effect here: %s", ", ".join(f"--{name}" for name in idle), rule.why)
+
+
+def warn_of_same_folder(first, second, why):
+    """Warn where two folders, each (what a user typed, path), are one by their real paths; `why` says what is odd."""
+    if os.path.realpath(first[1]) == os.path.realpath(second[1]):
+        logging.warning("%s: the same folder as %s: %s", first[0], second[0], why)
 
 
 def warn_of_gpus(config, typed):

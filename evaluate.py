@@ -15,6 +15,7 @@ import sys
 import numpy as np
 import scipy.linalg
 
+import cautions
 import utils
 from cli import outputs, places, program
 from cli.options import checked, choose, Command, parse, place, text, whole
@@ -124,6 +125,8 @@ def compare(options):
     places.check_folders({f"--photos {options.photos}": options.photos} | {name: name for name in options.folders})
     photos = read_features(options.photos, options.limit)
     distances = {folder: frechet_distance(read_features(folder, options.limit), photos) for folder in options.folders}
+    for folder in options.folders:
+        cautions.warn_of_same_folder((folder, folder), ("--photos", options.photos), "its distance to itself is 0")
     logging.info("distance to %d photos of %s:", len(photos), options.photos)
     for folder, distance in distances.items():
         print(f"{distance:8.3f}  {folder}")

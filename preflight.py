@@ -59,6 +59,9 @@ def check(config, typed=MappingProxyType({})):
     cautions.warn_of_gpus(config, typed)
     check_named_runs(config)
     folders = find_folders(config, typed)
+    if {"dataset", "syn_dataset"} <= folders.keys():
+        cautions.warn_of_same_folder(("--syn_dataset", folders["syn_dataset"]), ("--dataset", folders["dataset"]),
+                                     "photos are no renderings, and nothing can be learned from them alone")
     check_outputs(config)
     check_classifier(config)
     resumed, weights = find_weights(config)

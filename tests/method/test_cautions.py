@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 
 import cautions
+import evaluate
 import gen_syn_latent
 import main
 import preflight
@@ -53,7 +54,10 @@ MAIN = [
     ("--weight_decay 1 --method_c magnet --pretrained_rec x", "--weight_decay", "--method_c softmax or --relax_c"),
     ("--weight_decay 1 --method_c softmax --pretrained_rec x", None, None),
     ("--warm_up 9", "--warm_up", "--num_gpu above 1"), ("--optimizer sgd --beta2 .5", "--beta2", "--optimizer sgd"),
-    ("--optimizer sgd --beta1 .5", None, None), ("--cont gen --load_path x", "--cont", "--load_path counts"),
+    ("--optimizer sgd --beta1 .5", None, None),
+    ("--lr_lower_boundary 1e-3", "--lr_lower_boundary", "begin below"),
+    ("--lr_update_step 5 --g_lr 1e-6 --d_lr 1e-6", "--lr_update_step", "begin below"),
+    ("--cont gen --load_path x", "--cont", "--load_path counts"),
     ("--preset cpu --generate_dataset", None, None), ("--preset cpu --fit_dataset", None, None), ("", None, None)]
 TRAIN = [
     ("--lfw_batch_size 9", "--lfw_batch_size", "without --lfw_dir"),
@@ -186,6 +190,18 @@ def test_a_folder_that_is_typed_has_to_be_there(place, line, named):
     with pytest.raises(UserError) as error:
         check(*line)
     one_line(error, *named)
+
+
+def test_one_folder_for_photos_and_renderings(place, caplog):
+    (place / "data/same").symlink_to("syn")
+    check("--dataset", "same")
+    assert caplog.text.count("--syn_dataset: the same folder as --dataset: ") == 1
+
+
+@pytest.mark.parametrize("folder, same", [("data/real", True), ("data/../data/real/", True), ("data/syn", False)])
+def test_a_distance_to_itself(place, folder, same):
+    result = call(evaluate, "distance", folder, "data/paired", "--photos", "data/real")
+    assert result.status == 0 and result.err.count("the same folder as --photos") == same
 
 
 def test_a_split_in_one_data_set_is_enough(place):
