@@ -17,8 +17,9 @@ import sys
 import numpy as np
 from PIL import Image, ImageDraw
 
+import footprint
 import utils
-from cli import outputs, processes, program
+from cli import outputs, places, processes, program
 from cli.options import boolean, Command, one_of, parse, path, text, whole
 from datasets import crop
 from datasets.detection import detect, detector, POINTS
@@ -111,6 +112,7 @@ def _check_apart(options):
     outputs.check_apart("--output", options.output, {"--input": options.input, "--pairs": options.pairs or ""})
     if not options.preview:
         return
+    places.check_written(f"--preview {options.preview}", [options.preview])
     folder = os.path.dirname(os.path.realpath(options.preview))
     if not os.path.isdir(folder):
         raise utils.UserError(f"--preview {options.preview}: no folder {folder}; name one that is there")
@@ -328,7 +330,9 @@ def align(options):
     Raises UserError for bad input, and for a missing package.
     """
     _check_apart(options)
+    places.check_folders({f"--{name} {getattr(options, name)}": getattr(options, name) for name in ("input", "pairs")})
     names, renderings = _find_names(options)
+    footprint.check(footprint.of_detection(options, len(names)))
     with outputs.begin_output(options.output, _settings_of(options)):
         for inside, _, level in walk(options.output, None if options.recursive else 1):
             if level:

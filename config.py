@@ -3,6 +3,7 @@ import argparse
 import contextlib
 import logging
 import os
+import re
 import sys
 
 from cli import outputs
@@ -56,6 +57,8 @@ def side(word):
 
 side.metavar = "N"
 gen = checked("gen", str.lower, lambda value: value in ("", "gen"), "gen")
+scope = checked("NAME", str, re.compile(r"[A-Za-z0-9.][A-Za-z0-9_.\\/>-]{0,199}").fullmatch,
+                "a scope's name, of letters, digits and _ . - /")
 model = one_of(tuple(registry.CLASSIFIERS), lambda word: word.lower().removeprefix("models."))
 
 
@@ -112,7 +115,7 @@ def mode_options(add):
     add("save_fitting", text, "fitting", "folder in data_dir that fit_dataset writes to")
     add("overwrite", boolean, False, "where save_syn_dataset or save_fitting was made from other weights, images or "
         "settings, begin it anew: its images are removed first, and no others")
-    add("task", text, None, "first part of the run folder's name", "the git branch, master without git")
+    add("task", outputs.task, None, "first part of the run folder's name", "the git branch, master without git")
     add("sample_per_image", whole(1, 1024), None, "dropout samples of each rendering with --is_train False",
         "8 with test_data_path, else 1")
     add("scores", boolean, True, "with generate_dataset, write confidence_scores.csv too")
@@ -166,7 +169,7 @@ def identity_options(add):
         "and the classifier with relax_c. The original parses 5e-5 but trains without any")
     add("center_loss_alfa", number(0, 1), .95,
         "share of itself that a centroid keeps in a step (1: centroids never move)")
-    add("facenet_scope", text, registry.SCOPE, "variable scope of the classifier in its checkpoint")
+    add("facenet_scope", scope, registry.SCOPE, "variable scope of the classifier in its checkpoint")
     add("image_size", whole(32, 1024, " of pixels"), 96,
         f"side in pixels of the classifier's input: {registry.SIZES}")
     add("standardization", one_of(("auto", "image", "fixed")), "auto", "what the classifier expects: image, each image "

@@ -15,12 +15,14 @@ import sys
 import numpy as np
 import scipy.linalg
 
+import cautions
 import utils
-from cli import outputs, program
-from cli.options import checked, choose, Command, parse, text, whole
+from cli import outputs, places, program
+from cli.options import checked, choose, Command, parse, place, text, whole
 from datasets.image_sets import find_photos, warn_of
 from datasets.images import BrokenImage, check_picture, load_image, PICTURES, save_picture
 from engine.curves import draw_curves, MOST_RUNS, read_stats
+from engine.runs import folder_of, list_checkpoints
 
 SIDE, PLACES = 32, 8        # pixels of a side that images are reduced to, and places along it
 MINIMUM = 2                 # images that a set needs for a covariance
@@ -72,8 +74,8 @@ def read_features(folder, limit):
     return np.array(found)
 
 
-image_folder = checked("FOLDER", str, bool, "the name of a folder")
-run_folder = checked("RUN", str, bool, "the folder of a run")
+image_folder = checked("FOLDER", place, bool, "the name of a folder")
+run_folder = checked("RUN", place, bool, "the folder of a run")
 
 
 def distance_options(add):
@@ -81,7 +83,7 @@ def distance_options(add):
     add("folders", image_folder, None, "folders of images, with or without a sub-folder for each person", needed=True,
         values="+", positional=True)
     add("photos", text, None, "folder of the photos that they should look like", needed=True)
-    add("limit", whole(MINIMUM), 5000, "images of each folder to look at")
+    add("limit", whole(MINIMUM, 1_000_000), 5000, "images of each folder to look at")
 
 
 def curves_options(add):
@@ -129,8 +131,11 @@ def folders_first(command, arguments):
 
 def compare(options):
     """Print the distance of each folder to the photos."""
+    places.check_folders({f"--photos {options.photos}": options.photos} | {name: name for name in options.folders})
     photos = read_features(options.photos, options.limit)
     distances = {folder: frechet_distance(read_features(folder, options.limit), photos) for folder in options.folders}
+    for folder in options.folders:
+        cautions.warn_of_same_folder((folder, folder), ("--photos", options.photos), "its distance to itself is 0")
     logging.info("distance to %d photos of %s:", len(photos), options.photos)
     for folder, distance in distances.items():
         print(f"{distance:8.3f}  {utils.one_line(folder)}")
@@ -138,12 +143,11 @@ def compare(options):
 
 def draw_runs(options):
     """Draw the curves of the runs into one picture."""
-    output_folder = os.path.dirname(options.output) or "."
-    outputs.check_folder(output_folder)
+    places.check_written(f"--output {options.output}", [options.output])
     check_picture("--output", options.output)
-    runs = read_runs(options.runs)
+    runs = read_runs([folder_of(run) if list_checkpoints(run) else run for run in options.runs])
     image = draw_curves(runs)
-    os.makedirs(output_folder, exist_ok=True)
+    os.makedirs(os.path.dirname(options.output) or ".", exist_ok=True)
     save_picture(image, options.output)
     logging.info("%s: curves of %s", options.output, ", ".join(runs))
 

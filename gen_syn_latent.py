@@ -10,8 +10,10 @@ import os
 import sys
 from typing import NamedTuple
 
+import cautions
+import footprint
 import utils
-from cli import outputs, processes, program
+from cli import outputs, places, processes, program
 from cli.options import checked, choose, Command, number, one_of, parse, path, text, whole
 from utils import UserError
 
@@ -35,7 +37,8 @@ def _parse_shard(word):
 
 
 angle = number(-10, 10)
-shard = checked("I/N", _parse_shard, lambda value: 1 <= value[0] <= value[1], "I/N with I from 1 to N, such as 2/5")
+shard = checked("I/N", _parse_shard, lambda value: 1 <= value[0] <= value[1] <= 9_999_999,
+                "I/N with I from 1 to N, such as 2/5")
 
 
 def _people_options(add):
@@ -94,6 +97,13 @@ def _resolve_people(options, error):
             error(f"--{name}: {low:g} is more than {high:g}; give the lower one first")
 
 
+def _resolve_drawn(options, error):
+    """Fill in --margin, and call `error` with one line if nothing is to be drawn."""
+    outputs.resolve_margin(options, error)
+    if not (options.photos or options.pairs):
+        error("--photos 0 --pairs 0: nothing to draw; give one of them")
+
+
 COMMANDS = [
     Command("gen_syn_latent.py", "people", "Render people of a face model: OUTPUT/IDENTITY/IMAGE.jpg, with latents.npz "
             "beside them. The word `people` may be left out.",
@@ -105,13 +115,15 @@ COMMANDS = [
     Command("gen_syn_latent.py", "drawn", "Draw photos of the built-in model's people, OUTPUT/real/PERSON/*.jpg, and "
             "pairs, OUTPUT/paired/*.jpg with OUTPUT/paired/3dmm/*.jpg: data to try everything on.",
             ("gen_syn_latent.py drawn --output data --photos 600 --pairs 200 --size 64",),
-            {"Drawn photos": _drawn_options}, outputs.resolve_margin, presets=True)]
+            {"Drawn photos": _drawn_options}, _resolve_drawn, presets=True)]
 
 
 def main(arguments):
     """Run the sub-command that `arguments`, the words of the command line, ask for. Raises UserError."""
     command, arguments = choose(COMMANDS, arguments, default="people")
-    options = parse(command, arguments).options
+    parsed = parse(command, arguments)
+    options = parsed.options
+    cautions.warn_of_unused(cautions.PEOPLE if command.name == "people" else (), options, parsed.typed)
     os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")      # each worker has one core; NumPy asks when it is loaded
     {"people": render_people, "pairs": render_pairs, "drawn": draw_photos}[command.name](options)
 
@@ -126,6 +138,12 @@ def _settings_of(command, options, model, names, **settings):
 
     return {"command": f"gen_syn_latent.py {command}", "version": VERSION, "model": model.name,
             "model_checksum": checksum(model), **settings, **{name: getattr(options, name) for name in names}}
+
+
+def _check_model(options):
+    """Raise UserError where --model names what is not there. A model is a file, or a folder of some."""
+    if options.model and not os.path.isdir(options.model):
+        places.check_files({f"--model {options.model}": options.model})
 
 
 def _scene_of(options, model, statistics=None):
@@ -143,16 +161,16 @@ def render_people(options):
     """Render those identities of this shard that are not there yet. Raises UserError for bad input."""
     outputs.check_folder(options.output)
     outputs.check_apart("--output", options.output, {"--statistics": options.statistics or ""})
-    for name in ("model", "statistics"):
-        place = getattr(options, name)
-        if place and not os.path.exists(place):
-            raise UserError(f"--{name} {place}: not there; correct the path")
+    places.check_folders({f"--statistics {options.statistics}": options.statistics})
+    _check_model(options)
+    footprint.check(footprint.of_rendering(options, options.n_id))
     from morphable import identities
     from morphable.scene import load_model, load_statistics
 
     statistics = load_statistics(options.statistics)        # before a built-in model, which takes seconds
     model = load_model(options.model)
-    logging.info("statistics: %s", statistics.description)
+    tell = logging.warning if options.statistics and statistics.description.startswith("built-in") else logging.info
+    tell("statistics: %s", statistics.description)
     scene = _scene_of(options, model, statistics)
     names = "seed", "n_im", *ANGLES, "crop", "size", "margin", "format", "supersample"
     settings = _settings_of("people", options, model, names, statistics=statistics.description)
@@ -191,9 +209,12 @@ def render_pairs(options):
     from morphable.pairs import check_annotated_model, find_annotated, pair_paths
     from morphable.scene import load_model
 
+    places.check_folders({f"--annotations {options.annotations}": options.annotations})
     outputs.check_apart("--output", options.output, {"--annotations": options.annotations})
-    photos = find_annotated(options.annotations)
     outputs.check_folder(options.output)
+    _check_model(options)
+    photos = find_annotated(options.annotations)
+    footprint.check(footprint.of_rendering(options, len(photos)))
     model = load_model(options.model)
     check_annotated_model(model, options.model)
     scene = _scene_of(options, model)
@@ -246,6 +267,7 @@ def _render_pair(job, named):
 def draw_photos(options):
     """Draw those photos and pairs of the built-in model's people that are not there yet. Raises UserError."""
     outputs.check_folder(options.output)
+    footprint.check(footprint.of_rendering(options, max(options.photos, options.pairs)))
     from datasets.writer import is_whole
     from morphable import drawn_photos
     from morphable.scene import load_model, load_statistics

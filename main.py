@@ -26,7 +26,7 @@ def main(arguments):
         logging.info("this training has done its %d steps; give a larger --max_step to go on",
                      config.max_step // config.num_gpu)
         return
-    work = preflight.check(config)
+    work = preflight.check(config, parsed.typed)
     start(config.xla)
     if config.dry_run:
         tell(config, work.data)

@@ -6,8 +6,11 @@ which images there are, and last, whether the images can be decoded. TensorFlow 
 import argparse
 import logging
 import os
+from types import MappingProxyType
 from typing import NamedTuple
 
+import cautions
+import footprint
 import utils
 from cli import outputs
 from config import structural_differences
@@ -24,7 +27,7 @@ from datasets.image_sets import (
     Renderings,
 )
 from datasets.images import output_name
-from engine import checkpoint_index, runs
+from engine import checkpoint_index, runs, weight_files
 from recognition import registry
 from utils import UserError
 
@@ -53,13 +56,24 @@ class Work(NamedTuple):
     weights: str | None          # where a training or synthesis takes its weights: a folder or a prefix
 
 
-def check(config):
-    """Check all that `config` asks for -> Work. Raises UserError, one line that says how to go on."""
+def check(config, typed=MappingProxyType({})):
+    """Check all that `config` asks for -> Work. Raises UserError, one line that says how to go on.
+
+    `typed`, {option: value}, stands on the command line itself. It has to be there, and a warning tells what has no
+    effect.
+    """
+    cautions.warn_of_unused(cautions.MAIN, config, typed)
+    cautions.warn_of_gpus(config, typed)
     check_named_runs(config)
-    folders = find_folders(config)
+    folders = find_folders(config, typed)
+    if {"dataset", "syn_dataset"} <= folders.keys():
+        cautions.warn_of_same_folder(("--syn_dataset", folders["syn_dataset"]), ("--dataset", folders["dataset"]),
+                                     "photos are no renderings, and nothing can be learned from them alone")
     check_outputs(config)
     check_classifier(config)
     resumed, weights = find_weights(config)
+    if config.pretrained_gen and {"pretrained_gen", "load_path", "cont"} & typed.keys():
+        warn_of_two_sources(config, resumed, weights)
     if config.train_generator:
         runs.check_run_writable(config.log_dir, resumed)
         runs.check_name(f"--task {config.task or ''}")
@@ -73,6 +87,8 @@ def check(config):
     done = resumed and weights == resumed and steps_done(config, resumed)
     for product in products_of(config, data):
         check_product(config, product, weights if done or not config.train_generator else None)
+    identities = len(data.renderings.identities) if data.renderings else 0
+    footprint.check(footprint.of_main(config, identities), footprint.uses_gpu(config))
     data = Data(*(images and check_images(images, config.input_scale_size, config.num_worker) for images in data))
     check_identities(config, data.renderings, resumed, decoded=True)
     return Work(data, resumed, weights)
@@ -88,8 +104,12 @@ def check_named_runs(config):
         runs.find_checkpoint(config.log_dir, config.pretrained_gen)
 
 
-def find_folders(config):
-    """Find the folders that the asked-for modes read -> {option: folder}. Raises UserError where one is missing."""
+def find_folders(config, typed=MappingProxyType({})):
+    """Find the folders that the asked-for modes read -> {option: folder}. Raises UserError where one is missing.
+
+    Pairs may be missing where they are not trained with, and test pairs where they are not `typed`. A --split has to be
+    in one of the data sets at least.
+    """
     def there(name):
         """Tell whether data_dir has the folder `name`."""
         return os.path.isdir(os.path.join(config.data_dir, name))
@@ -99,9 +119,14 @@ def find_folders(config):
                   config.is_train or config.test_data_path),
               # Without a paired loss, pairs are read only because they always were: the steps stay the same.
               "dataset_3dmm": config.train_generator and (config.lambda_d > 0 or there(config.dataset_3dmm)),
-              "dataset_3dmm_test": config.train_generator and there(config.dataset_3dmm_test)}
+              "dataset_3dmm_test": config.train_generator and (
+                  "dataset_3dmm_test" in typed or there(config.dataset_3dmm_test))}
     folders = {option: data_folder(f"--{option}", config.data_dir, getattr(config, option), config.split)
                for option, needed in wanted.items() if needed}
+    places = [os.path.join(config.data_dir, getattr(config, option), config.split) for option in folders]
+    if config.split and places and not any(map(os.path.isdir, places)):
+        raise UserError(f"--split {config.split}: no such folder in {' or '.join(map('--{}'.format, folders))}; "
+                        "correct the name, or leave it out")
     if config.test_data_path and not config.is_train:
         folders["test_data_path"] = data_folder("--test_data_path", "", config.test_data_path)
     return folders
@@ -226,7 +251,8 @@ def check_classifier(config):
         return
     files = runs.list_weights(config.pretrained_rec)
     if not files:
-        raise UserError(f"--pretrained_rec {config.pretrained_rec}: no checkpoint there; {ways}")
+        what = weight_files.describe(config.pretrained_rec)
+        raise UserError(f"--pretrained_rec {config.pretrained_rec}: {what}no checkpoint there; {ways}")
     shapes = checkpoint_index.read_shapes(files, f"--pretrained_rec {config.pretrained_rec}")
     if shapes is not None:
         model_def, embedding_size = registry.recognise(shapes, config.facenet_scope)
@@ -291,6 +317,18 @@ def newest_whole(weights):
     """Find the newest checkpoint at `weights`, a folder or a prefix, whose files are whole -> its prefix, or None."""
     return next((prefix for prefix in runs.list_checkpoints(weights)
                  if os.path.isfile(prefix) or not checkpoint_index.check_whole(prefix)), None)
+
+
+def warn_of_two_sources(config, resumed, weights):
+    """Warn where both a run and --pretrained_gen are named, and the weights of one of them do not count."""
+    if not resumed:
+        return
+    if config.train_generator and weights == resumed:
+        logging.warning("--pretrained_gen %s: no effect here: the training of %s goes on from its own weights",
+                        config.pretrained_gen, resumed)
+    elif not config.train_generator:
+        logging.warning("--load_path %s: its weights have no effect here: those of --pretrained_gen %s count",
+                        resumed, config.pretrained_gen)
 
 
 def check_networks(config, weights):

@@ -11,15 +11,17 @@ import logging
 import os
 import sys
 
+import cautions
+import footprint
 import utils
-from cli import outputs, program
+from cli import outputs, places, program
 from cli.options import boolean, changed_options, checked, choose, Command, number, one_of, parse, path, text, whole
 from config import differences_in, model
 from datasets.image_sets import check_images, check_without_photos, data_folder, find_renderings
 from datasets.images import save_image
-from engine import checkpoint_index, runs
+from engine import checkpoint_index, runs, weight_files
 from engine.startup import start
-from recognition import labelled_data, plots, registry, verification
+from recognition import labelled_data, plots, registry, schedules, verification
 from utils import UserError
 
 # Options that decide which variables a checkpoint holds, or what they mean: a resumed run must keep them.
@@ -27,6 +29,7 @@ STRUCTURAL = ("model_def", "embedding_size", "image_size", "input_scale_size", "
 # Options that tell what to do now and where: a run does not remember them.
 OF_THE_MOMENT = {"preset", "dry_run", "load_path", "log_dir", "task", "num_worker", "use_gpu"}
 # Options of `verify` that a run of `train` remembers.
+WRITTEN = "verification.json", "roc.png", "distances.png"            # by `verify`
 _VERIFIED_AS_TRAINED = ("image_size", "input_scale_size")
 
 _pixels = whole(32, 1024, " of pixels")
@@ -106,7 +109,7 @@ def _mode_options(add):
 
 def _logging_options(add):
     add("log_dir", text, "recognizers", "folder of the runs")
-    add("task", text, None, "first part of the run folder's name", "the git branch, master without git")
+    add("task", outputs.task, None, "first part of the run folder's name", "the git branch, master without git")
     add("log_step", whole(1), 50, "steps between two log lines and TensorBoard summaries")
     add("keep_every", whole(0), 0,
         "keep for good the checkpoints at multiples of this step, besides the last 2; 0: keep no others")
@@ -119,7 +122,7 @@ def _verify_options(add):
     add("output", text, "verification", "folder for verification.json, roc.png and distances.png")
     add("pairs", path, "", "file of pairs in the format of LFW's pairs.txt", "pairs chosen at random")
     add("nrof_folds", whole(2, 10_000), 10, "folds, unless pairs says how many")
-    add("pairs_per_fold", whole(1), 300, "most pairs of the same, and of different people to choose for a fold")
+    add("pairs_per_fold", whole(1, 10_000), 300, "most pairs of the same, and of different people to choose for a fold")
     add("seed", whole(0, 2 ** 31 - 1), 0, "seed of the choice of pairs, and of the random network of baselines")
     add("distance_metric", _metric, 0, "0: squared Euclidean distance, 1: angle")
     add("use_flipped_images", boolean, False, "append the embedding of the mirrored image")
@@ -212,6 +215,8 @@ def main(words):
     parsed = parse(command, words)
     for note in parsed.notes:
         logging.info("%s", note)
+    cautions.warn_of_unused({"train": cautions.TRAIN, "verify": cautions.VERIFY}.get(command.name, ()), parsed.options,
+                            parsed.typed)
     {"train": train, "verify": verify, "convert": convert}[command.name](parsed.options)
 
 
@@ -223,7 +228,9 @@ def train(options):
     Everything is checked before TensorFlow is imported, because the import takes seconds. Raises UserError, and what
     `ClassifierTrainer.train` raises.
     """
-    table = read_schedule(options.learning_rate_schedule_file) if options.learning_rate == -1 else \
+    places.check_files({f"--{name} {getattr(options, name)}": getattr(options, name)
+                        for name in ("learning_rate_schedule_file", "filter_filename", "lfw_pairs")})
+    table = schedules.read(options.learning_rate_schedule_file) if options.learning_rate == -1 else \
         [(0, options.learning_rate)]
     resumed = runs.find_run(options.log_dir, options.load_path) if options.load_path else None
     if resumed:
@@ -243,10 +250,14 @@ def train(options):
     faces = labelled_data.find(options)
     if resumed:
         runs.check_run_identities(resumed, _identities_of(faces), all_known=False)
+    footprint.check(footprint.of_classifier_training(options, sum(map(len, _identities_of(faces).values()))),
+                    footprint.uses_gpu(options))
     choice = verification.PairChoice(options.lfw_nrof_folds)
     pairs = find_pairs(options, ("lfw_dir", "lfw_pairs"), choice) if options.lfw_pairs else None
     faces = labelled_data.decode(faces, options)
     identities = _identities_of(faces)
+    if options.lfw_dir:
+        cautions.warn_of_shared_people(f"--lfw_dir {options.lfw_dir}", options.lfw_dir, read, identities)
     if resumed:
         runs.check_run_identities(resumed, identities)
     if options.lfw_dir and not options.lfw_pairs:
@@ -280,32 +291,6 @@ def _identities_of(faces):
             "synthetic": faces.synthetic.identities if faces.synthetic else []}
 
 
-def read_schedule(file_name):
-    """Read a schedule in FaceNet's format -> [(epoch, rate)], epochs ascending from 1.
-
-    What follows the first rate of 0 or less, which ends the training, is not read. Raises UserError, which names the
-    line, for any other file.
-    """
-    option = f"--learning_rate_schedule_file {file_name}"
-    table, row = [], 1
-    try:
-        for line in utils.read_text(file_name).splitlines():
-            entry = line.split("#")[0].strip()
-            if entry and (not table or table[-1][1] > 0):
-                epoch, rate = entry.split(":")
-                table.append((int(epoch), float(rate)))
-                if not -1 <= table[-1][1] < float("inf") or table[-1][0] < 1 or sorted(table)[-1] != table[-1]:
-                    raise ValueError("epochs must ascend from 1, and rates be numbers")
-            row += 1
-    except OSError as error:
-        raise UserError(f"{option}: can't be read ({error.strerror})") from error
-    except ValueError as error:
-        raise UserError(f"{option}: line {row}: not `EPOCH: RATE` ({error})") from error
-    if not table or table[0][1] <= 0:
-        raise UserError(f"{option}: no learning rate in it; give lines `EPOCH: RATE`")
-    return table
-
-
 def find_pairs(options, names, choice):
     """Find the verification.FacePairs of a folder: those of a file of pairs, or else some chosen at random.
 
@@ -330,15 +315,19 @@ def verify(options):
     Raises UserError.
     """
     data_folder("--images", "", options.images)
+    places.check_files({f"--pairs {options.pairs}": options.pairs})
     outputs.check_apart("--output", options.output, {"--images": options.images})
     outputs.check_begun(options.output, ["verification.json"])
-    other_weights = "give a run of recognizer.py train, or FaceNet's weights"
+    places.check_written(f"--output {options.output}", [os.path.join(options.output, name) for name in WRITTEN])
     files = runs.list_weights(options.weights)
     if not files:
-        raise UserError(f"--weights {options.weights}: no weights there that can be read; {other_weights}")
+        raise UserError(f"--weights {options.weights}: {weight_files.describe(options.weights)}no weights there that "
+                        "can be read; give a run of recognizer.py train, or FaceNet's weights")
     shapes = checkpoint_index.read_shapes(files, f"--weights {options.weights}")
     if shapes is not None:
         _check_network(options, *registry.recognise(shapes))
+        footprint.check(footprint.of_verification(options, *registry.recognise(shapes)), footprint.uses_gpu(options))
+    cautions.warn_of_known_people(options.weights, options.images)
     choice = verification.PairChoice(options.nrof_folds, options.pairs_per_fold, options.seed)
     pairs = find_pairs(options, ("images", "pairs"), choice) if options.pairs else None
     start()
@@ -356,6 +345,9 @@ def verify(options):
     results = {name: verification.verify(embeddings, pairs, options.distance_metric, options.subtract_mean)
                for name, embeddings in found.items()}
     print(_table_of(results, pairs))
+    doubt = verification.doubt(results["classifier"].accuracy, len(pairs.same))
+    if doubt:
+        logging.warning("%s", doubt)
     os.makedirs(options.output, exist_ok=True)
     more = {"command": "verify", "model_def": model_def, "embedding_size": embedding_size}
     utils.save_json({"options": vars(options) | more, "people": len({name.split("/")[0] for name in pairs.names}),
@@ -431,6 +423,7 @@ def convert(options):
     if runs.list_checkpoints(options.output):
         raise UserError(f"--output {options.output}: there are checkpoints already; name another folder")
     outputs.check_begun(options.output)
+    places.check_files({f"--input {options.input}": options.input})
     state = torch_weights.read(options.input)
     start()
     from recognition import pretrained

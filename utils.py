@@ -184,11 +184,13 @@ def check_writable(folder):
 
     Nothing is left behind: of a folder that is not there, the nearest parent that is there is tried.
     """
-    folder = os.path.realpath(folder)           # through a link, the system would give the temporary file a name
+    folder = os.path.abspath(folder)
     while not os.path.lexists(folder):
         folder = os.path.dirname(folder)
-    with tempfile.TemporaryFile(dir=folder):
-        pass
+    os.stat(folder)                             # or else a link to nothing would pass
+    # through a link, the system would give the file a name for a moment
+    with tempfile.TemporaryFile(dir=os.path.realpath(folder), buffering=0) as file:
+        file.write(b"\n")                       # on a full disk, an empty file can still be made
 
 
 def clean_temporary(folder):

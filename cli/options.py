@@ -5,6 +5,7 @@ Each of these layers wins over those before it: the defaults, what a run remembe
 import argparse
 import contextlib
 import difflib
+import errno
 import math
 import os
 import re
@@ -20,6 +21,9 @@ SYNONYMS = {"seed": "random_seed", "random_seed": "seed", "size": "input_scale_s
             "workers": "num_worker", "num_worker": "workers"}
 WIDTH = 100                 # columns of a help text, on any terminal
 MOST_WHOLE, MOST_NUMBER = 2 ** 31 - 1, 1e9          # of numbers for which nothing else sets a limit
+MOST_NAME, MOST_PATH = 255, 4000                    # bytes of a name between slashes, and of a path
+MOST_SHOWN = 300            # letters of a word in a message
+CONTROL = re.compile(r"[\x00-\x1f\x7f-\x9f\u2028\u2029]")
 BOOLEANS = {"true": True, "1": True, "yes": True, "false": False, "0": False, "no": False}
 
 
@@ -35,7 +39,7 @@ def checked(metavar, convert, valid, allowed):
             value = convert(word)
             if valid(value):
                 return value
-        raise argparse.ArgumentTypeError(f"{word}: must be {allowed}")
+        raise argparse.ArgumentTypeError(f"{shown(word)}: must be {allowed}")
 
     parse.metavar = metavar
     return parse
@@ -74,10 +78,28 @@ def _limited(convert, usual, most):
     return parse
 
 
+def shown(word):
+    """Write a word for a message of one line: control characters by their codes, and of many letters the first."""
+    plain = CONTROL.sub(lambda match: repr(match[0])[1:-1], word)
+    return plain if len(plain) <= MOST_SHOWN else f"{plain[:MOST_SHOWN]}..."
+
+
+def place(word):
+    """Return `word` if a file or folder may be called so. Raises argparse.ArgumentTypeError if none can be."""
+    names = os.fsencode(word).split(b"/")
+    problem = ("must have no line ends and other control characters" if CONTROL.search(word) else
+               "must not be blank" if word and not word.strip() else
+               f"must have at most {MOST_NAME} bytes between two slashes" if max(map(len, names)) > MOST_NAME else
+               f"must have at most {MOST_PATH} bytes" if len(os.fsencode(word)) > MOST_PATH else None)
+    if problem:
+        raise argparse.ArgumentTypeError(f"{shown(word)}: {problem}")
+    return word
+
+
 boolean = checked("BOOL", lambda word: BOOLEANS.get(word.lower()), lambda value: value is not None,
                   "true, false, 1, 0, yes or no")
-text = checked("NAME", str, bool, "a name that is not empty")
-path = checked("PATH", str, lambda value: True, "a path")
+text = checked("NAME", place, bool, "a name that is not empty")
+path = checked("PATH", place, lambda value: True, "a path")
 
 
 # Commands and their options
@@ -158,6 +180,7 @@ class Parsed(NamedTuple):
     given: dict                     # {option: value} of what the command line or its preset gives
     legacy: list                    # the given options that are ignored
     notes: list                     # lines for the log: which values come from which run
+    typed: dict                     # {option: value} of what stands on the command line itself
 
 
 class Parser(argparse.ArgumentParser):
@@ -228,7 +251,7 @@ def parse(command, arguments):
         if option.needed and not getattr(options, name):
             parser.error(f"{option.type.metavar if option.positional else f'--{name}'}: needed; --help tells more")
     command.resolve(options, parser.error)
-    return Parsed(options, given, legacy, notes)
+    return Parsed(options, given, legacy, notes, typed)
 
 
 def changed_options(command, options):
@@ -284,6 +307,8 @@ def read_preset(command, name, given=()):
     """
     file_name, known = _preset_file(name) if name in preset_names() else name, command.by_name()
     try:
+        if os.path.exists(file_name) and not os.path.isfile(file_name):
+            raise OSError(errno.EINVAL, "no file")
         sections = _read_sections(file_name)
     except OSError as error:
         raise UserError(f"--preset {name}: neither one of {', '.join(preset_names())} nor a file that can be read "

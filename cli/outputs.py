@@ -3,11 +3,12 @@ import contextlib
 import os
 
 import utils
-from cli.options import checked, whole
+from cli.options import checked, place, whole
 from utils import UserError
 
 SETTINGS = "settings.json"
 WAYS = "give the same, or another folder"   # to go on where settings differ
+MOST_TASK = 200                             # bytes of --task
 PAPER_CROP, PAPER_MARGIN = 108, 26          # --size and --margin of the crops that the paper trains on
 
 
@@ -28,8 +29,16 @@ def resolve_margin(options, error):
 
 def image_file(suffixes):
     """Make a type of the names of image files that end in one of `suffixes`, in any case."""
-    return checked("FILE", str, lambda name: os.path.splitext(name)[1].lower() in suffixes,
+    return checked("FILE", place, lambda name: os.path.splitext(name)[1].lower() in suffixes,
                    f"a file name that ends in {', '.join(suffixes)}")
+
+
+def _is_task(name):
+    """Tell whether a run's folder can begin with `name`, to which its date and number are added."""
+    return name and not name.startswith(".") and len(os.fsencode(name)) <= MOST_TASK
+
+
+task = checked("NAME", place, _is_task, f"a name of at most {MOST_TASK} bytes that does not begin with a dot")
 
 
 def overlap_problem(option, output, inputs, holding=True):

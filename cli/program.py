@@ -1,4 +1,5 @@
 """Run a command: one line for what goes wrong, signals, exit status; and print what a dry run found."""
+import errno
 import functools
 import os
 import signal
@@ -7,6 +8,15 @@ import sys
 import utils
 from cli.options import words
 from utils import Diverged, Interrupted, one_line, SIGNALS, UserError
+
+# What to do for want of memory.
+SMALLER = {"main.py": "a smaller --batch_size, or narrower networks (--conv_hidden_num, --conv_hidden_num_res)",
+           "recognizer.py": "a smaller --batch_size, or a smaller --image_size",
+           "gen_syn_latent.py": "a smaller --size or --supersample, or fewer --workers",
+           "align.py": "fewer --workers, or a smaller --detection_size",
+           "evaluate.py": "a smaller --limit, or fewer runs"}
+LESS = "less at a time"
+OUT_OF_MEMORY = "OOM when allocating", "out of memory", "bad_alloc", "MemoryError", "Unable to allocate"
 
 
 def run(name, work, arguments, saves_itself=False):
@@ -26,6 +36,8 @@ def run(name, work, arguments, saves_itself=False):
     except UserError as error:
         print(f"{name}: error: {one_line(str(error))}", file=sys.stderr)
     except OSError as error:
+        if error.errno == errno.ENOMEM:
+            error.strerror += f"; take {SMALLER.get(name, LESS)}"
         reason = f"{error.filename or 'writing'}: {error.strerror or error}"
         print(f"{name}: error: {one_line(reason)}", file=sys.stderr)
     except Interrupted as stop:
@@ -34,7 +46,18 @@ def run(name, work, arguments, saves_itself=False):
     except Diverged as stop:
         print(f"{name}: the training diverged; {one_line(str(stop))}", file=sys.stderr)
         return 1
+    except Exception as error:
+        if not is_want_of_memory(error):
+            raise
+        print(f"{name}: error: not enough memory; take {SMALLER.get(name, LESS)}", file=sys.stderr)
     return 2
+
+
+def is_want_of_memory(error):
+    """Tell whether an exception means want of memory: one of Python, of NumPy, or of TensorFlow, not imported here."""
+    return isinstance(error, MemoryError) or (
+        type(error).__module__.startswith("tensorflow") and (
+            type(error).__name__ == "ResourceExhaustedError" or any(words in str(error) for words in OUT_OF_MEMORY)))
 
 
 def tell(changed, data, parameters):

@@ -10,6 +10,7 @@ import hashlib
 import os
 import struct
 
+from engine import weight_files
 from utils import open_regular, UserError
 
 _FOOTER, _MAGIC = 48, struct.pack("<Q", 0xdb4775248b80fb57)     # bytes in all, and the last 8 of them
@@ -38,7 +39,11 @@ def read_shapes(files, source):
             return None
         problem = check_whole(prefix)
         if not problem:
-            return read_index(prefix)
+            shapes = read_index(prefix)
+            if weight_files.is_of_objects(shapes):
+                raise UserError(f"{source}: a checkpoint of tf.train.Checkpoint or Keras, whose variables have other "
+                                "names; name one that tf.compat.v1.train.Saver wrote, such as those of a run")
+            return shapes
     raise UserError(f"{source}: no whole checkpoint there ({problem}); restore it, or name another")
 
 

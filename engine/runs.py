@@ -14,9 +14,12 @@ import re
 import time
 
 import utils
+from engine import weight_files
 from utils import Diverged, UserError
 
 IDENTITIES, PARAMS, STATS = "identities.json", "params.json", "stats.jsonl"
+OF_A_CHECKPOINT = re.compile(r"\.(index|meta|data-\d{5}-of-\d{5})$")      # ends the names of a checkpoint's files
+MOST_TASK = 200              # bytes of a branch's name in that of a run's folder
 RECOGNIZER = re.compile(r"_rec_\d{4}_\d{6}(_\d+)?$")         # ends the folder's name of a run of recognizer.py
 
 
@@ -39,7 +42,8 @@ class Run:
     def __enter__(self):
         new = not self.folder
         if new:
-            self.folder = prepare_dirs(self.options.log_dir, self.options.task or utils.git_branch(), self.kind)
+            task = self.options.task or os.fsdecode(os.fsencode(utils.git_branch())[:MOST_TASK])
+            self.folder = prepare_dirs(self.options.log_dir, task, self.kind)
         self._held.enter_context(utils.hold(self.folder))
         if not new:
             utils.clean_temporary(self.folder)
@@ -110,15 +114,25 @@ class Stats:
 def find_run(log_dir, load_path, missing="error"):
     """Find the folder of the run that `load_path` names: a folder in `log_dir`, or a path.
 
-    Where there is no such run, raises UserError, or returns None if `missing` is None.
+    The newest checkpoint of a run stands for the run. Where there is no such run, raises UserError, or returns None if
+    `missing` is None.
     """
-    for run_dir in (os.path.join(log_dir, load_path), load_path):
+    older = None
+    for run_dir in map(prefix_of, (os.path.join(log_dir, load_path), load_path)):
         if os.path.isfile(os.path.join(run_dir, PARAMS)) or (os.path.isdir(run_dir) and list_checkpoints(run_dir)):
             return os.path.normpath(run_dir)
+        if list_checkpoints(run_dir):
+            if list_checkpoints(folder_of(run_dir))[0] == list_checkpoints(run_dir)[0]:
+                return os.path.normpath(folder_of(run_dir))
+            older = older or folder_of(run_dir)
     if missing is None:
         return None
-    raise UserError(f"--load_path {load_path}: no such run, neither under {log_dir} nor as a path; "
-                    f"name a folder with params.json and checkpoints")
+    if older:
+        raise UserError(f"--load_path {load_path}: not the newest checkpoint, from which a run goes on; give "
+                        f"--load_path {older}, or --pretrained_gen for the weights of this one")
+    what = weight_files.describe(load_path)
+    raise UserError(f"--load_path {load_path}: {what and what + 'and '}no such run, neither under {log_dir} nor as a "
+                    "path; name a folder with params.json and checkpoints")
 
 
 def find_checkpoint(log_dir, path, missing="error"):
@@ -126,13 +140,13 @@ def find_checkpoint(log_dir, path, missing="error"):
 
     Where neither has a checkpoint, raises UserError, or returns None if `missing` is None.
     """
-    for place in (path, os.path.join(log_dir, path)):
+    for place in map(prefix_of, (path, os.path.join(log_dir, path))):
         if list_checkpoints(place):
             return place
     if missing is None:
         return None
-    raise UserError(f"--pretrained_gen {path}: no checkpoint there; give its prefix, such as RUN/model.ckpt-1000, or a "
-                    "run directory")
+    raise UserError(f"--pretrained_gen {path}: {weight_files.describe(path)}no checkpoint there; give its "
+                    "prefix, such as RUN/model.ckpt-1000, or a run directory")
 
 
 def prepare_dirs(log_dir, task, kind="gen"):
@@ -168,17 +182,31 @@ def step_of(prefix):
 def list_checkpoints(path):
     """List the prefixes of the checkpoints at `path`, the newest first.
 
-    `path` is a folder, a checkpoint's prefix, or a prefix without its step, which stands for all steps.
+    `path` is a folder, a checkpoint's prefix, or a prefix without its step, which stands for all steps. It may be one
+    of the files of a checkpoint too, or the file `checkpoint` of a folder.
     """
-    if os.path.isfile(path + ".index") or os.path.isfile(path):     # the latter in TensorFlow's first format
+    path = prefix_of(path)
+    if os.path.isfile(path + ".index") or weight_files.is_first_format(path):
         return [path]
     pattern = os.path.join(glob.escape(path), "*.index") if os.path.isdir(path) else glob.escape(path) + "-*.index"
     found = [index.removesuffix(".index") for index in glob.glob(pattern)]
     return sorted((prefix for prefix in found if os.path.isdir(path) or step_of(prefix)), key=step_of, reverse=True)
 
 
+def prefix_of(path):
+    """Return the prefix of a checkpoint of which `path` is a file, as typed by completion; any other path unchanged.
+
+    The file `checkpoint` stands for its folder. Slashes at the end are left out.
+    """
+    path = path.rstrip(os.sep) or path
+    if os.path.basename(path) == "checkpoint" and os.path.isfile(path):
+        return os.path.dirname(path) or "."
+    return OF_A_CHECKPOINT.sub("", path) if os.path.isfile(path) else path
+
+
 def folder_of(path):
     """Return the folder of `path`: itself where it is a folder, else the one that this prefix lies in."""
+    path = prefix_of(path)
     return path if os.path.isdir(path) else os.path.dirname(path) or "."
 
 
@@ -187,8 +215,9 @@ def list_weights(path):
 
     They are the checkpoints, as `list_checkpoints` finds them, then the frozen graphs of a folder.
     """
-    graphs = sorted(glob.glob(os.path.join(glob.escape(path), "*.pb"))) if os.path.isdir(path) else []
-    return list_checkpoints(path) + graphs
+    graphs = sorted(glob.glob(os.path.join(glob.escape(path), "*.pb"))) if os.path.isdir(path) else \
+        [path] if path.endswith(".pb") and os.path.isfile(path) else []
+    return list_checkpoints(path) + [graph for graph in graphs if not weight_files.is_saved_model(graph)]
 
 
 def package_version(name):

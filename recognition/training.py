@@ -323,3 +323,6 @@ class ClassifierTrainer:
         logging.info("[%d] epoch %d %s: accuracy %.4f +- %.4f, AUC %.4f, EER %.4f", step, step // self._epoch_size,
                      os.path.basename(os.path.normpath(pairs.root)), result.accuracy, result.accuracy_std, result.auc,
                      result.eer)
+        doubt = verification.doubt(result.accuracy, len(pairs.same))
+        if doubt:
+            logging.warning("[%d] %s", step, doubt)

@@ -19,7 +19,7 @@ FLOORS = {
     "engine": 1, "cli": 1, "datasets": 1,
     "models": 2, "data_loader": 2, "morphable": 2,
     "recognition": 3,
-    "config": 4, "graph": 4,
+    "cautions": 4, "config": 4, "footprint": 4, "graph": 4,
     "preflight": 5, "trainer": 5,
     "main": 6, "gen_syn_latent": 6, "align": 6, "recognizer": 6, "evaluate": 6}
 # What a room may import, where that is less than all lower floors.
@@ -27,25 +27,27 @@ ONLY = {"morphable": {"utils", "datasets"}}
 # Files that load no TensorFlow, by themselves or by what they import: what a command needs before it may take seconds.
 WITHOUT_TENSORFLOW = (
     "utils", "cli.options", "cli.program", "cli.outputs", "cli.processes", "datasets.image_sets", "datasets.scores",
-    "datasets.writer", "engine.runs", "engine.checkpoint_index", "engine.curves", "engine.startup", "morphable.scene",
-    "morphable.identities", "morphable.drawn_photos", "recognition.registry", "recognition.labelled_data",
-    "recognition.verification", "recognition.plots", "recognition.torch_weights", "config", "preflight", "main",
+    "datasets.writer", "cli.places", "engine.runs", "engine.weight_files", "engine.checkpoint_index",
+    "engine.curves", "engine.startup", "morphable.scene", "morphable.identities", "morphable.drawn_photos",
+    "recognition.registry", "recognition.labelled_data", "recognition.verification", "recognition.plots",
+    "recognition.torch_weights", "cautions", "config", "footprint", "engine.memory", "preflight", "main",
     "gen_syn_latent", "align", "recognizer", "evaluate")
 # Third-party packages of a room; the most exact name counts.
 NEEDS = {
     "utils": {"tqdm"}, "losses": {"tensorflow"},
     "engine": {"tensorflow", "tqdm"}, "engine.checkpoints": {"numpy", "tensorflow"}, "engine.runs": set(),
-    "engine.checkpoint_index": set(),
+    "engine.checkpoint_index": set(), "engine.weight_files": set(), "engine.memory": set(),
     "engine.charts": {"numpy", "PIL"}, "engine.curves": {"numpy"},
     "cli": {"tqdm"}, "datasets": {"numpy", "PIL"}, "datasets.detection": {"numpy", "PIL", "mtcnn", "tensorflow"},
     "models": {"tensorflow"}, "data_loader": {"numpy", "tensorflow"},
     "morphable": {"numpy", "scipy"}, "morphable.model_files": {"numpy", "scipy", "h5py"},   # TensorFlow brings h5py
     "morphable.drawn_photos": {"numpy", "scipy", "PIL"},
     "recognition": {"numpy", "tensorflow", "tqdm", "google"},           # google: protobuf, TensorFlow's own
-    "recognition.registry": set(), "recognition.labelled_data": {"numpy", "h5py"},
+    "recognition.registry": set(), "recognition.labelled_data": {"numpy", "h5py"}, "recognition.schedules": set(),
     "recognition.verification": {"numpy"}, "recognition.plots": {"numpy", "PIL"},
     "recognition.torch_weights": {"numpy"},
-    "config": set(), "graph": {"tensorflow"}, "preflight": set(), "trainer": {"numpy", "tensorflow", "tqdm"},
+    "cautions": set(), "config": set(), "footprint": set(), "graph": {"tensorflow"}, "preflight": set(),
+    "trainer": {"numpy", "tensorflow", "tqdm"},
     "main": set(), "gen_syn_latent": set(), "align": {"numpy", "PIL"}, "recognizer": {"tensorflow"},
     "evaluate": {"numpy", "scipy"}}
 QUIET = ast.Import, ast.ImportFrom, ast.FunctionDef, ast.ClassDef, ast.Assign       # statements that change nothing

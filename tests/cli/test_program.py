@@ -46,12 +46,39 @@ MISSING = FileNotFoundError(errno.ENOENT, "No such file or directory", "a/b.jpg"
     (UserError("--x: wrong; give y"), 2, "prog.py: error: --x: wrong; give y"),
     (MISSING, 2, "prog.py: error: a/b.jpg: No such file or directory"),
     (FULL, 2, "prog.py: error: writing: No space left on device"),
+    (OSError(errno.ENOMEM, "Cannot allocate memory"), 2,
+     "prog.py: error: writing: Cannot allocate memory; take less at a time"),
+    (MemoryError(), 2, "prog.py: error: not enough memory; take less at a time"),
     (OSError("no number"), 2, "prog.py: error: writing: no number"),
     (Interrupted(signal.SIGINT, "go on so"), 130, "prog.py: interrupted; go on so"),
     (Interrupted(signal.SIGTERM), 143, "prog.py: interrupted; run the same command again for the rest"),
     (Diverged("step 3: why"), 1, "prog.py: the training diverged; step 3: why")])
 def test_what_goes_wrong_is_one_line(error, status, line):
     assert result_of(raising(error)) == (status, line + "\n")
+
+
+@pytest.mark.parametrize("name, part", [
+    ("main.py", "--batch_size"), ("recognizer.py", "--batch_size"), ("gen_syn_latent.py", "--workers"),
+    ("align.py", "--workers"), ("evaluate.py", "--limit")])
+@pytest.mark.parametrize("kind", ["ResourceExhaustedError", "InternalError", "array"])
+def test_want_of_memory_names_what_to_make_smaller(name, part, kind):
+    import numpy as np
+    import tensorflow as tf
+
+    def work(arguments):
+        if kind == "array":
+            np.zeros(2 ** 50)
+        raise getattr(tf.errors, kind)(None, None, "std::bad_alloc\nand more")
+
+    result = call(SimpleNamespace(__file__=f"/somewhere/{name}", main=work))
+    assert result.status == 2 and result.err.startswith(f"{name}: error: not enough memory; take ")
+    assert part in result.err and result.err.count("\n") == 1
+
+
+def test_another_error_of_tensorflow_is_no_want_of_memory():
+    import tensorflow as tf
+    assert not program.is_want_of_memory(tf.errors.InternalError(None, None, "a mistake"))
+    assert not program.is_want_of_memory(ValueError("std::bad_alloc, says a user"))
 
 
 @pytest.mark.parametrize("error", [ZeroDivisionError, AssertionError, KeyError("x")])

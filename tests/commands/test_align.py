@@ -411,7 +411,7 @@ def folders(tmp_path):
 
 @slow
 @pytest.mark.parametrize("given, named", [
-    (dict(input="none"), ["none", "can't list"]),
+    (dict(input="none"), ["--input none", "not there"]),
     (dict(input="empty"), ["empty", "no images"]),
     (dict(output="file"), ["--output", "can't write"]),
     (dict(output="photos/crops"), ["--output", "--input"]),

@@ -26,7 +26,7 @@ from conftest import (
 from datasets import image_sets
 from drawn import draw_face, write
 from engine import checkpoints, runs
-from recognition import pretrained, registry, training
+from recognition import pretrained, registry, schedules, training
 from tool import finish, Tool
 from trainer import Trainer
 
@@ -310,7 +310,7 @@ BAD = [                     # command, options, what the line names
     ("train", dict(TRAIN, learning_rate=0), ["--learning_rate"]),
     ("train", dict(TRAIN, learning_rate_schedule_file="bad.txt"), ["--learning_rate -1"]),
     ("train", SCHEDULE, ["bad.txt: line 2"]),
-    ("train", dict(SCHEDULE, learning_rate_schedule_file="nowhere"), ["nowhere", "can't be read"]),
+    ("train", dict(SCHEDULE, learning_rate_schedule_file="nowhere"), ["nowhere", "not there"]),
     ("train", dict(TRAIN, score_weights="original"), ["--synthetic"]),
     ("train", dict(TRAIN, lfw_pairs="bad.txt"), ["--lfw_dir"]),
     ("train", dict(TRAIN, lfw_dir="one"), ["one", "too few"]),
@@ -452,14 +452,14 @@ def test_help_alone_is_an_overview(capsys):
 
 
 def test_a_schedule_s_rates(data):
-    assert recognizer.read_schedule(str(data / "schedule.txt")) == [(1, .05), (2, .01), (4, -1.)]
+    assert schedules.read(str(data / "schedule.txt")) == [(1, .05), (2, .01), (4, -1.)]
 
 
 @pytest.mark.parametrize("text", ["", "1: -1\n", "2: .1\n1: .2\n", "1: nan\n", "1: .1: 2\n", "x: .1\n", "1: inf"])
 def test_bad_schedules(tmp_path, text):
     (tmp_path / "schedule").write_text(text)
     with pytest.raises(utils.UserError, match=r"--learning_rate_schedule_file .*schedule: "):
-        recognizer.read_schedule(str(tmp_path / "schedule"))
+        schedules.read(str(tmp_path / "schedule"))
 
 
 def test_standardization_reaches_main_s_classifier(tmp_path):

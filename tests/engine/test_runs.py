@@ -17,6 +17,8 @@ from engine.runs import Run, Stats
 from tool import one_line, touch
 from utils import Diverged, UserError
 
+FIRST_FORMAT = bytes.fromhex("57fb808b247547db")         # ends a checkpoint in TensorFlow's first format
+
 
 @pytest.fixture
 def options(tmp_path):
@@ -206,6 +208,7 @@ def test_list_checkpoints(tmp_path, monkeypatch, path, found):
     touch(tmp_path / "run", *(f"model.ckpt-{step}.index" for step in (3, 20, 1000)), ".tmp-model.ckpt-9.index",
           "model.ckpt-20.data-00000-of-00001", "model.ckpt-30.data-00000-of-00001")
     touch(tmp_path, "bare/model.ckpt.index", "old/model.ckpt-5", "empty/file")
+    (tmp_path / "old/model.ckpt-5").write_bytes(FIRST_FORMAT)
     assert [runs.step_of(prefix) for prefix in runs.list_checkpoints(path)] == found
     assert all(os.path.exists(prefix + ".index") or os.path.exists(prefix) for prefix in runs.list_checkpoints(path))
 

@@ -166,7 +166,7 @@ def test_bad_value_says_what_is_allowed(capsys):
     assert error_line(capsys, "--input_scale_size", "50") == \
         "--input_scale_size 50: must be a multiple of 4, 16 or more (try 52)"
     assert error_line(capsys, "--method_c", "x") == "--method_c x: must be one of none, magnet, softmax, center"
-    assert error_line(capsys, "--batch_size", "a\nb") == "--batch_size a b: must be a whole number from 1 to 65536"
+    assert error_line(capsys, "--batch_size", "a\nb") == r"--batch_size a\nb: must be a whole number from 1 to 65536"
 
 
 @pytest.mark.parametrize("argv", [["--batch_size"], ["--batch_size", "--log_step", "5"]])
