@@ -268,7 +268,6 @@ def draw_photos(options):
     """Draw those photos and pairs of the built-in model's people that are not there yet. Raises UserError."""
     outputs.check_folder(options.output)
     footprint.check(footprint.of_rendering(options, max(options.photos, options.pairs)))
-    from datasets.writer import is_whole
     from morphable import drawn_photos
     from morphable.scene import load_model, load_statistics
 
@@ -286,8 +285,7 @@ def draw_photos(options):
         for folder in folders:
             stack.enter_context(outputs.begin_output(folder, settings))
         for _, wanted, name_files, write in kinds:
-            missing = [i for i in range(wanted)
-                       if not all(is_whole(os.path.join(options.output, name)) for name in name_files(i))]
+            missing = drawn_photos.find_missing(options.output, wanted, name_files)
             processes.process_all(write, job, missing, lambda nothing: None, processes.Pool(options.workers, "image"))
             counts += [len(missing), wanted - len(missing)]
     logging.info("%s: %d photos drawn, %d were there and were kept; %d pairs drawn, %d were there and were kept",

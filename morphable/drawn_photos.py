@@ -8,7 +8,8 @@ import os
 import numpy as np
 from PIL import Image, ImageDraw, ImageFilter
 
-from datasets.images import save_image
+from datasets.images import FORMATS, save_image, suffix
+from datasets.writer import is_whole
 from morphable import face_model, renderer
 from morphable.scene import CANVAS, clipped_texture, make_mesh, render_face, sample_person, sample_shot
 
@@ -96,6 +97,20 @@ def photo_names(number):
 def pair_names(number):
     """Name the files of pair `number`, from 0: the rendering, and the photo, each pair of another person."""
     return [f"paired/3dmm/{number + 1:05}.jpg", f"paired/{number + 1:05}.jpg"]
+
+
+def find_missing(output, wanted, name_files):
+    """Find which of the items 0 to `wanted` - 1 have lost or damaged files in `output` -> their numbers.
+
+    `name_files` is `photo_names` or `pair_names`.
+    """
+    folder = os.path.join(output, name_files(0)[-1].partition("/")[0])
+    there = {os.path.relpath(os.path.join(parent, name), output)
+             for parent, _, names in os.walk(folder) for name in names if suffix(name) in FORMATS}
+    if not there:
+        return range(wanted)            # which takes no memory
+    whole = {name for name in there if is_whole(os.path.join(output, name))}
+    return [number for number in range(wanted) if not whole.issuperset(name_files(number))]
 
 
 def write_photo(scene, output, number):
