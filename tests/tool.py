@@ -1,5 +1,6 @@
 """A command of the project as tests run it: in this process, or started, killed, finished, refused; waiting for it."""
 import contextlib
+import functools
 import io
 import logging
 import os
@@ -72,6 +73,22 @@ def call(module, *words):
         for number, handler in signals.items():
             signal.signal(number, handler)
     return Result(status, out.getvalue(), err.getvalue())
+
+
+@functools.cache
+def builtin_face_model():
+    """Build the built-in FaceModel once for all tests of this process."""
+    from morphable import builtin_model
+
+    return builtin_model.build()
+
+
+def share_model(patch):
+    """Let commands in this process find the built-in model built. `patch` is pytest's monkeypatch."""
+    from morphable import scene
+
+    load = scene.load_model
+    patch.setattr(scene, "load_model", lambda path: load(path) if path else builtin_face_model())
 
 
 def limit_files(size):

@@ -4,7 +4,6 @@ FUZZ_SECONDS (60) is how long this goes on, FUZZ_SEED (0) makes the changes. A f
 with which FUZZ_FIRST repeats it.
 """
 import contextlib
-import functools
 import hashlib
 import itertools
 import json
@@ -37,8 +36,8 @@ from datasets.scores import ScoreStore, write_scores
 from drawn import draw_face, write
 from engine import startup
 from engine.runs import Run
-from morphable import builtin_model, latents, model_files, scene
-from tool import call
+from morphable import latents, model_files
+from tool import builtin_face_model, call, share_model
 from utils import save_json, UserError
 
 SECONDS, SEED, FIRST = (int(os.environ.get(f"FUZZ_{name}", default))
@@ -103,7 +102,7 @@ def begun(original):
         stub(patch)
         for line in (LINES[5], LINES[9]):
             run(line)
-    model = gen_syn_latent_model()
+    model = builtin_face_model()
     model_files.save(model._replace(shape_basis=model.shape_basis[:3], shape_std=model.shape_std[:3]), "model.npz")
     (original / "annotated").mkdir()
     for number in range(2):
@@ -138,12 +137,6 @@ def write_run(name, options, identities, values):
     os.rename(run.folder, name)
 
 
-@functools.cache
-def gen_syn_latent_model():
-    """The built-in model, built once."""
-    return builtin_model.build()
-
-
 def stub(patch):
     """Let commands work in this process, on a few items, without detector, and without building a model each time."""
     def work(function, shared, items, keep, pool):
@@ -155,8 +148,7 @@ def stub(patch):
     patch.setattr(processes, "process_all", work)
     patch.setattr(align, "detector", lambda: None)
     patch.setattr(align, "detect", lambda picture, size: np.empty([0, 15]))
-    load = scene.load_model
-    patch.setattr(scene, "load_model", lambda path: load(path) if path else gen_syn_latent_model())
+    share_model(patch)
 
 
 def run(line_or_words):

@@ -16,7 +16,7 @@ from cli import processes
 from conftest import NAMES, NARROW, SMALL, small_classifier, words, write_checkpoint
 from drawn import write_dataset
 from preflight import GENERATOR
-from tool import call, Tool, touch
+from tool import call, share_model, Tool, touch
 
 LONG, DEEP, CONTROLS = "n" * 300, "folder/" * 700, ["nul\0byte", "line\nend", "bell\a", "\r"]
 NAMES_OF_NOTHING = [LONG, DEEP, *CONTROLS, "  ", "\t"]
@@ -109,6 +109,7 @@ def no_work(place, monkeypatch):
         raise AssertionError("work has begun")
 
     monkeypatch.chdir(place)
+    share_model(monkeypatch)
     for module, name in ((main, "start"), (recognizer, "start"), (processes, "process_all"),
                          (evaluate, "frechet_distance"), (evaluate, "draw_curves")):
         monkeypatch.setattr(module, name, work)

@@ -15,7 +15,7 @@ import recognizer
 from conftest import NAMES, NARROW, only_run, tree, write_checkpoint
 from drawn import draw_face, write
 from engine.runs import Run
-from tool import call, Tool
+from tool import call, share_model, Tool
 from utils import check_free, PROJECT
 
 PROGRAMS = {"align.py": align, "evaluate.py": evaluate, "gen_syn_latent.py": gen_syn_latent, "main.py": main,
@@ -52,6 +52,7 @@ def place(original, tmp_path, monkeypatch):
         (folder / f"link_to_{name}").symlink_to(folder / name)
     (folder / "link_to_real").symlink_to(folder / "data/real")
     monkeypatch.chdir(folder)
+    share_model(monkeypatch)
     return folder
 
 
