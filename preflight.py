@@ -19,7 +19,7 @@ from datasets.image_sets import (
     Pairs,
     Renderings,
 )
-from engine import checkpoint_index, runs
+from engine import checkpoint_index, endings, runs
 from recognition import registry
 from utils import UserError
 
@@ -163,15 +163,15 @@ def find_weights(config):
     return resumed, weights
 
 
-def is_done(config):
-    """Tell whether all that is asked for is to go on with a training that has done its steps."""
+def done_run(config):
+    """Find the run that is done, where all that is asked for is to go on with it -> its folder, or None."""
     if not config.train_generator or config.generate_dataset or config.fit_dataset or config.dry_run:
-        return False
-    resumed = runs.find_run(config.log_dir, config.load_path, missing=None) if config.load_path else None
+        return None
+    resumed = runs.find_run(config.log_dir, config.load_path, missing=None) if config.load_path else \
+        runs.newest_run(config.log_dir) if config.cont else None
     if not resumed or structural_differences(config, runs.load_params(resumed)):
-        return False
-    whole = [prefix for prefix in runs.list_checkpoints(resumed) if not checkpoint_index.check_whole(prefix)]
-    return bool(whole) and runs.step_of(whole[0]) >= config.max_step // config.num_gpu
+        return None
+    return resumed if endings.steps_done(resumed) >= config.max_step // config.num_gpu else None
 
 
 def check_networks(config, weights):

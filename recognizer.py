@@ -6,6 +6,10 @@
 
 `python recognizer.py COMMAND --help` lists the options.
 """
+if __name__ == "__main__":
+    from cli import interrupts
+    interrupts.leave_on_signals("recognizer.py")      # before the imports below, which take a while
+
 import functools
 import logging
 import os
@@ -14,10 +18,10 @@ import sys
 import utils
 from cli import outputs, program
 from cli.options import boolean, changed_options, checked, choose, Command, number, one_of, parse, path, text, whole
-from config import differences_in, model
+from config import differences_in, model, safety_options
 from datasets.image_sets import check_images, data_folder, find_renderings
 from datasets.images import save_image
-from engine import checkpoint_index, runs
+from engine import checkpoint_index, endings, runs
 from engine.startup import start
 from recognition import labelled_data, plots, registry, verification
 from utils import UserError
@@ -110,6 +114,7 @@ def _logging_options(add):
     add("log_step", whole(1), 50, "steps between two log lines and TensorBoard summaries")
     add("keep_every", whole(0), 0,
         "keep for good the checkpoints at multiples of this step, besides the last 2; 0: keep no others")
+    safety_options(add)
 
 
 def _verify_options(add):
@@ -240,6 +245,11 @@ def train(options):
     faces = labelled_data.find(options)
     if resumed:
         runs.check_run_identities(resumed, _identities_of(faces), all_known=False)
+        epochs, epoch_size = _length_of(options, faces, table)
+        if endings.steps_done(resumed) >= epochs * epoch_size and not options.dry_run:
+            endings.tell_done(epochs * epoch_size, "max_nrof_epochs")
+            endings.tell_classifier(resumed)
+            return
     choice = verification.PairChoice(options.lfw_nrof_folds)
     pairs = find_pairs(options, ("lfw_dir", "lfw_pairs"), choice) if options.lfw_pairs else None
     faces = labelled_data.decode(faces, options)
@@ -258,17 +268,23 @@ def train(options):
         program.tell(changed_options(COMMANDS[0], options), summaries, count_parameters(options))
         return
     options.command = "train"           # for params.json
-    epoch_size = options.epoch_size or -(-len((faces.real or faces.synthetic).names) // options.batch_size)
+    epochs, epoch_size = _length_of(options, faces, table)
     schedule = functools.partial(classifier_rate, epoch_size=epoch_size, table=table,
                                  decay_epochs=options.learning_rate_decay_epochs,
                                  factor=options.learning_rate_decay_factor)
-    epochs = min([options.max_nrof_epochs] + [epoch - 1 for epoch, rate in table if rate <= 0])
     trainer = ClassifierTrainer(options, faces, schedule, pairs)
     try:
         run = trainer.train(runs.Run(options, identities, "rec", resumed), epochs, epoch_size)
     finally:
         trainer.close()
     print(f"trained: {run.folder}")
+    endings.tell_classifier(run.folder)
+
+
+def _length_of(options, faces, table):
+    """Compute how long a training on labelled_data.Faces is -> (epochs, steps in an epoch)."""
+    epoch_size = options.epoch_size or -(-len((faces.real or faces.synthetic).names) // options.batch_size)
+    return min([options.max_nrof_epochs] + [epoch - 1 for epoch, rate in table if rate <= 0]), epoch_size
 
 
 def _identities_of(faces):
@@ -434,4 +450,4 @@ def convert(options):
 
 
 if __name__ == "__main__":
-    sys.exit(program.run("recognizer.py", main, sys.argv[1:], saves_itself=True))
+    sys.exit(program.run("recognizer.py", main, sys.argv[1:]))

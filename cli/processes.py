@@ -29,8 +29,8 @@ def process_all(function, shared, items, keep, pool):
     """Call `keep(function(shared, item))` for all `items`, and show progress.
 
     `function` runs in the processes of a Pool, and `keep` in this one, in the order in which results arrive.
-    Raises Interrupted after SIGINT or SIGTERM, when the items under way are finished and kept. Raises what `function`
-    or `keep` raised, and UserError when a process was killed.
+    Raises Interrupted after SIGINT or SIGTERM, when the items under way are finished and kept. A second signal ends all
+    processes at once. Raises what `function` or `keep` raised, and UserError when a process was killed.
     """
     if not len(items):
         return
@@ -51,7 +51,7 @@ def process_all(function, shared, items, keep, pool):
     executor = concurrent.futures.ProcessPoolExecutor(workers, multiprocessing.get_context(pool.method), _start,
                                                       (shared, pool.prepare))
     total = pool.per_item * len(items)
-    with StopRequest() as stop, logging_redirect_tqdm(), progress_bar(pool.unit, total) as progress:
+    with StopRequest(_kill_workers) as stop, logging_redirect_tqdm(), progress_bar(pool.unit, total) as progress:
         try:
             for item in items:
                 with _signals_blocked():            # a process that is started here inherits this for ever
@@ -59,8 +59,7 @@ def process_all(function, shared, items, keep, pool):
                 collect(most=2 * workers)
             collect(most=0)
         except BrokenProcessPool as error:
-            for worker in multiprocessing.active_children():
-                worker.kill()                       # it may wait for a lock that the killed one held
+            _kill_workers()                         # they may wait for a lock that the killed one held
             raise UserError("a worker was killed, perhaps for want of memory; run the same command again, perhaps with "
                             "fewer --workers") from error
         finally:
@@ -68,6 +67,11 @@ def process_all(function, shared, items, keep, pool):
             for future in pending:
                 if not future.cancelled() and not future.exception():
                     keep(future.result())
+
+
+def _kill_workers():
+    for worker in multiprocessing.active_children():
+        worker.kill()
 
 
 @contextlib.contextmanager

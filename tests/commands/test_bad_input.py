@@ -286,7 +286,7 @@ TIMED = """
 import sys
 import main
 from cli import program
-status = program.run("main.py", main.main, sys.argv[1:], saves_itself=True)
+status = program.run("main.py", main.main, sys.argv[1:])
 print({"tensorflow", "tensorflow.python"} & sys.modules.keys())
 sys.exit(status)
 """

@@ -288,7 +288,7 @@ def main_here(*arguments):
     """Run recognizer.py in this process -> its exit status."""
     handlers = {number: signal.getsignal(number) for number in utils.SIGNALS}
     try:
-        return program.run("recognizer.py", recognizer.main, list(arguments), saves_itself=True)
+        return program.run("recognizer.py", recognizer.main, list(arguments))
     except SystemExit as stop:
         return stop.code
     finally:
