@@ -108,6 +108,8 @@ class StopRequest(SignalWatch):
                 tqdm.write("finishing what is under way; once more to stop at once", file=sys.stderr)
         elif now > self._first + self.TWICE:
             self._before_leaving()
+            if sys.stderr is not None:
+                os.write(2, b"\nstopped at once\n")
             os._exit(128 + number)
 
 

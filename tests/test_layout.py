@@ -145,7 +145,7 @@ def test_importing_a_file_changes_nothing(name):
 
 def test_what_a_program_begins_with_loads_next_to_nothing():
     """Until it is loaded, Ctrl-C ends in a traceback."""
-    assert loaded_by("cli.interrupts") == {"cli.interrupts", "functools", "os", "signal", "sys"}
+    assert loaded_by("cli.interrupts") == {"cli.interrupts", "atexit", "functools", "os", "signal", "sys"}
     for name in (name for name in MODULES if FLOORS[room(name)] == 6):
         first = ast.parse(FILES[name].read_text()).body[1]
         assert isinstance(first, ast.If) and imports_of(first) == {"cli", "cli.interrupts"}

@@ -118,7 +118,7 @@ with StopRequest() as stop:
     {AWAY}(60)
     print("too long")
 """)
-    assert (status, out, err) == (128 + number, f"{number:d}\nstill here\n", TOLD)
+    assert (status, out, err) == (128 + number, f"{number:d}\nstill here\n", TOLD + "\nstopped at once\n")
 
 
 @pytest.mark.parametrize("number", SIGNALS)
