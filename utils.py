@@ -83,6 +83,10 @@ class SignalWatch:
         os.close(self._writer)
 
 
+class _CutShort(BaseException):
+    """Raised in the main thread by a signal, where a StopRequest lets it. No handler of Exception stops it."""
+
+
 class StopRequest(SignalWatch):
     """A context in which the first SIGINT or SIGTERM interrupts nothing, and the second one ends the program at once.
 
@@ -95,10 +99,24 @@ class StopRequest(SignalWatch):
     def __init__(self, before_leaving=lambda: None):
         """Take a function to call before the program ends at once."""
         super().__init__(self._tell)
-        self.signal, self._first, self._before_leaving = None, None, before_leaving
+        self.signal, self._first, self._before_leaving, self._cuts = None, None, before_leaving, False
+
+    def cut_short(self, work, *arguments):
+        """Call `work(*arguments)`, and leave out the rest of it at a signal."""
+        try:
+            try:
+                self._cuts = True
+                work(*arguments)
+            finally:
+                self._cuts = False
+        except _CutShort:
+            pass
 
     def _note(self, number, _frame):
         self.signal = number
+        if self._cuts:
+            self._cuts = False
+            raise _CutShort
 
     def _tell(self, number):
         self.signal, now = self.signal or number, time.monotonic()      # the main thread may note it later

@@ -82,7 +82,7 @@ def run_steps(training, run, due):
                 if keeper.is_due(step) or stop.signal:
                     keeper.save(step, needed=stop.signal or step == due.last)
                 if due.look(step) and not stop.signal:
-                    _try_to_draw(f"step {step}", training.look, run, step, events)
+                    stop.cut_short(_try_to_draw, f"step {step}", training.look, run, step, events)
                 if stop.signal:                     # perhaps only since the look
                     keeper.stop(step)
     _tell_end(due, result, time.monotonic() - start)

@@ -195,13 +195,24 @@ def test_a_signal_while_saving_ends_the_training_at_that_step(run):
 
 
 @pytest.mark.parametrize("checkpoint_step, saves", [(2, [2, 4]), (100, [4])])
-def test_a_signal_during_a_look_ends_the_training_at_that_step(run, checkpoint_step, saves):
-    training = Training()
-    look = training.look
-    training.look = lambda run, step, events: (look(run, step, events), raise_signal(signal.SIGTERM)())
+@pytest.mark.parametrize("last", [4, 10])
+def test_a_signal_cuts_a_look_short_and_ends_the_training_at_that_step(run, checkpoint_step, saves, last):
+    """Whatever catches an exception there."""
+    training, rest = Training(), []
+
+    def look(run, step, events):
+        training.calls.append(("look", step))
+        try:
+            raise_signal(signal.SIGTERM)()
+        except Exception:
+            rest.append("caught")
+        rest.append("not cut short")
+
+    training.look = look
     with pytest.raises(Interrupted, match="saved at step 4"):
-        run_steps(training, run, Due(0, 10, log_step=1, checkpoint_step=checkpoint_step, look_step=4))
+        run_steps(training, run, Due(0, last, log_step=1, checkpoint_step=checkpoint_step, look_step=4))
     assert training.done("save") == saves and training.done("step") == [0, 1, 2, 3]
+    assert training.done("look") == [4] and not rest
 
 
 def test_a_signal_that_cannot_be_saved_ends_the_training_with_a_line(run):
