@@ -124,7 +124,7 @@ def _tell_end(due, result, seconds):
     """Log how many steps were trained in how many seconds, and the numbers of the last one, a StepResult."""
     size, unit = next((size, unit) for size, unit in ((3600, "hours"), (60, "minutes"), (1, "seconds"))
                       if seconds >= 2 * size or size == 1)
-    numbers = "  ".join(f"{name}: {value:.4g}" for name, value in result.numbers.items())
+    numbers = ", ".join(f"{name} {value:.4g}" for name, value in result.numbers.items())
     logging.info("done: %d steps, %d of them now, in %.3g %s; the last one: %s", due.last, due.last - due.first,
                  seconds / size, unit, numbers)
 

@@ -427,7 +427,7 @@ def test_a_training_ends_with_a_summary(run, clock, caplog, seconds, words):
     caplog.set_level(logging.INFO)
     run_steps(Training(at=dict.fromkeys(range(3, 13), later)), run, NO_WAIT._replace(first=2, last=12))
     assert caplog.messages[-2:] == [
-        f"done: 12 steps, 10 of them now, in {words}; the last one: Loss: 0.08333  k: 0.1235",
+        f"done: 12 steps, 10 of them now, in {words}; the last one: Loss 0.08333, k 0.1235",
         f"the run: {run.folder}"]
 
 
