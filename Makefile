@@ -5,7 +5,7 @@ VENV ?= .venv
 RUN = $(VENV)/bin/python
 PLACES = --preset demo --data_dir demo/data
 
-.PHONY: venv demo test check lint docs clean
+.PHONY: venv demo test check fuzz kill lint docs clean
 
 # The program and all optional tools.
 venv: $(VENV)/tools
@@ -55,6 +55,14 @@ test: lint
 check: lint
 	$(RUN) -m pytest -m "not slow"
 
+# For longer than in the tests: mutated files and options, and kills at random moments. docs/safety.md tells more.
+fuzz: $(VENV)/dev
+	FUZZ_SECONDS=1800 FUZZ_SEED=$$$$ $(RUN) -m pytest tests/commands/test_fuzz.py
+
+kill: $(VENV)/dev
+	rm -rf killed
+	$(RUN) tests/kill.py --kills 200 --folder killed
+
 # The rules of style that a machine can check.
 lint: $(VENV)/dev
 	$(RUN) -m ruff check .
@@ -64,4 +72,4 @@ docs: $(VENV)/runtime
 	$(RUN) docs/write_options.py
 
 clean:
-	rm -rf demo $(VENV) .pytest_cache .ruff_cache __pycache__ */__pycache__ */*/__pycache__
+	rm -rf demo killed $(VENV) .pytest_cache .ruff_cache __pycache__ */__pycache__ */*/__pycache__

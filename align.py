@@ -26,8 +26,19 @@ from cli import outputs, processes, program
 from cli.options import boolean, Command, one_of, parse, path, text, whole
 from datasets import crop
 from datasets.detection import detect, detector, POINTS
-from datasets.image_sets import find_photos, list_images, scan, warn_of
-from datasets.images import BrokenImage, FORMATS, make_grid, read_picture, save_image, stem
+from datasets.image_sets import find_photos, list_images, walk, warn_of
+from datasets.images import (
+    BrokenImage,
+    check_picture,
+    make_grid,
+    PICTURES,
+    read_picture,
+    save_image,
+    save_picture,
+    stem,
+)
+from datasets.sources import SourceRecord
+from datasets.writer import is_whole
 
 TABLE = "alignment.csv"
 BOX = "left", "top", "right", "bottom"
@@ -46,7 +57,8 @@ def _input_options(add):
     add("output", text, None, "folder to write to; what is complete there is kept", needed=True)
     add("pairs", path, None, "folder of renderings in the photos' frames, of the same names: each is cropped like its "
         "photo, to OUTPUT/3dmm")
-    add("preview", outputs.image_file(FORMATS), None, f"image to write: {PREVIEWED} photos and their boxes")
+    add("recursive", boolean, False, "read photos in sub-folders of any depth, which OUTPUT mirrors, not of one level")
+    add("preview", outputs.image_file(PICTURES), None, f"image to write: {PREVIEWED} photos and their boxes")
 
 
 def _face_options(add):
@@ -60,12 +72,19 @@ def _face_options(add):
     add("workers", whole(1, 1024), len(os.sched_getaffinity(0)), "processes", "one for each core")
 
 
+def _resolve(options, error):
+    """Fill in --margin, and call `error` with one line if the options contradict each other."""
+    outputs.resolve_margin(options, error)
+    if options.recursive and options.pairs:
+        error("--recursive: not with --pairs, which are read from no sub-folders; leave one out")
+
+
 COMMAND = Command(
     "align.py", "", "Find the face in each photo with MTCNN and cut it out: OUTPUT/NAME.jpg or OUTPUT/PERSON/NAME.jpg, "
     "as in INPUT, and OUTPUT/alignment.csv, which tells of every photo what was found.",
     ("align.py --input PHOTOS --output data/real --preview sheet.png",
      "align.py --input PHOTOS --pairs RENDERINGS --output data/paired"),
-    {"Files": _input_options, "Faces": _face_options}, outputs.resolve_margin)
+    {"Files": _input_options, "Faces": _face_options}, _resolve)
 
 
 def main(arguments):
@@ -82,8 +101,8 @@ def _find_names(options):
     folders of people. Raises UserError when there is no photo or no rendering.
     """
     if not options.pairs:
-        return find_photos(options.input).names, None
-    names, renderings = list_images(options.input), list_images(options.pairs)
+        return find_photos(options.input, options.recursive).names, None
+    names, renderings = list_images(options.input, warn=True), list_images(options.pairs, warn=True)
     for option, folder, found in (("--input", options.input, names), ("--pairs", options.pairs, renderings)):
         if not found:
             raise utils.UserError(f"{option} {folder}: no images directly in it; pairs are read from INPUT/NAME.jpg "
@@ -103,17 +122,13 @@ def _check_apart(options):
     if any(os.path.commonpath([each, folder]) == each for each in taken):
         raise utils.UserError(f"--preview {options.preview}: within --input or --output it would be taken for a photo; "
                               "name another folder")
+    check_picture("--preview", options.preview)
 
 
-def _open_output(options):
-    """Create the output folder, store the crops' settings in it, and remove what a killed run left.
-
-    Raises UserError when the folder can't be written, or holds crops of other settings.
-    """
+def _settings_of(options):
+    """Collect the settings that all crops of a folder share -> dict."""
     settings = {name: getattr(options, name) for name in ("size", "margin", "square", "format", "detection_size")}
-    outputs.open_output(options.output, {**settings, "pairs": options.pairs is not None})
-    for folder in (options.output, *(entry.path for entry in scan(options.output) if entry.is_dir())):
-        utils.clean_temporary(folder)
+    return {"command": "align.py", **settings, "pairs": options.pairs is not None}
 
 
 # The table of what was found
@@ -121,25 +136,48 @@ def _open_output(options):
 def encode_rows(rows):
     """Encode `rows`, dicts of FIELDS, as CSV without a heading -> bytes."""
     encoded = io.StringIO()
-    csv.DictWriter(encoded, FIELDS, lineterminator="\n").writerows(rows)
+    for row in rows:            # the module csv doesn't quote a carriage return by itself
+        quoting = csv.QUOTE_ALL if any("\r" in value for value in row.values()) else csv.QUOTE_MINIMAL
+        csv.DictWriter(encoded, FIELDS, lineterminator="\n", quoting=quoting).writerow(row)
     return encoded.getvalue().encode(errors="surrogateescape")
 
 
 def load_table(path):
     """Read the table at `path` -> {name of a photo: row}, a row being a dict of FIELDS.
 
-    Without a file there are no rows. A last line that a kill cut off is left out. Raises UserError when the file is no
-    table of align.py.
+    Without a file there are no rows. A last line that a kill cut off is left out. So are damaged rows, with a warning:
+    their photos are cropped again. Raises UserError when the file is no table of align.py.
     """
-    if not os.path.exists(path):
+    try:
+        content = utils.read_text(path, "surrogateescape")
+    except FileNotFoundError:
         return {}
-    with open(path, encoding="utf-8", errors="surrogateescape", newline="") as file:
-        content = file.read()
+    except OSError as error:
+        raise utils.UserError(f"{path}: can't be read ({error.strerror}); {utils.RESTORE}") from error
     complete = content[:content.rfind("\n") + 1]
     reader = csv.DictReader(io.StringIO(complete, newline=""))
-    if complete and tuple(reader.fieldnames) != FIELDS:
-        raise utils.UserError(f"{path}: not a table of align.py; remove it, or name another folder")
-    return {row["source"]: row for row in reader if row["status"]}
+    try:
+        if complete and tuple(reader.fieldnames) != FIELDS:
+            raise csv.Error("another heading")
+        rows = list(reader)
+    except csv.Error as error:
+        raise utils.UserError(f"{path}: not a table of align.py ({error}); {utils.RESTORE}") from error
+    good = {row["source"]: row for row in rows if _is_whole(row)}
+    damaged = sum(not _is_whole(row) for row in rows)
+    if damaged:
+        logging.warning("%s: %d damaged rows, whose photos are cropped again", path, damaged)
+    return good
+
+
+def _is_whole(row):
+    """Tell whether a row of the table has all FIELDS, and of a crop the numbers that say where it is."""
+    if None in row or None in row.values() or not (row["source"] and row["status"]):
+        return False
+    if row["status"] != CROPPED:
+        return True
+    with contextlib.suppress(ValueError):
+        return all(np.isfinite(float(row[field])) for field in (*BOX, *LANDMARKS, "confidence"))
+    return False
 
 
 def save_table(path, rows):
@@ -173,22 +211,52 @@ def _crop_paths(options, name):
     return [os.path.join(folder, _crop_name(options, name)) for folder in folders]
 
 
-def _plan(options, names, renderings, rows):
+def _record_of(options, renderings):
+    """Read the record of what was cropped -> a SourceRecord, in which a photo's name stands for its crop.
+
+    `renderings` are as returned by `_find_names`. Each is a source of its crop as well.
+    """
+    def sources_of(name):
+        """List the paths of the photo and, with --pairs, of its rendering."""
+        paths = [os.path.join(options.input, name)]
+        return paths + [os.path.join(options.pairs, renderings[stem(name)])] if renderings else paths
+
+    return SourceRecord(options.output, sources_of, lambda name: _crop_paths(options, name)[-1])
+
+
+def _find_changed(options, record, names, rows):
+    """Find which of the photos `names` were replaced since their rows were written -> set of names.
+
+    Raises UserError where most were: the output folder is of another set of photos.
+    """
+    done = [name for name in names if rows.get(name, {}).get("status") in (CROPPED, NO_FACE)]
+    changed = record.changed(done)
+    if record.are_others(changed):
+        raise utils.UserError(f"--input {options.input}: other photos of the same names than those that --output "
+                              f"{options.output} was made from; name another folder")
+    if changed:
+        logging.info("%s: %d photos have changed and are cropped again", options.input, len(changed))
+    return changed
+
+
+def _plan(options, names, renderings, rows, changed=()):
     """List the `names` of the photos that are to be cropped.
 
-    `renderings` are as returned by `_find_names`, `rows` as by `load_table`. A photo without a rendering, or whose crop
-    would have the name of another photo's crop, gets its row in `rows` here.
+    `renderings` are as returned by `_find_names`, `rows` as by `load_table`. The photos `changed` are cropped again. A
+    photo without a rendering, or whose crop would have the name of another photo's crop, gets its row in `rows` here.
     """
     owner, todo = {}, []
-    for name in sorted(names, key=lambda name: rows.get(name, {}).get("status") != CROPPED):
-        owner.setdefault(_crop_name(options, name), name)
+    for name in sorted({*names, *rows}, key=lambda name: (rows.get(name, {}).get("status") != CROPPED, name)):
+        if name in names or rows[name]["status"] == CROPPED:        # that of a photo of an earlier --input counts
+            owner.setdefault(_crop_name(options, name), name)
     for name in names:
         first, status = owner[_crop_name(options, name)], rows.get(name, {}).get("status")
         if first != name:
             rows[name] = make_row(options, name, f"same name: {first}")
         elif renderings is not None and stem(name) not in renderings:
             rows[name] = make_row(options, name, "no rendering")
-        elif status != NO_FACE and not (status == CROPPED and all(map(os.path.exists, _crop_paths(options, name)))):
+        elif name in changed or (status != NO_FACE and not (
+                status == CROPPED and all(map(is_whole, _crop_paths(options, name))))):
             todo.append(name)
     return todo
 
@@ -265,32 +333,43 @@ def align(options):
     """
     _check_apart(options)
     names, renderings = _find_names(options)
-    _open_output(options)
-    table_path = os.path.join(options.output, TABLE)
-    rows = load_table(table_path)
-    todo = _plan(options, names, renderings, rows)
-    save_table(table_path, rows)
-    items = [(name, renderings[stem(name)] if options.pairs else None) for name in todo]
-    if items:
-        with open(table_path, "ab") as table:
-            def keep(row):
-                """Add a row to the table at once, so that a kill loses none."""
-                rows[row["source"]] = row
-                table.write(encode_rows([row]))
-                table.flush()
-
-            # spawn, as TensorFlow doesn't survive a fork
-            pool = processes.Pool(options.workers, "photo", method="spawn", prepare=_silence)
-            try:
-                processes.process_all(_crop_photo, options, items, keep, pool)
-            except ImportError as error:
-                raise utils.UserError(f"detection can't start ({error}); "
-                                      "pip install -r requirements-tools.txt") from error
-    save_table(table_path, {name: rows[name] for name in dict.fromkeys([*names, *rows])})
+    with outputs.begin_output(options.output, _settings_of(options)):
+        for inside, _, level in walk(options.output, None if options.recursive else 1):
+            if level:
+                utils.clean_temporary(os.path.join(options.output, inside))
+        rows, new = _crop_new(options, names, renderings)
     if options.preview:
         cells = np.stack([_preview_cell(options, rows[name]) for name in names[:PREVIEWED]])
-        save_image(make_grid(cells, PREVIEW_COLUMNS), options.preview)
-    _tell(options, [rows[name] for name in names], len(items))
+        save_picture(make_grid(cells, PREVIEW_COLUMNS), options.preview)
+    _tell(options, [rows[name] for name in names], new)
+
+
+def _crop_new(options, names, renderings):
+    """Crop those photos that have no crop yet -> ({name of a photo: row}, how many there were).
+
+    `names` and `renderings` are as returned by `_find_names`.
+    """
+    table_path = os.path.join(options.output, TABLE)
+    rows, record = load_table(table_path), _record_of(options, renderings)
+    todo = _plan(options, names, renderings, rows, _find_changed(options, record, names, rows))
+    save_table(table_path, rows)
+    items = [(name, renderings[stem(name)] if options.pairs else None) for name in todo]
+    with open(table_path, "ab") as table, record.of_run(todo):
+        def keep(row):
+            """Add a row to the table at once, so that a kill loses none."""
+            rows[row["source"]] = row
+            table.write(encode_rows([row]))
+            table.flush()
+            record.add(row["source"])
+
+        # spawn, as TensorFlow doesn't survive a fork
+        pool = processes.Pool(options.workers, "photo", method="spawn", prepare=_silence)
+        try:
+            processes.process_all(_crop_photo, options, items, keep, pool)
+        except ImportError as error:
+            raise utils.UserError(f"detection can't start ({error}); pip install -r requirements-tools.txt") from error
+    save_table(table_path, {name: rows[name] for name in dict.fromkeys([*names, *rows])})
+    return rows, len(items)
 
 
 def _tell(options, rows, new):

@@ -30,8 +30,9 @@ STRUCTURAL = ("input_scale_size", "conv_hidden_num", "conv_hidden_num_res", "num
               "optimizer", "method_c", "relax_c", *STRUCTURAL_IDENTITY)
 # Options that tell what to do now and where: a run does not remember them.
 OF_THE_MOMENT = {"preset", "dry_run", "train_generator", "generate_dataset", "fit_dataset", "is_train", "cont",
-                 "load_path", "pretrained_gen", "save_syn_dataset", "save_fitting", "task", "sample_per_image",
-                 "test_data_path", "log_dir", "log_level", "num_worker", "use_gpu", "xla", "profile"}
+                 "load_path", "pretrained_gen", "save_syn_dataset", "save_fitting", "overwrite", "task",
+                 "sample_per_image", "test_data_path", "log_dir", "log_level", "num_worker", "use_gpu", "xla",
+                 "profile"}
 # What a run of recognizer.py tells of a classifier.
 OF_A_CLASSIFIER = ("model_def", "embedding_size", "image_size")
 
@@ -80,7 +81,8 @@ def data_options(add):
     add("dataset", text, "vgg-aligned-64", "photos: a folder in data_dir, of images or of one sub-folder per person")
     add("syn_dataset", text, "syn_lsfm-64", "renderings: a folder in data_dir with one sub-folder per identity")
     add("dataset_3dmm", text, "paired_data-64",
-        "pairs: a folder of photos in data_dir, with their renderings under the same names in its sub-folder 3dmm")
+        "pairs: a folder of photos in data_dir, with their renderings under the same names in its sub-folder 3dmm; "
+        "with lambda_d 0, the folder may be missing")
     add("dataset_3dmm_test", text, "AFLW-test",
         "more pairs, on which the paired loss is reported and not trained, if the folder exists")
     add("split", path, "", "sub-folder to use inside a data set where it exists, such as train")
@@ -108,6 +110,8 @@ def mode_options(add):
         "load_path, else the newest run in log_dir")
     add("save_syn_dataset", text, "generated", "folder in data_dir that generate_dataset writes to")
     add("save_fitting", text, "fitting", "folder in data_dir that fit_dataset writes to")
+    add("overwrite", boolean, False, "where save_syn_dataset or save_fitting was made from other weights, images or "
+        "settings, begin it anew: its images are removed first, and no others")
     add("task", text, None, "first part of the run folder's name", "the git branch, master without git")
     add("sample_per_image", whole(1, 1024), None, "dropout samples of each rendering with --is_train False",
         "8 with test_data_path, else 1")

@@ -13,7 +13,7 @@ import numpy as np
 import tensorflow as tf
 
 from datasets.images import BrokenImage, load_image
-from utils import UserError
+from utils import open_regular, UserError
 
 tf1 = tf.compat.v1
 
@@ -151,7 +151,7 @@ def _spread(count):
 def _can_open(images, index):
     """Tell whether the file of image number `index` can be opened."""
     try:
-        with open(os.path.join(images.root, images.names[index]), "rb") as file:
+        with open_regular(os.path.join(images.root, images.names[index])) as file:
             file.read(1)
     except OSError:
         return False

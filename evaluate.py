@@ -22,8 +22,8 @@ import scipy.linalg
 import utils
 from cli import outputs, program
 from cli.options import checked, choose, Command, parse, text, whole
-from datasets.image_sets import find_photos
-from datasets.images import FORMATS, load_image, save_image
+from datasets.image_sets import find_photos, warn_of
+from datasets.images import BrokenImage, check_picture, load_image, PICTURES, save_picture
 from engine.curves import draw_curves, MOST_RUNS, read_stats
 
 SIDE, PLACES = 32, 8        # pixels of a side that images are reduced to, and places along it
@@ -57,14 +57,23 @@ def frechet_distance(first, second):
 def read_features(folder, limit):
     """Compute the features [n, k] of at most `limit` images in and below `folder`, evenly chosen.
 
-    Raises UserError where there are too few.
+    Broken images are left out, with a warning. Raises UserError where there are too few.
     """
     images = find_photos(folder)
     count = len(images.names)
     chosen = np.unique(np.linspace(0, count - 1, min(limit, count)).round().astype(int))
     if len(chosen) < MINIMUM:
         raise utils.UserError(f"{folder}: one image only; name a folder with more")
-    return np.array([features(load_image(os.path.join(images.root, images.names[i]), SIDE)) for i in chosen])
+    found, broken = [], []
+    for i in chosen:
+        try:
+            found.append(features(load_image(os.path.join(images.root, images.names[i]), SIDE)))
+        except BrokenImage as error:
+            broken.append(str(error))
+    warn_of(folder, "broken images", broken)
+    if len(found) < MINIMUM:
+        raise utils.UserError(f"{folder}: fewer than {MINIMUM} images there can be decoded; replace them")
+    return np.array(found)
 
 
 image_folder = checked("FOLDER", str, bool, "the name of a folder")
@@ -83,7 +92,7 @@ def curves_options(add):
     """Add the options of `curves`."""
     add("runs", run_folder, None, f"folders of runs of main.py or recognizer.py train; {MOST_RUNS} at most are drawn",
         needed=True, values="+", positional=True)
-    add("output", outputs.image_file(FORMATS), "curves.png", "picture to write")
+    add("output", outputs.image_file(PICTURES), "curves.png", "picture to write")
 
 
 COMMANDS = [
@@ -128,17 +137,18 @@ def compare(options):
     distances = {folder: frechet_distance(read_features(folder, options.limit), photos) for folder in options.folders}
     logging.info("distance to %d photos of %s:", len(photos), options.photos)
     for folder, distance in distances.items():
-        print(f"{distance:8.3f}  {folder}")
+        print(f"{distance:8.3f}  {utils.one_line(folder)}")
 
 
 def draw_runs(options):
     """Draw the curves of the runs into one picture."""
     output_folder = os.path.dirname(options.output) or "."
     outputs.check_folder(output_folder)
+    check_picture("--output", options.output)
     runs = read_runs(options.runs)
     image = draw_curves(runs)
     os.makedirs(output_folder, exist_ok=True)
-    save_image(image, options.output)
+    save_picture(image, options.output)
     logging.info("%s: curves of %s", options.output, ", ".join(runs))
 
 

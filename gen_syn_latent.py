@@ -8,11 +8,13 @@ if __name__ == "__main__":
     from cli import interrupts
     interrupts.leave_on_signals("gen_syn_latent.py")      # before the imports below, which take a while
 
+import contextlib
 import logging
 import os
 import sys
 from typing import NamedTuple
 
+import utils
 from cli import outputs, processes, program
 from cli.options import checked, choose, Command, number, one_of, parse, path, text, whole
 from utils import UserError
@@ -118,23 +120,16 @@ def main(arguments):
     {"people": render_people, "pairs": render_pairs, "drawn": draw_photos}[command.name](options)
 
 
-def _process_all(job, function, items, workers, images=1):
-    """Call `function(job, item)` for all `items`, in `workers` processes -> list of results.
+def _settings_of(command, options, model, names, **settings):
+    """Collect the settings that all images of a folder share -> dict.
 
-    The results have no certain order. The progress bar counts `images` for each item.
+    They are the name of the sub-command, a FaceModel, the options with these `names`, and `settings`.
     """
-    results = []
-    processes.process_all(function, job, items, results.append, processes.Pool(workers, "image", images))
-    return results
-
-
-def _settings_of(options, model, names, **settings):
-    """Collect the settings that all images of a folder share: of a FaceModel, of options, and `settings` -> dict."""
     from morphable.face_model import checksum
     from morphable.identities import VERSION
 
-    return {"version": VERSION, "model": model.name, "model_checksum": checksum(model), **settings,
-            **{name: getattr(options, name) for name in names}}
+    return {"command": f"gen_syn_latent.py {command}", "version": VERSION, "model": model.name,
+            "model_checksum": checksum(model), **settings, **{name: getattr(options, name) for name in names}}
 
 
 def _scene_of(options, model, statistics=None):
@@ -164,16 +159,22 @@ def render_people(options):
     logging.info("statistics: %s", statistics.description)
     scene = _scene_of(options, model, statistics)
     names = "seed", "n_im", *ANGLES, "crop", "size", "margin", "format", "supersample"
-    outputs.open_output(options.output, _settings_of(options, model, names, statistics=statistics.description))
+    settings = _settings_of("people", options, model, names, statistics=statistics.description)
     ranges = {name: getattr(options, name) for name in ANGLES if getattr(options, name)}
     job = _Job(scene, options.output, identities.Series(options.output, options.n_im, options.format, ranges))
     first, count = options.shard
-    wanted = list(range(first, options.n_id + 1, count))
-    missing = [identity for identity in wanted if not os.path.isdir(identities.folder_of(options.output, identity))]
-    if len(missing) < len(wanted):
-        logging.info("%s: %d identities are there and are kept", options.output, len(wanted) - len(missing))
-    identities.remove_temporary(options.output, missing)
-    _process_all(job, _render_identity, missing, options.workers, options.n_im)
+    share = f"{first}-{count}" if count > 1 else None
+    with outputs.begin_output(options.output, settings, share=share):
+        wanted = range(first, options.n_id + 1, count)
+        missing, damaged = identities.find_missing(job.series, wanted)
+        if damaged:
+            logging.warning("%s: %d identities have lost or damaged files, which are made again, such as %s",
+                            options.output, len(damaged), damaged[0])
+        if len(missing) < len(wanted):
+            logging.info("%s: %d identities are there and are kept", options.output, len(wanted) - len(missing))
+        identities.remove_temporary(options.output, wanted)
+        pool = processes.Pool(options.workers, "image", options.n_im)
+        processes.process_all(_render_identity, job, missing, lambda nothing: None, pool)
     logging.info("%s: %d images of %d identities rendered", options.output, len(missing) * options.n_im, len(missing))
 
 
@@ -188,6 +189,9 @@ def _render_identity(job, identity):
 
 def render_pairs(options):
     """Crop each annotated photo and the rendering of its annotation alike. Raises UserError for bad input."""
+    from datasets.images import stem
+    from datasets.sources import SourceRecord
+    from datasets.writer import is_whole
     from morphable.pairs import check_annotated_model, find_annotated, pair_paths
     from morphable.scene import load_model
 
@@ -197,24 +201,48 @@ def render_pairs(options):
     model = load_model(options.model)
     check_annotated_model(model, options.model)
     scene = _scene_of(options, model)
-    outputs.open_output(options.output, _settings_of(options, model, ("size", "margin", "supersample")))
-    os.makedirs(os.path.join(options.output, "3dmm"), exist_ok=True)
-    missing = [photo for photo in photos if not all(map(os.path.exists, pair_paths(options.output, photo)))]
-    problems = _process_all(_Job(scene, options.output), _render_pair, missing, options.workers)
-    skipped = sorted(filter(None, problems))
-    for problem in skipped:
+    settings = _settings_of("pairs", options, model, ("size", "margin", "supersample"))
+    by_name = {os.path.basename(pair_paths(options.output, photo)[0]): photo for photo in photos}
+    with outputs.begin_output(options.output, settings):
+        record = SourceRecord(options.output, lambda name: [by_name[name], stem(by_name[name]) + ".mat"])
+        whole = {name for name, photo in by_name.items() if all(map(is_whole, pair_paths(options.output, photo)))}
+        changed = record.changed(whole)
+        if record.are_others(changed):
+            raise UserError(f"--annotations {options.annotations}: other photos of the same names than those that "
+                            f"--output {options.output} was made from; name another folder")
+        missing = {name: photo for name, photo in by_name.items() if name not in whole or name in changed}
+        os.makedirs(os.path.join(options.output, "3dmm"), exist_ok=True)
+        utils.clean_temporary(os.path.join(options.output, "3dmm"))
+        problems = []
+
+        def keep(result):
+            """Record a pair that was made, or note what is wrong with its photo."""
+            name, problem = result
+            if problem:
+                problems.append(problem)
+            else:
+                record.add(name)
+
+        with record.of_run(missing):
+            processes.process_all(_render_pair, _Job(scene, options.output), list(missing.items()), keep,
+                                  processes.Pool(options.workers, "image"))
+    for problem in sorted(problems):
         logging.warning("not used: %s", problem)
-    if len(skipped) == len(photos):
+    if len(problems) == len(photos):
         raise UserError(f"--annotations {options.annotations}: none of {len(photos)} annotated photos can be used")
-    logging.info("%s: %d pairs rendered, %d were there and were kept", options.output, len(missing) - len(skipped),
+    logging.info("%s: %d pairs rendered, %d were there and were kept", options.output, len(missing) - len(problems),
                  len(photos) - len(missing))
 
 
-def _render_pair(job, photo):
-    """Write the crop of `photo` and its rendering, in a worker -> what is wrong with the photo, or None."""
+def _render_pair(job, named):
+    """Write the crop of a photo and its rendering, in a worker -> (name, what is wrong with the photo, or None).
+
+    `named` is the name of the crop and the path of the photo.
+    """
     from morphable import pairs
 
-    return pairs.render_pair(job.scene, job.output, photo)
+    name, photo = named
+    return name, pairs.render_pair(job.scene, job.output, photo)
 
 
 # Drawn photos
@@ -222,6 +250,7 @@ def _render_pair(job, photo):
 def draw_photos(options):
     """Draw those photos and pairs of the built-in model's people that are not there yet. Raises UserError."""
     outputs.check_folder(options.output)
+    from datasets.writer import is_whole
     from morphable import drawn_photos
     from morphable.scene import load_model, load_statistics
 
@@ -230,17 +259,19 @@ def draw_photos(options):
     job = _Job(_scene_of(options, model, load_statistics(None)), options.output)
     kinds = [("real", options.photos, drawn_photos.photo_names, _write_photo),
              ("paired", options.pairs, drawn_photos.pair_names, _write_pair)]
-    settings = _settings_of(options, model, ("seed", "size", "margin"))
+    settings = _settings_of("drawn", options, model, ("seed", "size", "margin"))
     folders = [os.path.join(options.output, folder) for folder, wanted, *_ in kinds if wanted]
-    for act in (outputs.check_output, outputs.open_output):         # both are checked before one is created
-        for folder in folders:
-            act(folder, settings)
+    for folder in folders:                                          # all are checked before one is created
+        outputs.check_output(folder, settings)
     counts = []
-    for _, wanted, name_files, write in kinds:
-        missing = [i for i in range(wanted)
-                   if not all(os.path.exists(os.path.join(options.output, name)) for name in name_files(i))]
-        _process_all(job, write, missing, options.workers)
-        counts += [len(missing), wanted - len(missing)]
+    with contextlib.ExitStack() as stack:
+        for folder in folders:
+            stack.enter_context(outputs.begin_output(folder, settings))
+        for _, wanted, name_files, write in kinds:
+            missing = [i for i in range(wanted)
+                       if not all(is_whole(os.path.join(options.output, name)) for name in name_files(i))]
+            processes.process_all(write, job, missing, lambda nothing: None, processes.Pool(options.workers, "image"))
+            counts += [len(missing), wanted - len(missing)]
     logging.info("%s: %d photos drawn, %d were there and were kept; %d pairs drawn, %d were there and were kept",
                  options.output, *counts)
 

@@ -60,8 +60,8 @@ class Batch(NamedTuple):
     photo: tf.Tensor
     rendering: tf.Tensor
     label: tf.Tensor                # [B] int32, of the renderings
-    paired_photo: tf.Tensor
-    paired_rendering: tf.Tensor
+    paired_photo: tf.Tensor | None = None       # None in a training without pairs
+    paired_rendering: tf.Tensor | None = None
 
 
 class Game(NamedTuple):
@@ -77,12 +77,12 @@ class Tower(NamedTuple):
     """What one device computes for its share of the batch: images [B, S, S, 3] in [-1, 1], embeddings [B, E]."""
     s: tf.Tensor                    # renderings
     r: tf.Tensor                    # real photos
-    paired_rendering: tf.Tensor     # renderings of the paired photos
+    paired_rendering: tf.Tensor     # renderings of the paired photos; None without pairs
     mask: tf.Tensor                 # where the renderings show a face, 0 or 1
     label: tf.Tensor                # classes [B] of the renderings
     x: tf.Tensor                    # photos generated from s
     y: tf.Tensor                    # renderings generated from x
-    fitted: tf.Tensor               # renderings generated from the paired photos
+    fitted: tf.Tensor               # renderings generated from the paired photos; None without pairs
     forw: Game                      # D_forw on x and r
     back: Game                      # D_back on y and s
     x_reconstruction: tf.Tensor
@@ -102,8 +102,8 @@ class TrainingGraph:
     """
 
     def __init__(self, networks, data, gradients=True):
-        """`data` has the ImageSet `photos`, the Renderings `renderings` and the Pairs `pairs`.
-
+        """`data` has the ImageSet `photos`, the Renderings `renderings` and the Pairs `pairs`, which may be None:
+        then the paired loss is 0.
         Without `gradients`, the graph ends with the losses: `train_op`, `gradients` and `summary` are None.
         """
         self.config, self.networks, self.with_gradients = networks.config, networks, gradients
@@ -135,12 +135,13 @@ class TrainingGraph:
         reading = data_loader.Reading(config.input_scale_size, config.batch_size * config.num_gpu, config.num_worker,
                                       config.grayscale)
         order = data_loader.Order(config.random_seed, self.start_step)
+        there = [data.pairs] if data.pairs else []
         dataset = tf.data.Dataset.zip((data_loader.get_loader(data.photos, reading, order),
                                        data_loader.get_syn_loader(data.renderings, reading, order),
-                                       data_loader.get_3dmm_loader(data.pairs, reading, order)))
+                                       *(data_loader.get_3dmm_loader(pairs, reading, order) for pairs in there)))
         self.iterator = tf1.data.make_initializable_iterator(dataset)
-        photo, (rendering, label), (paired_photo, paired_rendering) = self.iterator.get_next()
-        self.batch = Batch(photo, rendering, label, paired_photo, paired_rendering)
+        photo, (rendering, label), *pairs = self.iterator.get_next()
+        self.batch = Batch(photo, rendering, label, *(images for both in pairs for images in both))
 
     def _build_state(self):
         def scalar(name, dtype=tf.float32):
@@ -158,19 +159,21 @@ class TrainingGraph:
         if self.config.num_gpu == 1:
             return [self._build_tower(self.batch, 0)]
         towers = []
-        for i, share in enumerate(zip(*(tf.split(tensor, self.config.num_gpu) for tensor in self.batch))):
+        given = [tensor for tensor in self.batch if tensor is not None]
+        for i, share in enumerate(zip(*(tf.split(tensor, self.config.num_gpu) for tensor in given))):
             with tf.device(f"/gpu:{i}"), tf1.name_scope(f"tower_{i}"):
                 towers.append(self._build_tower(Batch(*share), i))
         return towers
 
     def _build_tower(self, batch, index):
         net = self.networks
-        s, r, paired_photo, paired_rendering = (
-            to_network(images) for images in (batch.rendering, batch.photo, batch.paired_photo, batch.paired_rendering))
+        inputs = batch.rendering, batch.photo, batch.paired_photo, batch.paired_rendering
+        s, r, paired_photo, paired_rendering = (None if images is None else to_network(images) for images in inputs)
         with tf1.name_scope("G"):
             x = net.G(s, self._dropout(self.config.dropout_keep, DROPOUT_STREAM, index))
         with tf1.name_scope("G_inv"):
-            y, fitted = tf.split(net.G_inv(tf.concat([x, paired_photo], 0)), 2)
+            y = net.G_inv(x if paired_photo is None else tf.concat([x, paired_photo], 0))
+            y, fitted = (y, None) if paired_photo is None else tf.split(y, 2)
         with tf1.name_scope("D_forw"):
             forw = self._play(net.D_forw, x, r, self.k_now[0])
         with tf1.name_scope("D_back"):
@@ -229,7 +232,8 @@ class TrainingGraph:
         forw, back = tower.forw.terms, tower.back.terms
         s_each = losses.l1_per_example(tower.s, tower.y)
         s_loss = tf.reduce_mean(s_each)
-        paired = losses.paired_terms(tower.fitted, tower.paired_rendering, s_loss, self.k_now[2], self.config.gamma)
+        paired = losses.PairedTerms(*[tf.zeros([])] * 3) if tower.fitted is None else losses.paired_terms(
+            tower.fitted, tower.paired_rendering, s_loss, self.k_now[2], self.config.gamma)
         terms = dict(
             d_loss_forw=forw.discriminator, g_loss_forw=forw.generator, balance1=forw.balance,
             d_loss_back=back.discriminator, g_loss_back=back.generator, balance2=back.balance,

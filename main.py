@@ -57,10 +57,10 @@ def run(config, work):
                 endings.tell_generators(weights)
         if config.generate_dataset or config.fit_dataset or not config.is_train:
             prefix = trainer.load_weights(weights)
-        if config.generate_dataset:
-            trainer.generate_dataset(data.renderings, os.path.join(config.data_dir, config.save_syn_dataset))
-        if config.fit_dataset:
-            trainer.fit_dataset(data.photos, os.path.join(config.data_dir, config.save_fitting))
+        for product in preflight.products_of(config, data):
+            with preflight.begin_product(config, product, prefix):
+                make = trainer.generate_dataset if product.scores else trainer.fit_dataset
+                make(product.images, product.folder)
         if not config.is_train:
             trainer.test(data.renderings, data.test_renderings, os.path.dirname(prefix), prefix)
     finally:

@@ -3,14 +3,18 @@
 The cheapest check comes first: whether folders are there, whether they can be written, what the files of weights say,
 which images there are, and last, whether the images can be decoded. TensorFlow is not needed for any of them.
 """
+import argparse
 import logging
 import os
 from typing import NamedTuple
 
 import utils
+from cli import outputs
 from config import structural_differences
+from datasets import scores, sources, writer
 from datasets.image_sets import (
     check_images,
+    check_without_photos,
     data_folder,
     find_pairs,
     find_photos,
@@ -19,7 +23,8 @@ from datasets.image_sets import (
     Pairs,
     Renderings,
 )
-from engine import checkpoint_index, endings, runs
+from datasets.images import output_name
+from engine import checkpoint_index, runs
 from recognition import registry
 from utils import UserError
 
@@ -27,6 +32,8 @@ FINDERS = {"dataset": find_photos, "syn_dataset": find_renderings, "dataset_3dmm
            "dataset_3dmm_test": find_pairs, "test_data_path": find_photos}
 FIELDS = {"dataset": "photos", "syn_dataset": "renderings", "dataset_3dmm": "pairs", "dataset_3dmm_test": "test_pairs",
           "test_data_path": "test_renderings"}
+VERSION = 1                                 # of all that makes the images of synthesis and of fitting
+TO_COME = "of the training to come"         # instead of the weights of a product
 GENERATOR = "G_inf/c7s1_32/weights"         # a variable that every checkpoint of main.py has
 
 
@@ -55,10 +62,17 @@ def check(config):
     resumed, weights = find_weights(config)
     if config.train_generator:
         runs.check_run_writable(config.log_dir, resumed)
+        runs.check_name(f"--task {config.task or ''}")
+        runs.check_name(f"--profile {config.profile}")
+        if not resumed:
+            check_without_photos("--log_dir", config.log_dir, runs.PARAMS)
     elif not config.is_train:
         runs.check_run_writable(config.log_dir, runs.folder_of(weights))        # for the sheets
     data = Data(**{FIELDS[option]: FINDERS[option](folder) for option, folder in folders.items()})
     check_identities(config, data.renderings, resumed, decoded=False)
+    done = resumed and weights == resumed and steps_done(config, resumed)
+    for product in products_of(config, data):
+        check_product(config, product, weights if done or not config.train_generator else None)
     data = Data(*(images and check_images(images, config.input_scale_size, config.num_worker) for images in data))
     check_identities(config, data.renderings, resumed, decoded=True)
     return Work(data, resumed, weights)
@@ -76,17 +90,31 @@ def check_named_runs(config):
 
 def find_folders(config):
     """Find the folders that the asked-for modes read -> {option: folder}. Raises UserError where one is missing."""
+    def there(name):
+        """Tell whether data_dir has the folder `name`."""
+        return os.path.isdir(os.path.join(config.data_dir, name))
+
     wanted = {"dataset": config.train_generator or config.fit_dataset,
               "syn_dataset": config.train_generator or config.generate_dataset or not (
                   config.is_train or config.test_data_path),
-              "dataset_3dmm": config.train_generator,
-              "dataset_3dmm_test": config.train_generator and os.path.isdir(
-                  os.path.join(config.data_dir, config.dataset_3dmm_test))}
+              # Without a paired loss, pairs are read only because they always were: the steps stay the same.
+              "dataset_3dmm": config.train_generator and (config.lambda_d > 0 or there(config.dataset_3dmm)),
+              "dataset_3dmm_test": config.train_generator and there(config.dataset_3dmm_test)}
     folders = {option: data_folder(f"--{option}", config.data_dir, getattr(config, option), config.split)
                for option, needed in wanted.items() if needed}
     if config.test_data_path and not config.is_train:
         folders["test_data_path"] = data_folder("--test_data_path", "", config.test_data_path)
     return folders
+
+
+def check_output_names(images):
+    """Raise UserError where two images of an ImageSet or Renderings would be written under one name."""
+    first = {}
+    for name in images.names:
+        other = first.setdefault(output_name(name), name)
+        if other != name:
+            raise UserError(f"{images.root}: what is made of {other} and of {name} would have one name, "
+                            f"{output_name(name)}; rename one of them")
 
 
 def check_outputs(config):
@@ -104,6 +132,86 @@ def check_outputs(config):
         except OSError as error:
             raise UserError(f"--{option} {folder}: can't write there ({error.strerror}); name another folder"
                             ) from error
+
+
+class Product(NamedTuple):
+    """What synthesis or fitting makes: an image for each image of a set."""
+    option: str                  # that names the folder, such as --save_syn_dataset
+    folder: str                  # to write to
+    images: object               # the ImageSet or Renderings that are turned into it
+    scores: bool                 # whether it is synthesized, with the rendering's labels and perhaps scores
+
+    def record(self):
+        """Read the record of what the images in the folder were made from."""
+        return sources.SourceRecord(self.folder, lambda name: [os.path.join(self.images.root, name)], self.path_of)
+
+    def path_of(self, name):
+        """Return the path of what is made of the image `name`."""
+        return os.path.join(self.folder, output_name(name))
+
+
+def products_of(config, data):
+    """List the Products that are asked for."""
+    wanted = ((config.generate_dataset, "save_syn_dataset", data.renderings, True),
+              (config.fit_dataset, "save_fitting", data.photos, False))
+    return [Product(f"--{option}", os.path.join(config.data_dir, getattr(config, option)), images, scored)
+            for asked, option, images, scored in wanted if asked]
+
+
+def settings_of(config, product, prefix):
+    """Collect what all images of a Product share -> {name: JSON value}.
+
+    `prefix` is the checkpoint with the weights, None for those of a training that is still to be done.
+    """
+    names = ("input_scale_size", "grayscale", "precision")
+    settings = {"command": f"main.py {'--generate_dataset' if product.scores else '--fit_dataset'}", "version": VERSION,
+                "weights": f"{os.path.basename(prefix)} {checkpoint_index.fingerprint(prefix)}" if prefix else TO_COME}
+    if product.scores:
+        names += ("random_seed", "generation_dropout", "dropout_keep")
+        path = os.path.join(product.images.root, outputs.SETTINGS)
+        settings["renderings"] = checkpoint_index.fingerprint(path) if os.path.isfile(path) else None
+    return settings | {name: getattr(config, name) for name in names}
+
+
+def check_product(config, product, weights):
+    """Raise UserError where the folder of a Product can't be begun, or not be gone on with.
+
+    `weights` is the run or the checkpoint that it is to be made with; None: they are still to be trained.
+    """
+    check_output_names(product.images)
+    settings = settings_of(config, product, newest_whole(weights) if weights else None)
+    if config.overwrite:
+        settings = {"command": settings["command"]}
+    ways = "name another folder, or give --overwrite to begin it anew"
+    outputs.check_output(product.folder, settings, product.option, ways=ways)
+    if config.overwrite:
+        return
+    record, name = product.record(), f"{product.option} {product.folder}"
+    left = sorted(set(record.names).difference(product.images.names))
+    if left:
+        raise UserError(f"{name}: {len(left)} images in it are of images that {product.images.root} does not have, "
+                        f"such as {left[0]}; {ways}")
+    there = [image for image in record.names if os.path.exists(product.path_of(image))]
+    if record.are_others(record.changed(there)):
+        raise UserError(f"{name}: made from other images of the same names than those in {product.images.root}; {ways}")
+
+
+def begin_product(config, product, prefix):
+    """Open the folder of a Product to be made with the checkpoint `prefix` -> a context that holds the folder.
+
+    With --overwrite, a folder that was made otherwise is emptied first of what was made there.
+    """
+    settings = settings_of(config, product, prefix)
+    if config.overwrite:
+        record = product.record()
+        try:
+            check_product(argparse.Namespace(**{**vars(config), "overwrite": False}), product, prefix)
+        except UserError as difference:
+            outputs.check_output(product.folder, {"command": settings["command"]}, product.option)
+            logging.warning("%s; --overwrite: its %d images are removed", difference, len(record.names))
+            writer.clear(product.folder, record.names, (*scores.FILES, sources.RECORD))
+            utils.save_json(settings, os.path.join(product.folder, outputs.SETTINGS))
+    return outputs.begin_output(product.folder, settings, product.option)
 
 
 # Weights
@@ -171,7 +279,19 @@ def done_run(config):
         runs.newest_run(config.log_dir) if config.cont else None
     if not resumed or structural_differences(config, runs.load_params(resumed)):
         return None
-    return resumed if endings.steps_done(resumed) >= config.max_step // config.num_gpu else None
+    return resumed if steps_done(config, resumed) else None
+
+
+def steps_done(config, run_dir):
+    """Tell whether the newest whole checkpoint of a run is that of the last step that `config` asks for."""
+    prefix = newest_whole(run_dir)
+    return bool(prefix) and runs.step_of(prefix) >= config.max_step // config.num_gpu
+
+
+def newest_whole(weights):
+    """Find the newest checkpoint at `weights`, a folder or a prefix, whose files are whole -> its prefix, or None."""
+    return next((prefix for prefix in runs.list_checkpoints(weights)
+                 if os.path.isfile(prefix) or not checkpoint_index.check_whole(prefix)), None)
 
 
 def check_networks(config, weights):

@@ -19,11 +19,13 @@ import utils
 from cli import outputs, program
 from cli.options import boolean, changed_options, checked, choose, Command, number, one_of, parse, path, text, whole
 from config import differences_in, model, safety_options
-from datasets.image_sets import check_images, data_folder, find_renderings
+from datasets.image_sets import check_images, check_without_photos, data_folder, find_renderings
 from datasets.images import save_image
 from engine import checkpoint_index, endings, runs
 from engine.startup import start
+from preflight import newest_whole
 from recognition import labelled_data, plots, registry, verification
+from recognition.schedule import length_of, read_schedule
 from utils import UserError
 
 # Options that decide which variables a checkpoint holds, or what they mean: a resumed run must keep them.
@@ -239,14 +241,17 @@ def train(options):
     read = {"--real": options.real and os.path.join(options.data_dir, options.real), "--lfw_dir": options.lfw_dir}
     read |= {f"--synthetic {name}": os.path.join(options.data_dir, name) for name in options.synthetic}
     outputs.check_apart("--log_dir", options.log_dir, read, holding=False)
+    if not resumed:
+        check_without_photos("--log_dir", options.log_dir, runs.PARAMS)
     runs.check_run_writable(options.log_dir, resumed)
+    runs.check_name(f"--task {options.task or ''}")
     if options.lfw_dir:
         data_folder("--lfw_dir", "", options.lfw_dir)
     faces = labelled_data.find(options)
     if resumed:
         runs.check_run_identities(resumed, _identities_of(faces), all_known=False)
-        epochs, epoch_size = _length_of(options, faces, table)
-        if endings.steps_done(resumed) >= epochs * epoch_size and not options.dry_run:
+        epochs, epoch_size = length_of(options, faces, table)
+        if runs.step_of(newest_whole(resumed) or "") >= epochs * epoch_size and not options.dry_run:
             endings.tell_done(epochs * epoch_size, "max_nrof_epochs")
             endings.tell_classifier(resumed)
             return
@@ -268,7 +273,7 @@ def train(options):
         program.tell(changed_options(COMMANDS[0], options), summaries, count_parameters(options))
         return
     options.command = "train"           # for params.json
-    epochs, epoch_size = _length_of(options, faces, table)
+    epochs, epoch_size = length_of(options, faces, table)
     schedule = functools.partial(classifier_rate, epoch_size=epoch_size, table=table,
                                  decay_epochs=options.learning_rate_decay_epochs,
                                  factor=options.learning_rate_decay_factor)
@@ -277,47 +282,14 @@ def train(options):
         run = trainer.train(runs.Run(options, identities, "rec", resumed), epochs, epoch_size)
     finally:
         trainer.close()
-    print(f"trained: {run.folder}")
+    print(f"trained: {utils.one_line(run.folder)}")
     endings.tell_classifier(run.folder)
-
-
-def _length_of(options, faces, table):
-    """Compute how long a training on labelled_data.Faces is -> (epochs, steps in an epoch)."""
-    epoch_size = options.epoch_size or -(-len((faces.real or faces.synthetic).names) // options.batch_size)
-    return min([options.max_nrof_epochs] + [epoch - 1 for epoch, rate in table if rate <= 0]), epoch_size
 
 
 def _identities_of(faces):
     """The identities of labelled_data.Faces, as identities.json holds them."""
     return {"real": faces.real.identities if faces.real else [],
             "synthetic": faces.synthetic.identities if faces.synthetic else []}
-
-
-def read_schedule(file_name):
-    """Read a schedule in FaceNet's format -> [(epoch, rate)], epochs ascending from 1.
-
-    What follows the first rate of 0 or less, which ends the training, is not read. Raises UserError, which names the
-    line, for any other file.
-    """
-    option = f"--learning_rate_schedule_file {file_name}"
-    table, row = [], 1
-    try:
-        with open(file_name, encoding="utf-8") as file:
-            for line in file:
-                entry = line.split("#")[0].strip()
-                if entry and (not table or table[-1][1] > 0):
-                    epoch, rate = entry.split(":")
-                    table.append((int(epoch), float(rate)))
-                    if not -1 <= table[-1][1] < float("inf") or table[-1][0] < 1 or sorted(table)[-1] != table[-1]:
-                        raise ValueError("epochs must ascend from 1, and rates be numbers")
-                row += 1
-    except OSError as error:
-        raise UserError(f"{option}: can't be read ({error.strerror})") from error
-    except ValueError as error:
-        raise UserError(f"{option}: line {row}: not `EPOCH: RATE` ({error})") from error
-    if not table or table[0][1] <= 0:
-        raise UserError(f"{option}: no learning rate in it; give lines `EPOCH: RATE`")
-    return table
 
 
 def find_pairs(options, names, choice):
@@ -345,7 +317,7 @@ def verify(options):
     """
     data_folder("--images", "", options.images)
     outputs.check_apart("--output", options.output, {"--images": options.images})
-    outputs.check_folder(options.output)
+    outputs.check_begun(options.output, ["verification.json"])
     other_weights = "give a run of recognizer.py train, or FaceNet's weights"
     files = runs.list_weights(options.weights)
     if not files:
@@ -365,17 +337,19 @@ def verify(options):
     options.input_scale_size = options.input_scale_size or registry.crop_for(options.image_size)
     options.standardization = weights.standardization if options.standardization == "auto" else options.standardization
     pairs = pairs or find_pairs(options, ("images", "pairs"), choice)
+    found = embeddings_of(options, weights, pairs)
+    pairs = verification.with_embeddings(pairs, found["classifier"])
     results = {name: verification.verify(embeddings, pairs, options.distance_metric, options.subtract_mean)
-               for name, embeddings in embeddings_of(options, weights, pairs).items()}
+               for name, embeddings in found.items()}
     print(_table_of(results, pairs))
     os.makedirs(options.output, exist_ok=True)
-    save_image(plots.plot_roc(results), os.path.join(options.output, "roc.png"))
-    save_image(plots.plot_histograms(results, pairs.same), os.path.join(options.output, "distances.png"))
     more = {"command": "verify", "model_def": model_def, "embedding_size": embedding_size}
     utils.save_json({"options": vars(options) | more, "people": len({name.split("/")[0] for name in pairs.names}),
                      "pairs": len(pairs.same), "folds": len(set(pairs.fold.tolist())),
                      "results": {name: result.row() for name, result in results.items()}},
                     os.path.join(options.output, "verification.json"))
+    save_image(plots.plot_roc(results), os.path.join(options.output, "roc.png"))
+    save_image(plots.plot_histograms(results, pairs.same), os.path.join(options.output, "distances.png"))
     logging.info("%s: verification.json, roc.png, distances.png", options.output)
 
 
@@ -393,8 +367,8 @@ def _check_network(options, model_def, embedding_size):
 def embeddings_of(options, weights, pairs):
     """Embed the images of FacePairs with a pretrained.Weights -> {name: embeddings [n, E]}.
 
-    The names are "classifier" and, with --baselines, "random network" and "bare pixels". Raises UserError where an
-    image can't be decoded.
+    The names are "classifier" and, with --baselines, "random network" and "bare pixels". The embedding of an image that
+    can't be decoded is nan.
     """
     import tensorflow as tf
 
@@ -438,15 +412,17 @@ def convert(options):
     """
     from recognition import torch_weights
 
+    runs.check_name(f"--output {options.output}")
     outputs.check_folder(options.output)
     if runs.list_checkpoints(options.output):
         raise UserError(f"--output {options.output}: there are checkpoints already; name another folder")
+    outputs.check_begun(options.output)
     state = torch_weights.read(options.input)
     start()
     from recognition import pretrained
 
     prefix = pretrained.write_converted(state, options.output)
-    print(f"converted: {prefix}")
+    print(f"converted: {utils.one_line(prefix)}")
 
 
 if __name__ == "__main__":

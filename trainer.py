@@ -12,10 +12,12 @@ from tqdm.contrib.logging import logging_redirect_tqdm
 import losses
 from data_loader import count_readable, read_in_order, Reading
 from datasets.image_sets import ImageSet
-from datasets.images import load_image, make_grid, save_image
+from datasets.images import BrokenImage, load_image, make_grid, output_name, save_image
 from datasets.scores import ScoreStore, write_scores
+from datasets.sources import SourceRecord
 from datasets.writer import copy_labels, existing_images, ImageWriter
 from engine import checkpoints, runs
+from engine.checkpoint_index import fingerprint
 from engine.loop import Due, run_steps, StepResult
 from engine.session import session_options
 from graph import FittingGraph, Networks, SynthesisGraph, TrainingGraph
@@ -34,7 +36,7 @@ def image_seed(random_seed, name, sample=0):
 
     So the image is the same in every batch and every order.
     """
-    return [random_seed, zlib.crc32(f"{name}#{sample}".encode()) >> 1]
+    return [random_seed, zlib.crc32(f"{name}#{sample}".encode(errors="surrogateescape")) >> 1]
 
 
 class Sheet(NamedTuple):
@@ -56,7 +58,12 @@ def sample_sheet(config, renderings, sample=0):
         for column, i in enumerate(np.flatnonzero(renderings.labels == row)[:config.num_log_samples]):
             name = renderings.names[i]
             cell = row * config.num_log_samples + column
-            images[cell] = load_image(os.path.join(renderings.root, name), config.input_scale_size, config.grayscale)
+            try:
+                images[cell] = load_image(os.path.join(renderings.root, name), config.input_scale_size,
+                                          config.grayscale)
+            except BrokenImage as error:            # of a large set, only a sample was decoded before
+                logging.warning("broken image, left out of the sheet: %s", error)
+                continue
             cells.append((cell, image_seed(config.random_seed, name, sample)))
     return Sheet(images, config.num_log_samples, cells)
 
@@ -211,7 +218,7 @@ class Trainer:
 
     def count_readable(self):
         """Count which of some images of each set to train on can be read; 0 where a set has none."""
-        return count_readable([self.data.photos, self.data.renderings, *self.data.pairs])
+        return count_readable([self.data.photos, self.data.renderings, *(self.data.pairs or ())])
 
     def begin(self, run):
         """Draw the renderings of the sample sheet into the run's folder."""
@@ -245,7 +252,11 @@ class Trainer:
         """Draw the photos of the sample sheet, and report the paired loss on the test pairs, if there are any."""
         self.generate(self.samples, os.path.join(run.folder, f"{step}_G.png"))
         if self.data.test_pairs:
-            error = self._test_error(self.data.test_pairs)
+            try:
+                error = self._test_error(self.data.test_pairs)
+            except BrokenImage as problem:          # that is no reason to end a training
+                logging.warning("[%d] no paired loss on the test pairs: broken image: %s", step, problem)
+                return
             events.add(tf1.Summary(value=[tf1.Summary.Value(tag="loss/paired_test", simple_value=error)]), step)
             logging.info("[%d] paired loss on %d test pairs: %.6f", step, len(self.data.test_pairs.photos.names), error)
 
@@ -295,11 +306,12 @@ class Trainer:
     def generate_dataset(self, renderings, folder):
         """Write the photo of every one of the Renderings under the same name in `folder`, and confidence_scores.csv.
 
-        Images that are already there are kept. Raises Interrupted after SIGINT or SIGTERM, with nothing half-written.
+        Images that are already there are kept, unless their renderings have changed. Raises Interrupted after SIGINT or
+        SIGTERM, with nothing half-written.
         """
         config, graph = self.config, self.synthesis
-        store = ScoreStore(folder)
-        written = existing_images(folder, renderings.names)
+        store = ScoreStore(folder, self._classifier_mark())
+        record, written = self._find_written(renderings, folder)
         scored = store.scored(self.networks.has_classifier) if config.scores else written
         missing = [name for name in renderings.names if name not in written or name not in scored]
         if config.scores and not self.networks.has_classifier:
@@ -312,7 +324,7 @@ class Trainer:
                 store.add(name, *row)
             return photos
 
-        self._convert(ImageSet(renderings.root, missing), folder, convert, written, store)
+        self._convert(ImageSet(renderings.root, missing), folder, convert, record, written, store)
         copy_labels(renderings, folder)
         if config.scores:
             write_scores(folder, renderings.names, renderings.labels, store)
@@ -322,24 +334,50 @@ class Trainer:
     def fit_dataset(self, photos, folder):
         """Write G_inv's rendering of every photo of an ImageSet under the same name in `folder`.
 
-        Images that are already there are kept. Raises Interrupted after SIGINT or SIGTERM.
+        Images that are already there are kept, unless their photos have changed. Raises Interrupted after SIGINT or
+        SIGTERM.
         """
         graph = self.fitting
-        written = existing_images(folder, photos.names)
+        record, written = self._find_written(photos, folder)
         missing = [name for name in photos.names if name not in written]
         self._convert(ImageSet(photos.root, missing), folder, lambda names, images: self._run_padded(
-            graph.BATCH, {graph.photos: images}, [graph.renderings])[0])
-        logging.info("%s: renderings of %d photos", folder, len(photos.names))
+            graph.BATCH, {graph.photos: images}, [graph.renderings])[0], record)
+        logging.info("%s: renderings of %d photos; %d were there and were kept", folder, len(photos.names),
+                     len(written))
 
-    def _convert(self, images, folder, convert, written=(), store=None):
+    def _find_written(self, images, folder):
+        """Find which images of a set `folder` has whole, made from the files that the set has now.
+
+        Returns the folder's SourceRecord and the set of their names.
+        """
+        record = SourceRecord(folder, lambda name: [os.path.join(images.root, name)],
+                              lambda name: os.path.join(folder, output_name(name)))
+        there = existing_images(folder, images.names)
+        changed = record.changed(there)
+        if changed:
+            logging.info("%s: %d images are made again, since the files that they were made from have changed", folder,
+                         len(changed))
+        return record, there - changed
+
+    def _classifier_mark(self):
+        """Say in a word which classifier embeds images, and how; None without one."""
+        config = self.config
+        if not self.networks.has_classifier:
+            return None
+        weights = fingerprint(runs.list_weights(config.pretrained_rec)[0])
+        return f"{weights}-{config.image_size}-{config.standardization}"
+
+    def _convert(self, images, folder, convert, record, written=(), store=None):
         """Save `convert(names, images)` of every image of an ImageSet under the image's name in `folder`.
 
-        Names in `written` are converted, for their scores in `store`, and not saved again.
+        Names in `written` are converted, for their scores in `store`, and not saved again. What the images were made
+        from goes into `record`, a SourceRecord.
         """
         config = self.config
         batches = read_in_order(images, Reading(config.input_scale_size, SynthesisGraph.BATCH, config.num_worker,
                                                 config.grayscale))
         with contextlib.ExitStack() as stack:
+            stack.enter_context(record.of_run(images.names))
             stop = stack.enter_context(StopRequest())
             progress = stack.enter_context(progress_bar("image", len(images.names)))
             stack.enter_context(logging_redirect_tqdm())
@@ -350,18 +388,23 @@ class Trainer:
                 for name, image in zip(names, convert(names, batch)):
                     if name not in written:
                         writer.add(name, image)
+                    record.add(name)
                 progress.update(len(names))
-                if store and store.full:
-                    writer.flush()
-                    store.flush()
+                if record.full:
+                    self._flush(writer, store, record)
                 if stop.signal:
                     break
-            writer.flush()
-            if store:
-                store.flush()
+            self._flush(writer, store, record)
         if stop.signal and progress.n < len(images.names):
             raise Interrupted(stop.signal, f"{progress.n} of {len(images.names)} images written to {folder}; "
                                            "run the same command again for the rest")
+
+    def _flush(self, writer, store, record):
+        """Bring images to disk, then their scores, if there is a `store`, then what the images were made from."""
+        writer.flush()
+        if store:
+            store.flush()
+        record.flush()
 
     def test(self, renderings, test_renderings, folder, prefix):
         """Draw --sample_per_image dropout samples with the weights of checkpoint `prefix` into `folder`.

@@ -1,22 +1,29 @@
 """What every module may need: how a program ends, logging, git, files that appear whole, progress. No TensorFlow."""
 import contextlib
+import datetime
+import errno
+import fcntl
 import glob
 import json
 import logging
 import os
 import secrets
 import signal
+import socket
+import stat
 import subprocess
 import sys
 import tempfile
 import threading
 import time
+import warnings
 
 from tqdm import tqdm
 
 SIGNALS = signal.SIGINT, signal.SIGTERM
 PROJECT = os.path.dirname(os.path.abspath(__file__))
 TEMPORARY = ".tmp-"             # begins the names of files that are not yet whole
+LOCK = ".lock"                  # begins the names of files that tell which process is writing into a folder
 RESTORE = "restore it from a copy, or move it away to go without"       # what to do about a damaged file
 
 
@@ -133,9 +140,25 @@ class StopRequest(SignalWatch):
 
 # Logging and git
 
+class _OneLine(logging.Formatter):
+    """Formats log lines, each of which stays one line whatever names it tells."""
+
+    def formatMessage(self, record):
+        """Write the line of a record, without what belongs to an exception."""
+        return one_line(super().formatMessage(record))
+
+
+def one_line(text):
+    """Write `text` in one printable line: line breaks, and bytes of names that are not UTF-8, become escapes."""
+    return "".join(letter if letter.isprintable() else repr(letter)[1:-1] for letter in text)
+
+
 def set_up_logging(level):
     """Send log lines of `level` ("INFO", "WARNING", ...) and above to stderr as `[time] message`."""
-    logging.basicConfig(format="[%(asctime)s] %(message)s", datefmt="%m-%d %H:%M:%S")
+    handler = logging.StreamHandler()
+    handler.setFormatter(_OneLine("[%(asctime)s] %(message)s", "%m-%d %H:%M:%S"))
+    logging.basicConfig(handlers=[handler])
+    warnings.filterwarnings("ignore", module="PIL")     # on odd images, in two lines that name none
     logging.getLogger().setLevel(level)
     logging.getLogger("PIL").setLevel(logging.WARNING)  # at DEBUG it logs every chunk of every PNG
     logging.getLogger("tensorflow").handlers.clear()    # its own handler would print its lines a second time
@@ -158,18 +181,45 @@ def git_branch():
 
 # Files
 
+def open_regular(path):
+    """Open the file `path` to read bytes. Raises OSError where it is no regular file: a pipe would never end."""
+    opened = os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK)          # else a pipe waits for a writer
+    mode = os.fstat(opened).st_mode
+    if stat.S_ISREG(mode):
+        return os.fdopen(opened, "rb")
+    os.close(opened)
+    number = errno.EISDIR if stat.S_ISDIR(mode) else errno.EINVAL
+    raise OSError(number, os.strerror(number) if stat.S_ISDIR(mode) else "Not a regular file", path)
+
+
+def read_text(path, errors="strict"):
+    """Read the UTF-8 text of the file `path`, with or without a mark of UTF-8 at its head.
+
+    Line breaks stay as they are. Raises OSError when the file can't be read, and ValueError when it is no such text.
+    """
+    with open_regular(path) as file:
+        return file.read().decode("utf-8-sig", errors)
+
+
+def read_json(path):
+    """Read the JSON file `path` -> its value. Raises OSError when it can't be read, and ValueError otherwise."""
+    try:
+        return json.loads(read_text(path))
+    except RecursionError as error:
+        raise ValueError("nested too deeply") from error
+
+
 def load_json(path, default):
     """Read the JSON file `path` -> its value, or `default` where there is no file.
 
     Raises UserError when the file can't be read or is not JSON.
     """
     try:
-        with open(path, encoding="utf-8") as file:
-            return json.load(file)
+        return read_json(path)
     except FileNotFoundError:
         return default
-    except (OSError, ValueError, RecursionError) as error:
-        raise UserError(f"{path}: can't be read ({error}); {RESTORE}") from error
+    except (OSError, ValueError) as error:
+        raise UserError(f"{path}: can't be read ({getattr(error, 'strerror', None) or error}); {RESTORE}") from error
 
 
 def save_json(value, path):
@@ -202,7 +252,7 @@ def check_writable(folder):
 
     Nothing is left behind: of a folder that is not there, the nearest parent that is there is tried.
     """
-    folder = os.path.abspath(folder)
+    folder = os.path.realpath(folder)           # through a link, the system would give the temporary file a name
     while not os.path.lexists(folder):
         folder = os.path.dirname(folder)
     with tempfile.TemporaryFile(dir=folder):
@@ -212,7 +262,81 @@ def check_writable(folder):
 def clean_temporary(folder):
     """Remove what a killed `atomic_write` left in `folder`. Nothing else may be writing there."""
     for path in glob.glob(os.path.join(glob.escape(folder), TEMPORARY + "*")):
-        os.remove(path)
+        if os.path.isfile(path):
+            os.remove(path)
+
+
+# Holding a folder
+
+@contextlib.contextmanager
+def hold(folder, share=None):
+    """Hold `folder`, which has to be there, against other processes that would write into it, in this context.
+
+    Processes that write into one folder on purpose give each another `share`, a word. They only keep out those with
+    the same share, and those without any. The system releases a lock when its process ends, however it ends: what a
+    killed one left is taken over. Raises UserError, which says who holds the folder. Without the right to write there,
+    or on a file system without locks, nothing is held.
+    """
+    with contextlib.ExitStack() as stack:
+        stack.enter_context(_locked(folder, LOCK, alone=not share))
+        if share:
+            stack.enter_context(_locked(folder, f"{LOCK}-{share}", alone=True))
+        yield
+
+
+def check_free(folder, share=None):
+    """Raise UserError where another process holds `folder`, as `hold` says. A folder without lock is not touched."""
+    if os.path.exists(os.path.join(folder, LOCK)):
+        with hold(folder, share):
+            pass
+
+
+@contextlib.contextmanager
+def _locked(folder, name, alone):
+    """Lock the file `name` in `folder`, alone or together with others. It is removed by the last who leaves."""
+    path = os.path.join(folder, name)
+    try:
+        file = _open_locked(path, fcntl.LOCK_EX if alone else fcntl.LOCK_SH)
+    except OSError as error:
+        if error.errno in (errno.EAGAIN, errno.EACCES) and os.path.exists(path):
+            raise UserError(f"{folder}: {_holder(path)} is writing there; wait until it ends, or name another folder"
+                            ) from error
+        file = None                         # no locks here; whoever can't write says so later, in better words
+    try:
+        yield
+    finally:
+        if file is not None:
+            with contextlib.suppress(OSError):
+                fcntl.lockf(file, fcntl.LOCK_EX | fcntl.LOCK_NB)        # fails where others share the lock
+                os.remove(path)
+            os.close(file)
+
+
+def _open_locked(path, kind):
+    """Open the file `path` and lock it -> its descriptor. Raises OSError where another process has the lock."""
+    while True:
+        file = os.open(path, os.O_RDWR | os.O_CREAT, 0o666)
+        try:
+            fcntl.lockf(file, kind | fcntl.LOCK_NB)
+            if os.path.exists(path) and os.path.samestat(os.fstat(file), os.stat(path)):
+                now = datetime.datetime.now().astimezone().isoformat(timespec="seconds")
+                holder = {"pid": os.getpid(), "host": socket.gethostname(), "since": now}
+                os.ftruncate(file, 0)
+                os.pwrite(file, json.dumps(holder if kind == fcntl.LOCK_EX else {}).encode() + b"\n", 0)
+                return file
+        except BaseException:
+            os.close(file)
+            raise
+        os.close(file)                      # another process removed the file after we had opened it
+
+
+def _holder(path):
+    """Say which process the file of a lock tells of."""
+    try:
+        holder = read_json(path)
+        return f"process {holder['pid']} on {holder['host']} (since {holder['since']})"
+    except (OSError, ValueError, KeyError, TypeError):
+        return "another process"
 
 
 # Progress

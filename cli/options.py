@@ -5,7 +5,6 @@ Each of these layers wins over those before it: the defaults, what a run remembe
 import argparse
 import contextlib
 import difflib
-import json
 import math
 import os
 import re
@@ -13,7 +12,7 @@ import textwrap
 from collections.abc import Callable
 from typing import NamedTuple
 
-from utils import PROJECT, UserError
+from utils import one_line, PROJECT, read_json, UserError
 
 PRESETS = os.path.join(PROJECT, "presets")
 # Two spellings of one thing: a command that has one of them takes the other one too.
@@ -187,7 +186,7 @@ class Parser(argparse.ArgumentParser):
 
     def error(self, message):
         """End the program with a message of one line."""
-        self.exit(2, f"{self.prog}: error: {' '.join(message.split())}\n")
+        self.exit(2, f"{self.prog}: error: {one_line(' '.join(message.split()))}\n")
 
     def parse_args(self, args=None, namespace=None):
         """Parse `args` -> namespace. A word that is no known option ends the program; the closest option is named."""
@@ -274,8 +273,7 @@ def _preset_file(name):
 
 def _read_sections(file_name):
     """Read a preset's file -> what JSON holds. Raises OSError and ValueError."""
-    with open(file_name, encoding="utf-8") as file:
-        return json.load(file)
+    return read_json(file_name)
 
 
 def read_preset(command, name, given=()):
@@ -321,7 +319,8 @@ def _from_json(option, value):
     """Convert a JSON value as if it were typed. null stands for the default. Raises argparse.ArgumentTypeError."""
     if value is None:
         return option.default
-    if isinstance(value, list) != bool(option.values):
+    if isinstance(value, list) != bool(option.values) or any(
+            isinstance(each, (list, dict)) for each in (value if option.values else [value])):
         raise argparse.ArgumentTypeError(f"{value}: must be {'a list' if option.values else 'one value'}")
     if isinstance(option.values, tuple) and len(value) != len(option.values):
         raise argparse.ArgumentTypeError(f"{value}: must be {len(option.values)} values")

@@ -1,4 +1,5 @@
 """Check and create the folders that commands write to, and keep the settings that all images in one share."""
+import contextlib
 import os
 
 import utils
@@ -6,6 +7,7 @@ from cli.options import checked, whole
 from utils import UserError
 
 SETTINGS = "settings.json"
+WAYS = "give the same, or another folder"   # to go on where settings differ
 PAPER_CROP, PAPER_MARGIN = 108, 26          # --size and --margin of the crops that the paper trains on
 
 
@@ -53,38 +55,65 @@ def check_apart(option, output, inputs, holding=True):
         raise UserError(problem)
 
 
-def check_folder(folder):
-    """Raise UserError where no file can be written into the output folder. Nothing is created."""
+def check_folder(folder, option="--output"):
+    """Raise UserError where no file can be written into the folder that `option` names. Nothing is created."""
     try:
         utils.check_writable(folder)
     except OSError as error:
-        raise UserError(f"--output {folder}: can't write there ({error.strerror}); name another folder") from error
+        raise UserError(f"{option} {folder}: can't write there ({error.strerror}); name another folder") from error
 
 
-def check_output(folder, settings):
+def check_begun(folder, ours=(), option="--output"):
+    """Raise UserError where a folder that is written anew each time holds files of others. Nothing is created.
+
+    They are others' where none of the names `ours` is among them.
+    """
+    check_folder(folder, option)
+    names = [name for name in os.listdir(folder) if not name.startswith(".")] if os.path.isdir(folder) else []
+    if names and not set(ours).intersection(names):
+        raise UserError(f"{option} {folder}: holds files that this command did not begin; name another folder")
+
+
+def check_output(folder, settings, option="--output", share=None, ways=WAYS):
     """Raise UserError unless the output folder is new or was begun with the same `settings`, a dict of JSON values.
 
-    Nothing is created. A folder with files but without settings was not begun by us.
+    Nothing is created. A folder with files but without settings was not begun by us. Another process may not be writing
+    there, see `utils.hold` for `share`. `option` is the one that names the folder, and `ways` says in a message how to
+    go on.
     """
-    check_folder(folder)
+    check_folder(folder, option)
+    utils.check_free(folder, share)
+    _check_settings(folder, settings, option, ways)
+
+
+def _check_settings(folder, settings, option, ways=WAYS):
+    """Raise UserError unless the output folder has no files yet, or was begun with the same `settings`."""
     path = os.path.join(folder, SETTINGS)
     names = os.listdir(folder) if os.path.isdir(folder) and not os.path.exists(path) else []
     if any(not name.startswith(".") for name in names):
-        raise UserError(f"--output {folder}: holds files that this command did not begin (there is no {SETTINGS}); "
+        raise UserError(f"{option} {folder}: holds files that this command did not begin (there is no {SETTINGS}); "
                         "name another folder")
     there = utils.load_json(path, settings)
     if not isinstance(there, dict):
-        raise UserError(f"{path}: no settings in it; restore it, or name another --output")
+        raise UserError(f"{path}: no settings in it; {utils.RESTORE}")
     different = [f"{name} {there.get(name)} there, {value} given" for name, value in settings.items()
                  if there.get(name) != value]
     if different:
-        raise UserError(f"--output {folder}: begun with other settings: {', '.join(different)}; give the same, or "
-                        "another folder")
+        raise UserError(f"{option} {folder}: begun with other settings: {', '.join(different)}; {ways}")
 
 
-def open_output(folder, settings):
-    """Create the output folder with its `settings`, or go on with one of the same. Raises UserError likewise."""
-    check_output(folder, settings)
+@contextlib.contextmanager
+def begin_output(folder, settings, option="--output", share=None):
+    """Create the output folder with its `settings`, or go on with one of the same, and hold it in this context.
+
+    Raises UserError as `check_output` does. What a killed process has left half-written in the folder is removed.
+    """
+    check_output(folder, settings, option, share)
     os.makedirs(folder, exist_ok=True)
-    if not os.path.exists(os.path.join(folder, SETTINGS)):
-        utils.save_json(settings, os.path.join(folder, SETTINGS))
+    with utils.hold(folder, share):
+        _check_settings(folder, settings, option)
+        if not share:
+            utils.clean_temporary(folder)
+        if not os.path.exists(os.path.join(folder, SETTINGS)):
+            utils.save_json(settings, os.path.join(folder, SETTINGS))
+        yield

@@ -5,7 +5,7 @@ import sys
 import utils
 from cli.interrupts import leave
 from cli.options import words
-from utils import Diverged, Interrupted, SignalWatch, UserError
+from utils import Diverged, Interrupted, one_line, SignalWatch, UserError
 
 
 def run(name, work, arguments):
@@ -16,18 +16,21 @@ def run(name, work, arguments):
     The exit status is 0, 1 when a training diverged, 2 for bad input or a full disk, or 128 + the signal's number.
     """
     utils.set_up_logging("INFO")
+    if hasattr(sys.stdout, "reconfigure"):
+        sys.stdout.reconfigure(errors="backslashreplace")       # a name may hold what the terminal has no letter for
     try:
         with SignalWatch(functools.partial(leave, name)):
             return work(arguments) or 0
     except UserError as error:
-        print(f"{name}: error: {error}", file=sys.stderr)
+        print(f"{name}: error: {one_line(str(error))}", file=sys.stderr)
     except OSError as error:
-        print(f"{name}: error: {error.filename or 'writing'}: {error.strerror or error}", file=sys.stderr)
+        reason = f"{error.filename or 'writing'}: {error.strerror or error}"
+        print(f"{name}: error: {one_line(reason)}", file=sys.stderr)
     except Interrupted as stop:
-        print(f"{name}: interrupted; {stop}", file=sys.stderr)
+        print(f"{name}: interrupted; {one_line(str(stop))}", file=sys.stderr)
         return 128 + stop.signal
     except Diverged as stop:
-        print(f"{name}: the training diverged; {stop}", file=sys.stderr)
+        print(f"{name}: the training diverged; {one_line(str(stop))}", file=sys.stderr)
         return 1
     return 2
 
@@ -39,10 +42,10 @@ def tell(changed, data, parameters):
     """
     print("Options that differ from the defaults:")
     for name, value in changed.items():
-        print(f"  {words({name: value})}")
+        print(f"  {one_line(words({name: value}))}")
     print("Data:")
     for name, summary in data.items():
-        print(f"  {name:20} {summary}")
+        print(f"  {name:20} {one_line(summary)}")
     print("Networks:")
     for name, count in parameters.items():
         print(f"  {name:20} {count:,} parameters")

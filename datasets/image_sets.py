@@ -6,10 +6,13 @@ from typing import NamedTuple
 
 import numpy as np
 
-from datasets.images import BrokenImage, FORMATS, read_picture, stem, suffix
+from datasets.images import BrokenImage, is_marked, READ_FORMATS, read_picture, stem, suffix
 from utils import UserError
 
 LABELS = "latents.npz"          # lies beside an identity's images: their shape, expression, light, pose, landmarks
+# Files that lie beside images on purpose: nobody has to be told of them.
+OURS = {LABELS, "settings.json", "alignment.csv", "confidence_scores.csv"}
+OUR_ENDINGS = ".mat", ".damaged"
 
 
 class ImageSet(NamedTuple):
@@ -65,15 +68,108 @@ def scan(folder):
         raise UserError(f"{folder}: can't list this folder ({error.strerror}); check the path") from error
 
 
+class Listing(NamedTuple):
+    """The names of what lies directly in a folder, without hidden files. Links are followed."""
+    images: list                    # in natural order
+    folders: list                   # in natural order
+    others: list                    # files of other kinds, pipes and the like
+    astray: list                    # links that lead nowhere, or back to a folder that they lie in
+    linked: set                     # those of all these names that are links
+
+
+def look(folder, above=()):
+    """List what lies directly in `folder` -> Listing. Raises UserError when it can't be listed.
+
+    `above` are the real paths of `folder` and of the folders through which it was reached: a link to one of them, or to
+    one that holds them, leads in a circle. No file is looked at but by its kind, which most file systems list.
+    """
+    found = Listing([], [], [], [], set())
+    for entry in scan(folder):
+        if entry.is_symlink():
+            found.linked.add(entry.name)
+        try:
+            if entry.is_dir():
+                above = above or (os.path.realpath(folder),)
+                circle = entry.name in found.linked and _leads_back(os.path.realpath(entry.path), above)
+                kind = found.astray if circle else found.folders
+            elif entry.is_file():
+                kind = found.images if suffix(entry.name) in READ_FORMATS else found.others
+            else:
+                kind = found.astray if entry.name in found.linked else found.others
+        except OSError:                     # a link to itself
+            kind = found.astray
+        kind.append(entry.name)
+    for names in found[:4]:
+        names.sort(key=_natural_order)
+    return found
+
+
+def _leads_back(target, above):
+    """Tell whether the folder `target` is one of the folders `above` or holds one; all are real paths."""
+    return any(os.path.commonpath([target, each]) == target for each in above)
+
+
+def walk(folder, levels=None, once=False):
+    """Iterate over `folder` and the folders in it, `levels` deep or all -> (path within `folder`, Listing, level).
+
+    The path of `folder` itself is "". Links are followed, but never in a circle. With `once`, a folder that has two
+    names is read under the first one alone. Raises UserError when a folder can't be listed.
+    """
+    pending, seen = [("", (os.path.realpath(folder),))], set()
+    while pending:
+        inside, above = pending.pop()
+        if once and above[-1] in seen:
+            continue
+        seen.add(above[-1])
+        found = look(os.path.join(folder, inside) if inside else folder, above)
+        yield inside, found, len(above) - 1
+        if levels is None or len(above) <= levels:
+            pending += [(os.path.join(inside, name), (*above, os.path.realpath(os.path.join(above[-1], name))
+                                                      if name in found.linked else os.path.join(above[-1], name)))
+                        for name in reversed(found.folders)]
+
+
+class Skipped:
+    """What the search for images in a folder passes over, to be told in a line for each kind."""
+
+    KINDS = ("files of other kinds", "links that lead nowhere or in a circle",
+             "folders deeper than images are read", "images outside the folders of identities")
+
+    def __init__(self, root):
+        """Begin with nothing in the folder `root`."""
+        self._root, self._names = root, {kind: [] for kind in self.KINDS}
+
+    def note(self, inside, found, folders=(), images=()):
+        """Note the other files and the links astray of a Listing, and `folders` and `images` of it that are not read.
+
+        `inside` is the path of the Listing's folder within the root. Files that commands write are not noted.
+        """
+        others = [name for name in found.others if not (name in OURS or name.endswith(OUR_ENDINGS))]
+        for kind, names in zip(self.KINDS, (others, found.astray, folders, images)):
+            self._names[kind] += [os.path.join(inside, name) for name in names]
+
+    def warn(self):
+        """Warn of all that was noted."""
+        for kind, names in self._names.items():
+            warn_of(self._root, kind, names)
+
+
 def list_folders(folder):
     """List the names of the folders in `folder`, in natural order. Raises UserError when it can't be listed."""
-    return sorted((entry.name for entry in scan(folder) if entry.is_dir()), key=_natural_order)
+    return look(folder).folders
 
 
-def list_images(folder):
-    """List the names of the images directly in `folder`, in natural order. Raises UserError when it can't be listed."""
-    return sorted((entry.name for entry in scan(folder) if suffix(entry.name) in FORMATS and entry.is_file()),
-                  key=_natural_order)
+def list_images(folder, warn=False):
+    """List the names of the images directly in `folder`, in natural order. Raises UserError when it can't be listed.
+
+    With `warn`, what else lies there is told in warnings.
+    """
+    found = look(folder)
+    if warn:
+        skipped = Skipped(folder)
+        skipped.note("", found, found.folders)
+        skipped.warn()
+    return found.images
 
 
 def data_folder(option, data_dir, name, split=""):
@@ -89,43 +185,76 @@ def data_folder(option, data_dir, name, split=""):
     return inside if split and os.path.isdir(inside) else folder
 
 
-def find_photos(folder):
-    """Find the images in `folder` and in its sub-folders -> ImageSet. Raises UserError when there are none."""
-    names = list_images(folder)
-    for person in list_folders(folder):
-        names += [f"{person}/{name}" for name in list_images(os.path.join(folder, person))]
+def check_without_photos(option, folder, ours):
+    """Raise UserError where `folder`, which `option` names, is a set of images that we did not begin.
+
+    It is one where an image lies in it, other than our own charts, or where there is one in each of its sub-folders. A
+    sub-folder is ours where it has a file of the name `ours`.
+    """
+    if not os.path.isdir(folder):
+        return
+    inside = [os.path.join(folder, name) for name in list_folders(folder)]
+    people = bool(inside) and all(not os.path.exists(os.path.join(each, ours)) and list_images(each) for each in inside)
+    if people or any(not is_marked(os.path.join(folder, name)) for name in list_images(folder)):
+        raise UserError(f"{option} {folder}: holds images that this command did not begin; name another folder")
+
+
+def find_photos(folder, recursive=False):
+    """Find the images in `folder` and in its sub-folders -> ImageSet. Raises UserError when there are none.
+
+    With `recursive`, folders of any depth are read, and else one level of them. What is passed over is told in
+    warnings.
+    """
+    names, skipped = [], Skipped(folder)
+    for inside, found, level in walk(folder, None if recursive else 1):
+        names += [os.path.join(inside, name) for name in found.images]
+        skipped.note(inside, found, [] if recursive or not level else found.folders)
+    skipped.warn()
     if not names:
-        raise UserError(f"{folder}: no images in it or its sub-folders; put {', '.join(FORMATS)} files there")
+        raise UserError(f"{folder}: no images in it or its sub-folders; put {', '.join(READ_FORMATS)} files there")
     return ImageSet(folder, names)
 
 
 def find_renderings(folder):
     """Find the renderings `<folder>/IDENTITY/IMAGE.jpg` -> Renderings.
 
-    Warns of identities without images, which are skipped. Raises UserError when no identity is left.
+    Warns of identities without images, and of all else that is passed over. Raises UserError when no identity is left.
     """
-    found = {identity: list_images(os.path.join(folder, identity)) for identity in list_folders(folder)}
-    warn_of(folder, "identities without images", [identity for identity in found if not found[identity]])
-    identities = [identity for identity in found if found[identity]]
+    images, skipped = {}, Skipped(folder)
+    for inside, found, level in walk(folder, 1):
+        if level:
+            images[inside] = found.images
+            skipped.note(inside, found, found.folders)
+        else:
+            skipped.note("", found, images=found.images)
+    skipped.warn()
+    warn_of(folder, "identities without images", [identity for identity in images if not images[identity]])
+    identities = [identity for identity in images if images[identity]]
     if not identities:
         raise UserError(f"{folder}: no identities; images are read from {folder}/IDENTITY/IMAGE.jpg")
-    names = [f"{identity}/{name}" for identity in identities for name in found[identity]]
-    labels = np.repeat(np.arange(len(identities), dtype=np.int32), [len(found[identity]) for identity in identities])
+    names = [f"{identity}/{name}" for identity in identities for name in images[identity]]
+    labels = np.repeat(np.arange(len(identities), dtype=np.int32), [len(images[identity]) for identity in identities])
     return Renderings(folder, names, labels, identities)
 
 
 def find_pairs(folder):
     """Find the photos `<folder>/NAME.jpg` with a rendering `<folder>/3dmm/NAME.jpg` -> Pairs.
 
-    The two suffixes may differ. Warns of images without partner, which are skipped. Raises UserError when there is no
-    pair.
+    The two suffixes may differ. Warns of images without partner and of all else that is passed over. Raises UserError
+    when there is no pair.
     """
-    inside = os.path.join(folder, "3dmm")
-    photos = {stem(name): name for name in list_images(folder)}
-    renderings = {stem(name): name for name in list_images(inside)} if os.path.isdir(inside) else {}
+    inside, skipped, here = os.path.join(folder, "3dmm"), Skipped(folder), look(folder)
+    skipped.note("", here, [name for name in here.folders if name != "3dmm"])
+    there = look(inside) if "3dmm" in here.folders else Listing([], [], [], [], set())
+    skipped.note("3dmm", there, there.folders)
+    skipped.warn()
+    photos, renderings = ({stem(name): name for name in found.images} for found in (here, there))
     both = [key for key in photos if key in renderings]
     if not both:
         raise UserError(f"{folder}: no pairs; they are read from {folder}/NAME.jpg with {inside}/NAME.jpg")
+    warn_of(folder, "images of the same name as others",
+            [name for name in here.images if photos[stem(name)] != name]
+            + [f"3dmm/{name}" for name in there.images if renderings[stem(name)] != name])
     singles = [name for key, name in photos.items() if key not in renderings]
     warn_of(folder, "images without partner",
             singles + [f"3dmm/{name}" for key, name in renderings.items() if key not in photos])

@@ -1,14 +1,24 @@
 """Read an image file whole, upright and resized; write one whole; lay images out in a grid."""
+import contextlib
 import io
 import os
 
 import numpy as np
-from PIL import Image, ImageOps
+from PIL import Image, ImageOps, UnidentifiedImageError
+from PIL.PngImagePlugin import PngInfo
 
-from utils import atomic_write, UserError
+from utils import atomic_write, open_regular, UserError
 
-# What Pillow calls the format of each suffix.
+# What Pillow calls the format of each suffix: of those that are written, and of those that are read.
 FORMATS = {".jpg": "JPEG", ".jpeg": "JPEG", ".png": "PNG", ".webp": "WEBP", ".bmp": "BMP"}
+READ_FORMATS = {**FORMATS, ".jpe": "JPEG", ".jfif": "JPEG", ".mpo": "JPEG", ".apng": "PNG", ".dib": "DIB",
+                ".tif": "TIFF", ".tiff": "TIFF", ".gif": "GIF", ".ppm": "PPM", ".pgm": "PPM", ".pbm": "PPM",
+                ".pnm": "PPM", ".jp2": "JPEG2000", ".j2k": "JPEG2000", ".avif": "AVIF"}
+DECODERS = tuple(dict.fromkeys(READ_FORMATS.values()))
+
+
+PICTURES = ".png", ".jpg", ".jpeg"      # of sheets and charts, which are for people to look at
+MARK = "facegan"                        # in such a picture: this program wrote it and may replace it
 
 
 class BrokenImage(UserError):
@@ -25,6 +35,32 @@ def save_image(image, path, quality=95):
     Image.fromarray(image).save(encoded, FORMATS[suffix(path)], quality=quality, subsampling=0)
     with atomic_write(path) as file:
         file.write(encoded.getvalue())
+
+
+def save_picture(image, path):
+    """Write `image` uint8 [H, W, 3] to `path`, whose suffix is one of PICTURES, with a mark of this program in it.
+
+    Raises OSError when the file can't be written.
+    """
+    marked = PngInfo()
+    marked.add_text("Software", MARK)
+    encoded = io.BytesIO()
+    Image.fromarray(image).save(encoded, FORMATS[suffix(path)], quality=95, subsampling=0, pnginfo=marked, comment=MARK)
+    with atomic_write(path) as file:
+        file.write(encoded.getvalue())
+
+
+def check_picture(option, path):
+    """Raise UserError where `path`, which `option` names, is a file that `save_picture` did not write."""
+    if os.path.lexists(path) and not is_marked(path):
+        raise UserError(f"{option} {path}: there is another file, which this command did not write; name a new one")
+
+
+def is_marked(path):
+    """Tell whether the file `path` is a picture that `save_picture` wrote."""
+    with contextlib.suppress(Exception), Image.open(path, formats=("PNG", "JPEG")) as picture:
+        return MARK in (picture.info.get("Software"), picture.info.get("comment", b"").decode())
+    return False
 
 
 def make_grid(images, columns, padding=2):
@@ -51,6 +87,11 @@ def stem(name):
     return os.path.splitext(name)[0]
 
 
+def output_name(name):
+    """Return the name under which what is made of the image `name` is written: .png where FORMATS lacks its suffix."""
+    return name if suffix(name) in FORMATS else stem(name) + ".png"
+
+
 def to_rgb(picture):
     """Convert a Pillow image of any mode to RGB. 16 bits are scaled to 8, transparency is laid over black."""
     if picture.mode.startswith("I"):        # 16-bit grey, which Pillow's own conversion clips at 255
@@ -65,14 +106,16 @@ def to_rgb(picture):
 def read_picture(path):
     """Read the image file `path` -> a Pillow RGB image, turned upright as its EXIF data says.
 
-    Raises BrokenImage when it can't be decoded whole.
+    Of several pictures in a file, the first is read. Raises BrokenImage when it can't be decoded whole.
     """
     try:
-        with Image.open(path, formats=tuple(FORMATS.values())) as picture:
+        with open_regular(path) as file, Image.open(file, formats=DECODERS) as picture:
             ImageOps.exif_transpose(picture, in_place=True)
             return to_rgb(picture)
+    except UnidentifiedImageError as error:
+        raise BrokenImage(f"{path} (no image of a known kind)") from error
     except Exception as error:  # Pillow raises OSError, SyntaxError, ValueError, struct.error, DecompressionBombError
-        raise BrokenImage(f"{path} ({error})") from error
+        raise BrokenImage(f"{path} ({getattr(error, 'strerror', None) or error})") from error
 
 
 def load_image(path, size, grayscale=False):

@@ -1,14 +1,20 @@
 """Keep the scores of a synthesized set: store them, write confidence_scores.csv, turn c_scores into weights."""
-import glob
+import logging
 import os
+import re
 
 import numpy as np
 
 import utils
+from datasets.images import output_name, stem
 from utils import UserError
 
 CSV_NAME = "confidence_scores.csv"
+# A line of it: a name with blanks, quotes or line breaks lies in quotes, in which a quote is doubled.
+CSV_LINE = re.compile(r'\s*(?:"((?:[^"]|"")*)"|([^"\n][^\n]*?))[ \t]+(\S+)[ \t]+(\S+)[ \t]+(\S+)[ \t]*\r?(?:\n|$)')
+DAMAGED = ".damaged"                # ends the name of a file that is set aside
 SCORES_FOLDER = ".scores"
+FILES = CSV_NAME, SCORES_FOLDER      # what is written beside the images of a synthesized set
 ROWS = 64                           # images whose distances to all means are in memory at a time
 
 
@@ -18,28 +24,34 @@ class ScoreStore:
     Each image has a d_score, an s_score and, where a classifier was there, an embedding [E].
     """
 
-    CHUNK = 1024                    # images in a file
+    def __init__(self, folder, classifier=None):
+        """Open the store of the data set in `folder`. Temporary files that a kill left are removed.
 
-    def __init__(self, folder):
-        """Open the store of the data set in `folder`. Temporary files that a kill left are removed."""
-        self._folder = os.path.join(folder, SCORES_FOLDER)
+        `classifier` is a fingerprint of the network that embeds, a word. Embeddings of another one do not count.
+        """
+        self._folder, self._classifier = os.path.join(folder, SCORES_FOLDER), classifier
         if os.path.isdir(self._folder):
             utils.clean_temporary(self._folder)
         self._rows = []
 
     def scored(self, with_embeddings):
         """Find the names of all images with stored scores, or of those that have an embedding too -> set."""
-        return {name for chunk in self.chunks() if chunk["embeddings"].size or not with_embeddings
+        return {name for chunk in self.chunks() if len(self.embeddings_of(chunk)) or not with_embeddings
                 for name in chunk["names"].tolist()}
+
+    def embeddings_of(self, chunk):
+        """Return the embeddings [n, E] in a chunk, or an empty list where it has none of this classifier.
+
+        Where the store was opened without a classifier, the one that was used last counts.
+        """
+        if self._classifier is None:
+            used = [str(each["classifier"]) for each in self.chunks() if each["embeddings"].size]
+            self._classifier = used[-1] if used else ""
+        return chunk["embeddings"] if chunk["embeddings"].size and chunk["classifier"] == self._classifier else []
 
     def add(self, name, d_score, s_score, embedding=()):
         """Add the scores of the image `name`. They are on disk after the next `flush`."""
         self._rows.append((name, d_score, s_score, embedding))
-
-    @property
-    def full(self):
-        """Tell whether as many images wait for a `flush` as a file should have."""
-        return len(self._rows) >= self.CHUNK
 
     def flush(self):
         """Write a file of all that was added since the last flush.
@@ -49,24 +61,61 @@ class ScoreStore:
         if not self._rows:
             return
         os.makedirs(self._folder, exist_ok=True)
-        number = 1 + max([int(os.path.basename(path).removesuffix(".npz")) for path in self._files()], default=0)
+        number = 1 + max([int(stem(os.path.basename(path))) for path in self._files()], default=0)
         names, d_score, s_score, embeddings = zip(*self._rows)
         with utils.atomic_write(os.path.join(self._folder, f"{number:08d}.npz")) as file:
             np.savez(file, names=np.array(names), d_score=np.array(d_score, np.float32),
-                     s_score=np.array(s_score, np.float32), embeddings=np.array(embeddings, np.float32))
+                     s_score=np.array(s_score, np.float32), embeddings=np.array(embeddings, np.float32),
+                     classifier=np.array(self._classifier or ""))
         self._rows = []
 
     def _files(self):
-        return sorted(glob.glob(os.path.join(glob.escape(self._folder), "[0-9]*.npz")))
+        """List the paths of the stored files, the oldest first. Files of other names are not ours."""
+        names = os.listdir(self._folder) if os.path.isdir(self._folder) else []
+        return [os.path.join(self._folder, name) for name in sorted(names) if re.fullmatch(r"[0-9]{8}\.npz", name)]
 
     def chunks(self):
         """Iterate over the stored files, the oldest first, as dicts of arrays.
 
-        They are `names`, `d_score` and `s_score` [n], and `embeddings` [n, E], where E is 0 without a classifier.
+        They are `names`, `d_score` and `s_score` [n], `embeddings` [n, E], where E is 0 without a classifier, and
+        `classifier`, its fingerprint. A damaged file is set aside under another name, with a warning: its images have
+        no stored scores then.
         """
+        lengths = {}                        # of the embeddings of each classifier
         for path in self._files():
-            with np.load(path, allow_pickle=False) as file:
-                yield dict(file)
+            try:
+                chunk = _read_chunk(path)
+                length = chunk["embeddings"].shape[1]
+                if length and lengths.setdefault(str(chunk["classifier"]), length) != length:
+                    raise ValueError("embeddings of another length than those of the same classifier")
+            except FileNotFoundError:           # set aside by another iteration
+                continue
+            except Exception as error:      # NumPy raises nearly anything for a damaged file
+                reason = (str(getattr(error, "strerror", None) or error).splitlines() or [type(error).__name__])[0]
+                logging.warning("%s: damaged (%s); set aside as %s, and its images are scored again", path, reason,
+                                os.path.basename(path) + DAMAGED)
+                os.replace(path, path + DAMAGED)
+            else:
+                yield chunk
+
+
+def _read_chunk(path):
+    """Read a file of a ScoreStore -> {name: array}. Raises ValueError, or what NumPy raises, for any other file."""
+    with utils.open_regular(path) as file:
+        if file.read(2) != b"PK":           # NumPy would advise to trust it
+            raise ValueError("no .npz file")
+    with np.load(path, allow_pickle=False) as file:
+        chunk = {name: file[name] for name in ("names", "d_score", "s_score", "embeddings")}
+        chunk["classifier"] = file["classifier"] if "classifier" in file else np.array("")
+    names, embeddings = chunk["names"], chunk["embeddings"]
+    if names.ndim != 1 or {names.dtype.kind, chunk["classifier"].dtype.kind} != {"U"} or embeddings.ndim != 2:
+        raise ValueError("no names or embeddings of images in it")
+    for name in ("d_score", "s_score", "embeddings"):
+        if chunk[name].dtype.kind != "f" or len(chunk[name]) != len(names) or not np.isfinite(chunk[name]).all():
+            raise ValueError(f"{name} is not a finite number for each image")
+    if chunk["d_score"].ndim != 1 or chunk["s_score"].ndim != 1:
+        raise ValueError("more than one score for an image")
+    return chunk
 
 
 def write_scores(folder, names, labels, store):
@@ -90,15 +139,21 @@ def write_scores(folder, names, labels, store):
         for number, chunk in enumerate(store.chunks()):
             found = [(row, position[name]) for row, name in enumerate(chunk["names"].tolist())
                      if name in position and chunk_of[position[name]] == number]
-            if found and chunk["embeddings"].size:
+            if found and len(store.embeddings_of(chunk)):
                 rows, indices = np.array(found).T
-                yield indices, chunk["embeddings"][rows]
+                yield indices, store.embeddings_of(chunk)[rows]
 
     c_score = magnet_scores(embeddings, np.asarray(labels))
     with utils.atomic_write(os.path.join(folder, CSV_NAME)) as file:
         for i, name in enumerate(names):
             if chunk_of[i] >= 0:
-                file.write(f"/{name} {d_score[i]:.6f} {s_score[i]:.6f} {c_score[i]:.6f}\n".encode())
+                line = f"{_quoted('/' + output_name(name))} {d_score[i]:.6f} {s_score[i]:.6f} {c_score[i]:.6f}\n"
+                file.write(line.encode(errors="surrogateescape"))
+
+
+def _quoted(name):
+    """Write a name as CSV does between blanks: in quotes where it holds what could be taken for another column."""
+    return '"' + name.replace('"', '""') + '"' if re.search(r'[\s"]', name) else name
 
 
 def magnet_scores(embeddings, labels):
@@ -166,14 +221,21 @@ def score_weights(faces, folders, rule):
 
 def _read_scores(folder):
     """Read `<folder>/confidence_scores.csv` -> {absolute path: c_score}. Raises UserError where it can't be read."""
-    path = os.path.join(folder, CSV_NAME)
+    path, found, position = os.path.join(folder, CSV_NAME), {}, 0
     try:
-        with open(path, encoding="utf-8") as file:
-            rows = [line.rsplit(maxsplit=3) for line in file if line.strip()]
-        return {os.path.abspath(folder + row[0]): float(row[3]) for row in rows}
+        content = utils.read_text(path, "surrogateescape").strip()
+        while position < len(content):
+            line = CSV_LINE.match(content, position)
+            if not line:
+                raise ValueError("another kind of line")
+            quoted, plain, *_, c_score = line.groups()
+            name = plain if quoted is None else quoted.replace('""', '"')
+            found[os.path.abspath(folder + name)] = float(c_score)
+            position = line.end()
+        return found
     except OSError as error:
         raise UserError(f"{path}: can't be read ({error.strerror}); give a set that main.py synthesized, or take "
                         "--score_weights none") from error
-    except (ValueError, IndexError) as error:
+    except ValueError as error:
         raise UserError(f"{path}: not lines of `/identity/image.jpg d_score s_score c_score`; synthesize the set "
                         "again, or take --score_weights none") from error

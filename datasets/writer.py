@@ -1,12 +1,13 @@
 """Write the images of a data set with several threads, each whole or not at all; find them; copy their labels."""
 import collections
+import contextlib
 import os
 import shutil
 from concurrent.futures import ThreadPoolExecutor
 
 import utils
 from datasets.image_sets import LABELS
-from datasets.images import save_image
+from datasets.images import FORMATS, output_name, save_image, suffix
 
 
 class ImageWriter:
@@ -23,8 +24,11 @@ class ImageWriter:
         self._folder, self._pool, self.pending = folder, ThreadPoolExecutor(workers), collections.deque()
 
     def add(self, name, image):
-        """Save `image` uint8 [H, W, 3] as `<folder>/<name>`, soon. Waits when too many images are pending."""
-        self.pending.append(self._pool.submit(self._save, name, image))
+        """Save `image` uint8 [H, W, 3] as `<folder>/<name>`, soon. Waits when too many images are pending.
+
+        Where no image of the suffix can be written, it becomes .png (see `images.output_name`).
+        """
+        self.pending.append(self._pool.submit(self._save, output_name(name), image))
         while len(self.pending) > self.QUEUE:
             self.pending.popleft().result()
 
@@ -50,10 +54,30 @@ class ImageWriter:
             self.flush()
 
 
-def existing_images(folder, names):
-    """Find which of `names` are files in `folder` -> set of names.
+def is_whole(path):
+    """Tell whether the image file `path` is there, and begins and ends as the format of its suffix asks for.
 
-    `names` are relative to `folder`. Temporary files that a kill left beside them are removed.
+    The pixels in between are not read. A file of a format that we do not write only has to have some content.
+    """
+    try:
+        with utils.open_regular(path) as file:
+            head, size = file.read(12), file.seek(0, os.SEEK_END)
+            file.seek(max(size - 12, 0))
+            tail = file.read()
+    except OSError:
+        return False
+    return {"JPEG": head.startswith(b"\xff\xd8") and tail.endswith(b"\xff\xd9"),
+            "PNG": head.startswith(b"\x89PNG") and tail.endswith(b"IEND\xaeB`\x82"),
+            "WEBP": head.startswith(b"RIFF") and size >= int.from_bytes(head[4:8], "little") + 8,
+            "BMP": head.startswith(b"BM") and size >= int.from_bytes(head[2:6], "little"),
+            }.get(FORMATS.get(suffix(path)), size > 0)
+
+
+def existing_images(folder, names):
+    """Find which of `names` are whole images in `folder` -> set of names.
+
+    `names` are relative to `folder`, and may have there the suffix that `ImageWriter.add` gives them. Temporary files
+    that a kill left beside them are removed.
     """
     found = set()
     for parent in sorted({os.path.dirname(name) for name in names}):
@@ -61,7 +85,24 @@ def existing_images(folder, names):
         if os.path.isdir(here):
             utils.clean_temporary(here)
             found.update(os.path.join(parent, entry) for entry in os.listdir(here))
-    return found.intersection(names)
+    return {name for name in names if output_name(name) in found and is_whole(os.path.join(folder, output_name(name)))}
+
+
+def clear(folder, names, more):
+    """Remove what was made of the images `names` from `folder`, their labels, and the files and folders `more`.
+
+    All else is kept. Folders that are empty then are removed too, but for `folder` itself. `names` and `more` are
+    relative to `folder`.
+    """
+    parents = {os.path.dirname(name) for name in names} - {""}
+    written = [output_name(name) for name in names]
+    for name in [*written, *(os.path.join(parent, LABELS) for parent in parents), *more]:
+        path = os.path.join(folder, name)
+        with contextlib.suppress(FileNotFoundError, NotADirectoryError):
+            shutil.rmtree(path) if os.path.isdir(path) and not os.path.islink(path) else os.remove(path)
+    for parent in sorted(parents, key=len, reverse=True):
+        with contextlib.suppress(OSError):          # of others' files in it
+            os.rmdir(os.path.join(folder, parent))
 
 
 def copy_labels(renderings, folder):

@@ -6,10 +6,11 @@ and a footer. In it, TensorFlow maps a variable's name to a BundleEntryProto, an
 checkpoint in TensorFlow's first format has no index.
 """
 import functools
+import hashlib
 import os
 import struct
 
-from utils import UserError
+from utils import open_regular, UserError
 
 _FOOTER, _MAGIC = 48, struct.pack("<Q", 0xdb4775248b80fb57)     # bytes in all, and the last 8 of them
 _TRAILER = struct.Struct("<BI")                                 # after each block: compression, checksum
@@ -41,6 +42,19 @@ def read_shapes(files, source):
     raise UserError(f"{source}: no whole checkpoint there ({problem}); restore it, or name another")
 
 
+def fingerprint(path):
+    """Compute a fingerprint of weights: a checkpoint's prefix, or one file -> 16 hexadecimal digits.
+
+    A checkpoint's index holds a checksum of every variable, so that it alone is read. Raises UserError.
+    """
+    name = f"{path}.index" if os.path.isfile(f"{path}.index") else path
+    try:
+        with open_regular(name) as file:
+            return hashlib.sha256(file.read()).hexdigest()[:16]
+    except OSError as error:
+        raise UserError(f"{name}: can't be read ({error.strerror}); restore it from a copy") from error
+
+
 def check_whole(prefix):
     """Find what a checkpoint's files lack -> None, or a line that begins with the name of the file.
 
@@ -63,7 +77,7 @@ def _load(prefix):
     """Read `<prefix>.index` -> what `_parse` gives. Raises ValueError with the file's name."""
     path = f"{prefix}.index"
     try:
-        with open(path, "rb") as file:
+        with open_regular(path) as file:
             return _parse(file.read())
     except FileNotFoundError:
         reason = "missing"

@@ -5,6 +5,7 @@ import logging
 import os
 import tempfile
 
+import numpy as np
 import tensorflow as tf
 
 from engine.runs import list_checkpoints, step_of
@@ -77,8 +78,11 @@ def read(prefix, names):
 
 @contextlib.contextmanager
 def _without_wildcards(prefix):
-    """Give a path of a checkpoint's files that has no [, ], * or ?, which TensorFlow takes for wildcards."""
-    if not any(letter in prefix for letter in "[]*?"):
+    """Give a path of a checkpoint's files that has no [, ], * or ?, which TensorFlow takes for wildcards.
+
+    Nor has it bytes that are not UTF-8, which TensorFlow can't read.
+    """
+    if not any(letter in "[]*?" or "\ud800" <= letter <= "\udfff" for letter in prefix):
         yield prefix
         return
     with tempfile.TemporaryDirectory() as folder:
@@ -118,7 +122,8 @@ def assign(session, variables, values, source, required=(), averages=False):
     With `averages`, the value of a variable is that of its moving average, where the checkpoint has one. The value of a
     moving average that the checkpoint lacks is that of the averaged variable.
     A variable without a value of its shape raises UserError if its name is in `required`. Any other one keeps its
-    present value, with a warning. `source` names the checkpoint in messages.
+    present value, with a warning. A value that is not finite raises UserError. `source` names the checkpoint in
+    messages.
     """
     loaded, missing, wrong = {}, [], {}
     for variable in variables:
@@ -133,6 +138,8 @@ def assign(session, variables, values, source, required=(), averages=False):
         elif list(value.shape) != variable.shape.as_list():
             wrong[name] = f"{name} is {list(value.shape)} there, {variable.shape.as_list()} here"
             missing.append(name)
+        elif variable.dtype.is_floating and not np.isfinite(value).all():
+            raise UserError(f"{source}: {name} holds NaN or infinity; name another checkpoint")
         else:
             loaded[variable] = value
     needed = [wrong.get(name, f"{name} is not there") for name in missing if name in required]

@@ -5,7 +5,7 @@ import os
 import numpy as np
 
 from engine.charts import Chart, COLOURS, draw_legend, round_ticks, shorten, SMALL
-from utils import UserError
+from utils import one_line, read_text, UserError
 
 STATS = "stats.jsonl"               # in a run's folder: a JSON object a line, {"step": 50, "d_loss": 0.12, ...}
 LARGEST = float(np.finfo(np.float32).max)
@@ -29,8 +29,7 @@ def read_stats(run_folder):
     """
     path = os.path.join(run_folder, STATS)
     try:
-        with open(path, encoding="utf-8", errors="replace") as file:
-            rows = [row for row in map(_parse, file) if row]
+        rows = [row for row in map(_parse, read_text(path, "replace").split("\n")) if row]
     except (FileNotFoundError, NotADirectoryError) as error:
         raise UserError(f"{run_folder}: no {STATS} in it; name the folder of a run that has begun to train") from error
     except OSError as error:
@@ -82,7 +81,7 @@ def draw_curves(runs):
               for name in names]
     columns = min(len(charts), 2 if len(charts) <= 4 else 3)
     smoothed = any(np.isfinite(values).sum() > SMOOTHED_FROM for stats in runs.values() for _, values in stats.values())
-    legend = draw_legend([(colour, name) for name, colour in zip(runs, COLOURS)], columns * SMALL.width,
+    legend = draw_legend([(colour, one_line(name)) for name, colour in zip(runs, COLOURS)], columns * SMALL.width,
                          SMALL.left, NOTE if smoothed else "")
     blank = np.full_like(charts[0], 255)
     charts += [blank] * (-len(charts) % columns)
@@ -93,7 +92,7 @@ def draw_curves(runs):
 def _draw_chart(name, curves, x_range):
     """Draw the chart of a quantity -> uint8 [H, W, 3]; `curves` are of (steps [n], values [n], colour)."""
     y_range = _value_range([values for _, values, _ in curves])
-    title = shorten(name, SMALL.title_size, SMALL.width - SMALL.left - SMALL.right)
+    title = shorten(one_line(name), SMALL.title_size, SMALL.width - SMALL.left - SMALL.right)
     chart = Chart(title, "step", "", x_range, y_range, SMALL)
     chart.ticks(round_ticks(*x_range, least=1), round_ticks(*y_range))
     smooth = []

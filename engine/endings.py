@@ -1,16 +1,8 @@
-"""Tell whether a training is done, and say what comes after it. No TensorFlow."""
+"""Say that a training is done, what to look at, and what comes next. No TensorFlow."""
 import glob
 import logging
 import os
 import shlex
-
-from engine import checkpoint_index, runs
-
-
-def steps_done(run_dir):
-    """Count the steps that a run has done and saved, by its newest whole checkpoint: 0 where there is none."""
-    return next((runs.step_of(prefix) for prefix in runs.list_checkpoints(run_dir)
-                 if not checkpoint_index.check_whole(prefix)), 0)
 
 
 def tell_done(steps, option):

@@ -23,7 +23,8 @@ RECOGNIZER = re.compile(r"_rec_\d{4}_\d{6}(_\d+)?$")         # ends the folder's
 class Run:
     """A training on disk: its folder, and what is written there as it goes on.
 
-    Use as a context from the first step on. Nothing is written before: a training that can't begin leaves no trace.
+    Use as a context from the first step on. Nothing is written before: a training that can't begin leaves no trace. The
+    context holds the folder against a second training.
     """
 
     def __init__(self, options, identities, kind="gen", folder=None):
@@ -33,13 +34,15 @@ class Run:
         `kind` of the run: gen, a training of main.py, or rec, one of recognizer.py.
         """
         self.options, self.identities, self.kind, self.folder = options, identities, kind, folder
-        self._stats = None
+        self._stats, self._held = None, contextlib.ExitStack()
 
     def __enter__(self):
-        if self.folder:
-            utils.clean_temporary(self.folder)
-        else:
+        new = not self.folder
+        if new:
             self.folder = prepare_dirs(self.options.log_dir, self.options.task or utils.git_branch(), self.kind)
+        self._held.enter_context(utils.hold(self.folder))
+        if not new:
+            utils.clean_temporary(self.folder)
         utils.save_json(self.identities, os.path.join(self.folder, IDENTITIES))
         save_config(self.options, self.folder, identities=IDENTITIES)
         self._stats = Stats(os.path.join(self.folder, STATS))
@@ -48,6 +51,7 @@ class Run:
 
     def __exit__(self, *exception):
         self._stats.close()
+        self._held.close()
 
     @property
     def checkpoints(self):
@@ -151,7 +155,7 @@ def prepare_dirs(log_dir, task, kind="gen"):
 def newest_run(log_dir):
     """Find the run of main.py in `log_dir` with the newest checkpoint -> its folder, or None."""
     indexes = [index for index in glob.glob(os.path.join(glob.escape(log_dir), "*", "model.ckpt-*.index"))
-               if not RECOGNIZER.search(os.path.dirname(index))]
+               if os.path.isfile(index) and not RECOGNIZER.search(os.path.dirname(index))]
     return os.path.dirname(max(indexes, key=os.path.getmtime)) if indexes else None
 
 
@@ -216,13 +220,24 @@ def load_params(run_dir):
 # Checks before work starts
 
 def check_run_writable(log_dir, resumed):
-    """Raise UserError where nothing can be written into the run `resumed`, or no run be created in `log_dir`."""
+    """Raise UserError where nothing can be written into the run `resumed`, or no run be created in `log_dir`.
+
+    Nothing can be written where another process trains the run.
+    """
+    check_name(f"--load_path {resumed}" if resumed else f"--log_dir {log_dir}")
     try:
         utils.check_writable(resumed or log_dir)
+        utils.check_free(resumed or "")
     except OSError as error:
         if resumed:
             raise UserError(f"--load_path {resumed}: can't write there ({error.strerror}); make it writable") from error
         raise _cannot_create(log_dir, error) from error
+
+
+def check_name(option):
+    """Raise UserError where an `option` with its value is not UTF-8: TensorFlow can't write to a path of that name."""
+    if any("\ud800" <= letter <= "\udfff" for letter in option):
+        raise UserError(f"{option}: its name is not UTF-8, and TensorFlow can't write there; name another folder")
 
 
 def _cannot_create(log_dir, error):
@@ -251,7 +266,9 @@ def check_run_identities(run_dir, identities, all_known=True):
     """
     path = os.path.join(run_dir, IDENTITIES)
     trained_on = utils.load_json(path, identities)
-    if type(trained_on) is not type(identities) or not all(isinstance(each, str) for each in trained_on):
+    lists = list(trained_on.values()) if isinstance(trained_on, dict) else [trained_on]
+    if type(trained_on) is not type(identities) or not all(
+            isinstance(names, list) and all(isinstance(name, str) for name in names) for names in lists):
         raise UserError(f"{path}: no identities in it; restore it, or start a new run")
     same = trained_on == identities if all_known else _are_among(trained_on, identities)
     if not same:

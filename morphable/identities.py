@@ -2,6 +2,8 @@
 import os
 import secrets
 import shutil
+import zipfile
+import zlib
 from typing import NamedTuple
 
 import numpy as np
@@ -9,6 +11,7 @@ import numpy as np
 import utils
 from datasets.image_sets import LABELS
 from datasets.images import save_image
+from datasets.writer import is_whole
 from morphable import face_model
 from morphable.scene import clipped_texture, make_mesh, render_face, sample_person, sample_shot
 
@@ -29,16 +32,61 @@ def folder_of(output, identity):
     return os.path.join(output, f"{identity:05}")
 
 
-def render_identity(scene, series, identity):
-    """Render a Series of number `identity` into its folder. The folder gets its name once all of it is there.
+def find_missing(series, wanted):
+    """Find which of the identities `wanted`, a range of numbers, a Series lacks -> (numbers, paths).
 
-    Raises OSError when something can't be written; then nothing is left of the folder.
+    The numbers are those of all identities to be rendered. The paths are those of folders that are there and whose
+    images or labels are lost or damaged.
+    """
+    with os.scandir(series.output) as entries:
+        there = {entry.name for entry in entries if entry.name.isdecimal()}
+    if not there:
+        return wanted, []               # the range itself, which takes no memory
+    missing, damaged = [], []
+    for identity in wanted:
+        folder = folder_of(series.output, identity)
+        if os.path.basename(folder) not in there:
+            missing.append(identity)
+        elif not _is_complete(series, folder):
+            missing.append(identity)
+            damaged.append(folder)
+    return missing, damaged
+
+
+def _is_complete(series, folder):
+    """Tell whether the folder of one identity has all of its images, and labels that can be read."""
+    try:
+        with zipfile.ZipFile(os.path.join(folder, LABELS)) as labels:
+            if labels.testzip():
+                return False
+    except (OSError, ValueError, zipfile.BadZipFile, zlib.error, NotImplementedError, EOFError):
+        return False
+    return all(is_whole(os.path.join(folder, name)) for name in image_names(series))
+
+
+def image_names(series):
+    """List the names of the images in an identity's folder."""
+    return [f"{image:05}.{series.format}" for image in range(1, series.count + 1)]
+
+
+def render_identity(scene, series, identity):
+    """Render a Series of number `identity` into its folder. A new folder gets its name once all of it is there.
+
+    In a folder that is there, only what is not whole is replaced. Raises OSError when something can't be written. Then
+    nothing is left of a new folder.
     """
     temporary = os.path.join(series.output, f"{utils.TEMPORARY}{identity:05}-{secrets.token_hex(4)}")
+    folder = folder_of(series.output, identity)
     os.mkdir(temporary)
     try:
         _write_identity(scene, series, identity, temporary)
-        os.rename(temporary, folder_of(series.output, identity))
+        if os.path.isdir(folder):
+            for name in sorted(os.listdir(temporary)):
+                if name == LABELS or not is_whole(os.path.join(folder, name)):
+                    os.replace(os.path.join(temporary, name), os.path.join(folder, name))
+            shutil.rmtree(temporary)
+        else:
+            os.rename(temporary, folder)
     except BaseException:
         shutil.rmtree(temporary, ignore_errors=True)
         raise
@@ -52,7 +100,7 @@ def _write_identity(scene, series, identity, folder):
     skin = clipped_texture(scene, texture)
     numbers = range(1, series.count + 1)
     expressions, shots = zip(*(sample_shot(scene, identity, image, series.ranges) for image in numbers))
-    names = [f"{image:05}.{series.format}" for image in numbers]
+    names = image_names(series)
     boxes, landmarks = [], []
     for start in range(0, series.count, CHUNK):
         chunk = slice(start, start + CHUNK)
@@ -70,12 +118,12 @@ def _write_identity(scene, series, identity, folder):
                  statistics=scene.statistics.description, version=VERSION)
 
 
-def remove_temporary(output, identities):
-    """Remove from `output` what a killed run left of these `identities`, a list of numbers.
+def remove_temporary(output, wanted):
+    """Remove from `output` what a killed run left of the identities `wanted`, a range of numbers.
 
     Temporary folders of other identities stay: another machine may be writing them into the same `output`.
     """
-    ours = {f"{utils.TEMPORARY}{identity:05}" for identity in identities}
     for name in os.listdir(output):
-        if name.rpartition("-")[0] in ours:
+        number = name.removeprefix(utils.TEMPORARY).rpartition("-")[0]
+        if name.startswith(utils.TEMPORARY) and number.isdecimal() and int(number) in wanted:
             shutil.rmtree(os.path.join(output, name))

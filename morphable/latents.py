@@ -8,13 +8,14 @@ al. 2016, "Face Alignment Across Large Poses"). The parameters come in six block
 - Pose_Para: pitch, yaw, roll, tx, ty, tz, f; see `renderer.project`
 - Color_Para: rgb of the gain, rgb of the offset, contrast; see `renderer.apply_color`
 """
-import glob
 import logging
 import os
 from typing import NamedTuple
 
 import numpy as np
-import scipy.io
+
+from datasets.image_sets import walk, warn_of
+from morphable import mat_files
 
 BLOCKS = {"Shape_Para": 199, "Exp_Para": 29, "Tex_Para": 199, "Illum_Para": 10, "Pose_Para": 7, "Color_Para": 7}
 LEAST_ANNOTATIONS = 300                     # that a covariance of 199 numbers is fitted to
@@ -55,13 +56,13 @@ def _check_annotation(path, fields):
     parameters = {}
     for name, count in BLOCKS.items():
         if name not in fields:
-            raise ValueError(f"{path}: field {name} is missing; remove this file or download it again")
+            raise ValueError(f"{path}: field {name} is missing; move this file away or download it again")
         value = np.asarray(fields[name])
         if value.dtype.kind not in "buif" or value.size != count:
             raise ValueError(f"{path}: field {name} has shape {list(value.shape)}, not {count} numbers; "
-                             f"remove this file or download it again")
+                             f"move this file away or download it again")
         if not np.isfinite(value).all():
-            raise ValueError(f"{path}: field {name} contains NaN or infinity; remove this file or download it again")
+            raise ValueError(f"{path}: field {name} contains NaN or infinity; move this file away or download it again")
         parameters[name] = value.astype(np.float64).ravel()
     return parameters
 
@@ -69,10 +70,28 @@ def _check_annotation(path, fields):
 def _read_mat(path):
     """Read those variables of a .mat file that are blocks -> {name: array}. Raises ValueError when it can't be read."""
     try:
-        return scipy.io.loadmat(path, variable_names=list(BLOCKS))
+        return {name: value for name, value in mat_files.read(path).items() if name in BLOCKS}
     except Exception as error:      # what is no MATLAB file raises nearly anything
-        reason = (str(error).splitlines() or [type(error).__name__])[0]
-        raise ValueError(f"{path}: not a readable .mat file ({reason}); remove it or download it again") from error
+        reason = (str(getattr(error, "strerror", None) or error).splitlines() or [type(error).__name__])[0]
+        raise ValueError(f"{path}: not a readable .mat file ({reason}); move it away or download it again") from error
+
+
+def find_mat_files(folder):
+    """List the paths of the .mat files in and below `folder`, sorted, each file once however many links lead to it.
+
+    Links that lead nowhere or in a circle are told in a warning. Raises UserError when a folder can't be listed.
+    """
+    found, astray = {}, []
+    for inside, listing, _ in walk(folder, once=True) if os.path.isdir(folder) else ():
+        here = os.path.join(folder, inside)
+        real = os.path.realpath(here)
+        astray += [os.path.join(inside, name) for name in listing.astray]
+        for name in listing.others:
+            if os.path.splitext(name)[1] == ".mat":
+                path = os.path.join(here, name)
+                found[os.path.realpath(path) if name in listing.linked else os.path.join(real, name)] = path
+    warn_of(folder, "links that lead nowhere or in a circle", astray)
+    return sorted(found.values())
 
 
 def has_rounded_expression(parameters):
@@ -92,7 +111,7 @@ def fit_statistics(folder):
     fewer than LEAST_ANNOTATIONS are left, the result is `builtin_statistics()`, and its description says so. Raises
     ValueError when there is no annotation, or when one is broken.
     """
-    paths = sorted(glob.glob(os.path.join(glob.escape(folder), "**", "*.mat"), recursive=True))
+    paths = find_mat_files(folder)
     files = {path: _read_mat(path) for path in paths}
     files = {path: fields for path, fields in files.items() if BLOCKS.keys() & fields.keys()}
     if not files:

@@ -10,9 +10,9 @@ import re
 from itertools import pairwise
 
 import numpy as np
-import scipy.io
 
 import utils
+from morphable import mat_files
 from morphable.raw_model import Components, RawModel, to_face_model, UNITS
 
 # Standard deviations for files of 3DDFA without them: component k, from 1, gets a · k^b. That is close to 3DDFA's own
@@ -52,11 +52,15 @@ def load(path):
     if os.path.isdir(path):
         return _load_folder(path)
     fields = _read_fields(path)
-    for mark, read in READERS.items():
-        if mark in fields:
-            return to_face_model(read(path, fields))
-    raise ValueError(f"{path}: no known face model: its fields are {', '.join(sorted(fields)[:9]) or 'none'}; name a "
-                     f"file of BFM, 3DDFA, LSFM or ICT-FaceKit, or an .npz with mean, basis, std and triangles")
+    marks = {read: mark for mark, read in _readers(fields).items() if mark in fields}
+    if not marks:
+        raise ValueError(f"{path}: no known face model: its fields are {', '.join(sorted(fields)[:9]) or 'none'}; name "
+                         f"a file of BFM, 3DDFA, LSFM or ICT-FaceKit, or an .npz with mean, basis, std and triangles")
+    if len(marks) > 1:
+        raise ValueError(f"{path}: fields of several models, {' and '.join(marks.values())}; leave only those of the "
+                         "one that is meant")
+    with np.errstate(over="ignore"):        # numbers that are too large are refused afterwards
+        return to_face_model(*(read(path, fields) for read in marks))
 
 
 def save(model, path):
@@ -84,7 +88,7 @@ def _read_fields(path):
     Raises ValueError when the file can't be read, is broken, or needs h5py and there is none.
     """
     try:
-        with open(path, "rb") as file:
+        with utils.open_regular(path) as file:
             head = file.read(1024)
     except OSError as error:
         raise ValueError(f"{path}: can't be read ({error.strerror}); name a model's file or folder") from error
@@ -94,7 +98,7 @@ def _read_fields(path):
         if head.startswith(b"PK"):
             with np.load(path, allow_pickle=False) as file:
                 return dict(file)
-        return {name: value for name, value in scipy.io.loadmat(path).items() if not name.startswith("__")}
+        return mat_files.read(path)
     except ImportError as error:
         raise ValueError(f"{path}: reading HDF5 and MATLAB 7.3 needs h5py; pip install h5py") from error
     except Exception as error:      # these readers raise nearly anything on broken files
@@ -314,19 +318,32 @@ def _read_objs(neutral):
 def _read_obj(path):
     """Read a Wavefront .obj -> vertices [V, 3] float64 and triangles [T, 3], counted from 1. Polygons become fans.
 
-    Raises ValueError when the file can't be read, or has no vertices or no faces.
+    Raises ValueError when the file can't be read, has no vertices or no faces, or a face of other vertices than its.
     """
+    vertices, faces = [], []
     try:
-        with open(path, encoding="utf-8", errors="replace") as file:
-            lines = file.read().splitlines()
-        vertices = np.array([line.split()[1:4] for line in lines if line.startswith("v ")], np.float64)
-        faces = [[int(corner.partition("/")[0]) for corner in line.split()[1:]] for line in lines
-                 if line.startswith("f ")]
-    except (OSError, ValueError) as error:
+        with utils.open_regular(path) as file:
+            lines = re.sub(rb"\\[ \t]*\r?\n", b" ", file.read()).decode("utf-8-sig", "replace").splitlines()
+        for line in lines:
+            kind, *words = line.partition("#")[0].split() or [""]
+            if kind == "v":
+                vertices.append(words[:3])
+            elif kind == "f":
+                corners = [int(word.partition("/")[0]) for word in words]
+                faces.append([corner + len(vertices) + 1 if corner < 0 else corner for corner in corners])
+        vertices = np.array(vertices, np.float64)
+    except OSError as error:
+        raise ValueError(f"{path}: can't be read ({error.strerror}); download it again") from error
+    except ValueError as error:
         raise ValueError(f"{path}: not a readable .obj mesh ({error}); download it again") from error
     if vertices.ndim != 2 or not faces:
         raise ValueError(f"{path}: no vertices (v) or no faces (f) in this .obj; download it again")
-    return vertices, np.array([(face[0], *edge) for face in faces for edge in pairwise(face[1:])])
+    if vertices.shape[1] != 3 or not np.isfinite(vertices).all():
+        raise ValueError(f"{path}: a vertex (v) without three finite numbers; download it again")
+    triangles = np.array([(face[0], *edge) for face in faces for edge in pairwise(face[1:])]).reshape(-1, 3)
+    if min(map(len, faces)) < 3 or triangles.min() < 1 or triangles.max() > len(vertices):
+        raise ValueError(f"{path}: a face (f) without three of the {len(vertices)} vertices; download it again")
+    return vertices, triangles
 
 
 def _read_generic(path, fields):
@@ -337,17 +354,21 @@ def _read_generic(path, fields):
     if unit not in (None, *UNITS):
         raise ValueError(f"{path}: field unit is {unit!r}; give one of {', '.join(UNITS)}")
     variance = "std" not in fields and "variance" in fields
+    if "eigenvalues" in fields and not (variance or "std" in fields):
+        raise ValueError(f"{path}: fields basis and eigenvalues, but neither std nor variance; rename eigenvalues to "
+                         "what it holds")
     expression, texture = (_get_components(path, fields, basis, spread, size) if basis in fields else None
                            for basis, spread in (("expression", "expression_std"), ("texture_basis", "texture_std")))
     texture_mean = _get_mean(path, fields, "texture_mean", size) if "texture_mean" in fields else None
-    name = str(fields.get("name", os.path.basename(path)))
+    name = utils.one_line(str(fields.get("name", os.path.basename(path))))[:100]
     return RawModel(path, name, mean, _get_numbers(path, fields, "triangles"),
                     _get_components(path, fields, "basis", "variance" if variance else "std", size, variance),
                     expression, texture_mean, texture, fields.get("landmarks"), unit=unit, keep_norms=unit == "um",
                     explicit=True)
 
 
-# The field that marks each format, in the order of asking
-READERS = {"shapePC": _read_bfm2009, "shape/model/pcaBasis": _read_bfm2017, "eigenvalues": _read_lsfm,
-           "w_exp": _read_3ddfa, "w": _read_3ddfa, "mu_shape": _read_3ddfa, "components": _read_lsfm,
-           "identity": _read_ict, "basis": _read_generic}
+def _readers(fields):
+    """Collect the field that marks each format -> {name: what reads it}. Two formats have a basis `w`."""
+    of_w = _read_lsfm if "eigenvalues" in fields else _read_3ddfa
+    return {"basis": _read_generic, "identity": _read_ict, "components": _read_lsfm, "mu_shape": of_w, "w": of_w,
+            "w_exp": _read_3ddfa, "shape/model/pcaBasis": _read_bfm2017, "shapePC": _read_bfm2009}

@@ -6,7 +6,8 @@ import collections
 import os
 
 from datasets import crop
-from datasets.images import BrokenImage, FORMATS, read_picture, save_image, stem, suffix
+from datasets.image_sets import Skipped, walk, warn_of
+from datasets.images import BrokenImage, read_picture, save_image, stem
 from morphable import face_model, latents, renderer
 from morphable.scene import locate_face, make_mesh
 from utils import UserError
@@ -15,12 +16,17 @@ from utils import UserError
 def find_annotated(folder):
     """List the paths of the photos in and below `folder` that have a .mat file of their name beside them.
 
-    Raises UserError when there is no such photo, or when two photos have one name and would share the file of a crop.
+    Photos without one, and what else is passed over, are told in warnings. Raises UserError when there is no such
+    photo, or when two photos have one name and would share the file of a crop.
     """
-    found = []
-    for root, _, names in os.walk(folder):
-        annotated = {stem(name) for name in names if os.path.splitext(name)[1] == ".mat"}
-        found += [os.path.join(root, name) for name in names if suffix(name) in FORMATS and stem(name) in annotated]
+    found, alone, skipped = [], [], Skipped(folder)
+    for inside, listing, _ in walk(folder, once=True):
+        annotated = {stem(name) for name in listing.others if os.path.splitext(name)[1] == ".mat"}
+        skipped.note(inside, listing)
+        for name in listing.images:
+            (found if stem(name) in annotated else alone).append(os.path.join(folder, inside, name))
+    skipped.warn()
+    warn_of(folder, "photos without a .mat file of their name", alone)
     if not found:
         raise UserError(f"--annotations {folder}: no photo with a .mat file of its name beside it; name the folder of "
                         "300W-3D or AFLW2000-3D")

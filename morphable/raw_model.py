@@ -49,6 +49,16 @@ def to_face_model(raw):
     Lengths become micrometres, colours 0..255, vertices count from 0, and triangles face outward. Raises ValueError,
     one line with the file and the field, when the triangles, the mean or the landmarks make no sense.
     """
+    with np.errstate(over="ignore", invalid="ignore", divide="ignore"):
+        model = _convert(raw)
+    for name, values in model._asdict().items():
+        if isinstance(values, np.ndarray) and not np.isfinite(values).all():
+            raise ValueError(f"{raw.path}: numbers too large to compute {name}; download or write it anew")
+    return model
+
+
+def _convert(raw):
+    """Convert a RawModel to a FaceModel, in which numbers may have overflowed."""
     triangles, first, planar = _find_layout(raw)
     mean = _split_coordinates(raw.mean, planar)
     scale = _micrometres_per_unit(raw, mean[np.unique(triangles)])
@@ -180,7 +190,11 @@ def _landmark_indices(raw, first, count):
     """
     if raw.landmarks is None:
         return None
-    landmarks = np.ravel(raw.landmarks).astype(np.int64)
+    landmarks = np.ravel(raw.landmarks)
+    if landmarks.dtype.kind not in "uif" or (landmarks != np.rint(landmarks)).any():        # NaN is no whole number
+        raise ValueError(f"{raw.path}: field landmarks is not numbers of vertices; correct it, or leave it out to have "
+                         "them found")
+    landmarks = landmarks.astype(np.int64)
     if not raw.landmarks_from_0:
         landmarks = landmarks - first
     if len(landmarks) != 68 or landmarks.min() < 0 or landmarks.max() >= count:

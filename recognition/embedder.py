@@ -9,7 +9,6 @@ from data_loader import read_in_order, Reading
 from datasets.image_sets import ImageSet
 from engine.layers import to_network
 from recognition import facenet, registry
-from utils import UserError
 
 tf1 = tf.compat.v1
 
@@ -50,10 +49,10 @@ class Embedder:
     def embed_all(self, session, root, names, workers):
         """Compute embeddings [n, E] of the images `names` in `root`, which `workers` threads decode.
 
-        E is twice as long where the Recipe appends mirrored images. Raises UserError where an image can't be decoded.
+        E is twice as long where the Recipe appends mirrored images. The embedding of an image that can't be decoded is
+        nan; a warning names the image.
         """
-        found = np.zeros([len(names), self._embeddings.shape[1]], np.float32)
-        done = 0
+        found = np.full([len(names), self._embeddings.shape[1]], np.nan, np.float32)
         reading = Reading(self._recipe.size, self._batch_size, workers)
         with contextlib.closing(read_in_order(ImageSet(root, names), reading)) as batches:
             for indices, batch in batches:
@@ -61,9 +60,6 @@ class Embedder:
                 filling = np.repeat(batch[-1:], self._batch_size - len(batch), 0)
                 padded = np.concatenate([batch, filling])
                 found[indices] = session.run(self._embeddings, {self._images: padded})[:len(batch)]
-                done += len(indices)
-        if done < len(names):
-            raise UserError(f"{root}: {len(names) - done} images of its pairs can't be decoded; replace them")
         return found
 
 

@@ -7,7 +7,7 @@ import numpy as np
 
 from datasets.image_sets import check_images, data_folder, find_renderings, Renderings, subset
 from datasets.scores import CSV_NAME, score_weights
-from utils import UserError
+from utils import open_regular, UserError
 
 
 class Faces(NamedTuple):
@@ -126,12 +126,16 @@ def _far_images(path, percentile):
     # Here and not above: it is slow to import, and few trainings need it.
     import h5py
     try:
+        open_regular(path).close()
         with h5py.File(path, "r") as file:
             distances = np.asarray(file["distance_to_center"], np.float64).ravel()
             paths = [os.fsdecode(each) for each in np.asarray(file["image_list"]).ravel()]
-    except (OSError, KeyError, ValueError, TypeError) as error:
-        raise UserError(f"--filter_filename {path}: can't be read ({str(error).splitlines()[0]}); give an HDF5 file "
-                        "with distance_to_center and image_list") from error
+        if not np.isfinite(distances).all():
+            raise ValueError("a distance is NaN or infinite")
+    except Exception as error:          # h5py raises nearly anything for a damaged file
+        reason = (str(getattr(error, "strerror", None) or error).splitlines() or [type(error).__name__])[0]
+        raise UserError(f"--filter_filename {path}: can't be read ({reason}); give an HDF5 file with "
+                        "distance_to_center and image_list") from error
     if len(paths) != len(distances) or not len(paths):
         raise UserError(f"--filter_filename {path}: {len(distances)} distances of {len(paths)} images; give as many of "
                         "both")

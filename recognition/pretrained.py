@@ -15,12 +15,14 @@ import tensorflow as tf
 
 from engine import checkpoints, runs
 from recognition import facenet, registry, torch_weights
-from utils import UserError
+from utils import open_regular, UserError
 
 tf1 = tf.compat.v1
 
 _PUBLISHED_FIXED = re.compile(r"2018040[28]")    # FaceNet's releases trained with --use_fixed_image_standardization
-_FILE_ERRORS = (*checkpoints.FILE_ERRORS, google.protobuf.message.DecodeError)
+# What TensorFlow, protobuf and NumPy raise for a damaged file.
+_FILE_ERRORS = (*checkpoints.FILE_ERRORS, google.protobuf.message.DecodeError, TypeError, KeyError, AttributeError,
+                MemoryError)
 _NAMED = 3                                      # most variables that an error names
 
 
@@ -65,7 +67,7 @@ def read_for(config):
         raise UserError(problem)
     size = runs.load_params(runs.folder_of(path)).get("image_size", config.image_size)
     if size != config.image_size:
-        logging.warning("%s: trained with --image_size %d, not %d", path, size, config.image_size)
+        logging.warning("%s: trained with --image_size %s, not %d", path, size, config.image_size)
     if config.standardization != "auto":
         return weights._replace(standardization=config.standardization)
     logging.info("%s: its --standardization is %s", path, weights.standardization)
@@ -117,11 +119,18 @@ def _read_file(path, option):
 
 
 def _read_frozen(path):
-    """Read the constants of a frozen graph -> {name: array}; each is named after the variable that it was."""
+    """Read the constants of a frozen graph -> {name: array}; each is named after the variable that it was.
+
+    A constant without a type is left out. Raises ValueError for a graph without any other.
+    """
     graph = tf1.GraphDef()
-    with open(path, "rb") as file:
+    with open_regular(path) as file:
         graph.ParseFromString(file.read())
-    return {node.name: tf.make_ndarray(node.attr["value"].tensor) for node in graph.node if node.op == "Const"}
+    tensors = {node.name: node.attr["value"].tensor for node in graph.node if node.op == "Const"}
+    values = {name: tf.make_ndarray(tensor) for name, tensor in tensors.items() if tensor.dtype}
+    if not values:
+        raise ValueError("no constants in it")
+    return values
 
 
 def write_converted(state, folder):

@@ -5,6 +5,7 @@ Such a file holds a pickle, which could run any code. Here it can rebuild tensor
 import collections
 import functools
 import io
+import math
 import pickle
 import re
 import zipfile
@@ -12,7 +13,7 @@ import zlib
 
 import numpy as np
 
-from utils import UserError
+from utils import open_regular, UserError
 
 # NumPy's names of the types of torch's storages.
 _DTYPES = {"FloatStorage": "<f4", "DoubleStorage": "<f8", "HalfStorage": "<f2", "LongStorage": "<i8",
@@ -35,15 +36,23 @@ def read(path):
     The file is one that torch.save wrote, or an .npz of the arrays. Raises UserError where it can't be read as that.
     """
     try:
+        with open_regular(path) as file:
+            zipped = file.read(2) == b"PK"
         if path.lower().endswith(".npz"):
+            if not zipped:                  # NumPy would advise to trust it
+                raise ValueError("no .npz file")
             with np.load(path, allow_pickle=False) as file:
-                return dict(file)
-        state = _read_zip(path) if zipfile.is_zipfile(path) else _read_legacy(path)
+                state = dict(file)
+        else:
+            state = _read_zip(path) if zipfile.is_zipfile(path) else _read_legacy(path)
         if not isinstance(state, dict) or not all(isinstance(value, np.ndarray) for value in state.values()):
             raise ValueError("it holds no state dict")
+        for name, value in state.items():
+            if value.dtype.kind == "f" and not np.isfinite(value).all():
+                raise ValueError(f"{name} holds NaN or infinity")
         return state
     except _FILE_ERRORS as error:
-        text = " ".join(str(error).split()) or type(error).__name__
+        text = " ".join(str(getattr(error, "strerror", None) or error).split()) or type(error).__name__
         raise UserError(f"{path}: can't be read as weights of torch ({text[:160]}); give a state dict that torch.save "
                         "wrote, or its arrays as .npz") from error
 
@@ -93,7 +102,7 @@ def _rebuild_tensor(storage, offset, size, stride, *others):
     if len(size) != len(stride) or min((offset, *size, *stride)) < 0:
         raise ValueError("a tensor without sense")
     last = offset + sum((length - 1) * step for length, step in zip(size, stride)) if 0 not in size else -1
-    if last >= len(storage):
+    if last >= len(storage) or math.prod(size) > len(storage):      # with a stride of 0, it could fill the memory
         raise ValueError("a tensor that reaches beyond its storage")
     return np.lib.stride_tricks.as_strided(storage[offset:], size, [step * storage.itemsize for step in stride]).copy()
 

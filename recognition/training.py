@@ -22,6 +22,7 @@ from engine.loop import Due, run_steps, StepResult
 from engine.session import check_optimized_once, session_options
 from recognition import facenet, registry, verification
 from recognition.embedder import Embedder, Recipe
+from utils import UserError
 
 tf1 = tf.compat.v1
 
@@ -318,6 +319,11 @@ class ClassifierTrainer:
         if not pairs:
             return
         embeddings = self.graph.embedder.embed_all(self.session, pairs.root, pairs.names, options.num_worker)
+        try:
+            pairs = verification.with_embeddings(pairs, embeddings)
+        except UserError as problem:            # that is no reason to end a training
+            logging.warning("not verified after step %d: %s", step, problem)
+            return
         result = verification.verify(embeddings, pairs, options.lfw_distance_metric, options.lfw_subtract_mean)
         scalars = {f"lfw/{name}": value for name, value in result.row().items()}
         events.add(tf1.Summary(value=[tf1.Summary.Value(tag=tag, simple_value=value)

@@ -10,8 +10,8 @@ from typing import NamedTuple
 import numpy as np
 
 from datasets.image_sets import list_images
-from datasets.images import stem
-from utils import UserError
+from datasets.images import READ_FORMATS, stem, suffix
+from utils import read_text, UserError
 
 _FALSE_ACCEPTS = (1e-2, 1e-3)       # rates of false accepts at which the rate of true accepts is reported
 
@@ -100,17 +100,22 @@ def read_pairs(path, root, option="--pairs", folds=10):
     The file has the format of LFW's pairs.txt. Its first line has the number of folds and, for a fold, the number of
     pairs of the same person, which is also that of different people. If only the latter is there, the pairs are divided
     into `folds`. Each further line is a pair: `NAME 1 2`, or `NAME 1 OTHER 2`. Image 1 of NAME is NAME/NAME_0001.jpg,
-    or any image in NAME/ that is named by this number. Pairs that lack an image are skipped, with a warning.
-    Raises UserError, which begins with `option`, for any other file, and where a fold lacks pairs.
+    or any image in NAME/ that is named by this number.
+    Or the file has lines `IMAGE OTHER 1` of pairs of the same person, and with 0 of different people. IMAGE is a path
+    in `root`. They are divided into `folds`.
+    Columns lie between tabs, commas or blanks. Pairs that lack an image are skipped, with a warning. Raises UserError,
+    which begins with `option`, for any other file, and where a fold lacks pairs.
     """
-    heading, rows = _read_lines(path, option)
+    heading, rows, same = _read_lines(path, option)
+    if len(set(same.tolist())) < 2:
+        raise UserError(f"{option} {path}: all {len(same)} pairs are of {'the same person' if same[0] else 'different'}"
+                        f"{'' if same[0] else ' people'}; an accuracy needs both kinds, so add the other")
     finder = _ImageFinder(root)
     found = [(finder.find(*one), finder.find(*other)) for one, other in rows]
     complete = [i for i, pair in enumerate(found) if None not in pair]
     if len(complete) < len(rows):
         logging.warning("%s: %d of %d pairs lack an image in %s, skipped", path, len(rows) - len(complete), len(rows),
                         root)
-    same = np.array([one[0] == other[0] for one, other in rows])
     if len(heading) == 2:
         folds, fold = heading[0], np.arange(len(rows)) // (2 * heading[1])
     else:
@@ -126,38 +131,55 @@ def read_pairs(path, root, option="--pairs", folds=10):
 
 
 def _read_lines(path, option):
-    """Read a file of pairs -> the numbers of its first line, and [((person, number), (person, number))].
+    """Read a file of pairs -> the numbers of its first line, [] where it has none, the pairs, and `same` [n].
 
-    Raises UserError as `read_pairs` does.
+    A pair is two tuples that `_ImageFinder.find` takes. Raises UserError as `read_pairs` does.
     """
     try:
-        with open(path, encoding="utf-8") as file:
-            lines = [line.split("\t") if "\t" in line else line.split()       # names may have spaces between tabs
-                     for line in file.read().splitlines() if line.strip()]
+        lines = [_columns(line) for line in read_text(path, "surrogateescape").splitlines() if line.strip()]
+        if len(lines[0]) == 3 and all(line[-1] in ("0", "1") and not line[1].isdecimal() for line in lines
+                                      if len(line) == 3):
+            if {len(line) for line in lines} != {3}:
+                raise ValueError("a line is not `IMAGE OTHER 0` or `IMAGE OTHER 1`")
+            return [], [((one,), (other,)) for one, other, _ in lines], np.array([line[-1] == "1" for line in lines])
         heading = [int(word) for word in lines[0]]
-        rows = [((row[0].strip(), int(row[1])), (row[-2].strip() if len(row) == 4 else row[0].strip(), int(row[-1])))
+        rows = [((row[0], int(row[1])), (row[-2] if len(row) == 4 else row[0], int(row[-1])))
                 for row in lines[1:] if len(row) in (3, 4)]
         if len(rows) < len(lines) - 1 or not rows or len(heading) > 2 or min(heading) < 1:
             raise ValueError("a line has neither 3 nor 4 columns, or there is no pair")
-        if len(rows) != 2 * math.prod(heading):
+        same = np.array([one[0] == other[0] for one, other in rows])
+        if len(rows) != 2 * math.prod(heading) and len(set(same.tolist())) == 2:
             raise ValueError(f"{len(rows)} pairs, {2 * math.prod(heading)} by its first line")
-        return heading, rows
+        return heading, rows, same
     except (OSError, ValueError, IndexError) as error:
         raise UserError(f"{option} {path}: not pairs as in LFW's pairs.txt "
                         f"({getattr(error, 'strerror', None) or error}); mend it, or leave it out for pairs at random"
                         ) from error
 
 
+def _columns(line):
+    """Divide a line at tabs, or at commas where a number comes last then, or else at blanks -> list of words."""
+    by_commas = line.split(",")
+    words = line.split("\t") if "\t" in line else by_commas if by_commas[-1].strip().isdecimal() else line.split()
+    return [word.strip() for word in words] if len(words) > 1 else line.split()
+
+
 class _ImageFinder:
-    """Finds images by person and number in the folder `root`; `names` lists those that were found."""
+    """Finds images in the folder `root`, by person and number or by path; `names` lists those that were found."""
 
     def __init__(self, root):
         """Find nothing yet in the folder `root`."""
         self.names = []
         self._root, self._people, self._indices = root, {}, {}
 
-    def find(self, person, number):
-        """Find image `number` of `person` -> its index into `names`, or None where it is not there."""
+    def find(self, person, number=None):
+        """Find image `number` of `person` -> its index into `names`, or None where it is not there.
+
+        Without a number, `person` is the path of the image.
+        """
+        if number is None:
+            there = suffix(person) in READ_FORMATS and os.path.isfile(os.path.join(self._root, person))
+            return self._index_of(os.path.normpath(person)) if there else None
         if person not in self._people:
             folder = os.path.join(self._root, person)
             images = list_images(folder) if os.path.isdir(folder) else []
@@ -165,7 +187,10 @@ class _ImageFinder:
         image = self._people[person].get(number)
         if image is None:
             return None
-        name = f"{person}/{image}"
+        return self._index_of(f"{person}/{image}")
+
+    def _index_of(self, name):
+        """Look up the index of an image into `names`, to which it may have to be added."""
         if name not in self._indices:
             self._indices[name] = len(self.names)
             self.names.append(name)
@@ -202,6 +227,7 @@ def verify(embeddings, pairs, metric=0, subtract_mean=False):
 
     By that protocol (Huang et al. 2007), a fold's threshold is the one that is best on the other folds. `metric` is
     that of `distance`. With `subtract_mean`, the mean embedding in the pairs of the other folds is subtracted first.
+    All of `pairs` have to have embeddings that are finite, see `with_embeddings`. Warns where all distances are equal.
     """
     distances, accuracies, thresholds = np.zeros(len(pairs.same)), [], []
     for fold in np.unique(pairs.fold):
@@ -212,10 +238,30 @@ def verify(embeddings, pairs, metric=0, subtract_mean=False):
         thresholds.append(best_threshold(all_distances[~test], pairs.same[~test]))
         distances[test] = all_distances[test]
         accuracies.append(((distances[test] <= thresholds[-1]) == pairs.same[test]).mean())
+    if np.ptp(distances) <= max(1e-9, 1e-6 * np.abs(distances).max()):         # but for rounding
+        logging.warning("all %d distances are %.3g: these embeddings tell nobody apart, and the accuracy means nothing",
+                        len(distances), distances[0])
     curve = roc(distances, pairs.same)
     tar = {far: true_accepts(curve, far) for far in _FALSE_ACCEPTS}
     return Verification(float(np.mean(accuracies)), float(np.std(accuracies)), auc(curve), eer(curve), tar,
                         float(np.mean(thresholds)), distances, curve)
+
+
+def with_embeddings(pairs, embeddings):
+    """Choose those FacePairs whose two images have finite `embeddings` [names, E] -> FacePairs.
+
+    Warns where some have not: their images are broken. Raises UserError where a fold has no pair of both kinds left.
+    """
+    good = np.isfinite(embeddings).all(axis=1)
+    keep = good[pairs.first] & good[pairs.second]
+    if keep.all():
+        return pairs
+    left = pairs._replace(**{name: getattr(pairs, name)[keep] for name in ("first", "second", "same", "fold")})
+    logging.warning("%s: %d of %d pairs have a broken image, skipped", pairs.root, (~keep).sum(), len(keep))
+    if any(len(set(left.same[left.fold == fold])) < 2 for fold in np.unique(pairs.fold)):
+        raise UserError(f"{pairs.root}: of its pairs' images {(~good).sum()} can't be decoded, and a fold has no pair "
+                        "of both kinds left; replace them")
+    return left
 
 
 def distance(first, second, metric):

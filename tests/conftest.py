@@ -120,6 +120,11 @@ def tree(folder):
     return {str(path.relative_to(folder)): path.read_bytes() for path in Path(folder).rglob("*") if path.is_file()}
 
 
+def products(folder):
+    """The same of an output folder, without what the program writes there for its next run."""
+    return {name: content for name, content in tree(folder).items() if name not in ("settings.json", ".sources.csv")}
+
+
 def read_checkpoint(prefix):
     """{name: array} of all variables in a checkpoint."""
     import tensorflow as tf

@@ -28,20 +28,22 @@ ONLY = {"morphable": {"utils", "datasets"}}
 WITHOUT_TENSORFLOW = (
     "utils", "cli.options", "cli.program", "cli.outputs", "cli.processes", "datasets.image_sets", "datasets.scores",
     "datasets.writer", "engine.runs", "engine.checkpoint_index", "engine.curves", "engine.startup", "morphable.scene",
-    "morphable.identities", "morphable.drawn_photos", "recognition.registry", "recognition.labelled_data",
+    "morphable.identities", "morphable.drawn_photos", "recognition.registry", "recognition.schedule",
+    "recognition.labelled_data",
     "recognition.verification", "recognition.plots", "recognition.torch_weights", "config", "preflight", "main",
     "gen_syn_latent", "align", "recognizer", "evaluate")
 # Third-party packages of a room; the most exact name counts.
 NEEDS = {
     "utils": {"tqdm"}, "losses": {"tensorflow"},
-    "engine": {"tensorflow", "tqdm"}, "engine.runs": set(), "engine.endings": set(), "engine.checkpoint_index": set(),
+    "engine": {"tensorflow", "tqdm"}, "engine.checkpoints": {"numpy", "tensorflow"}, "engine.runs": set(),
+    "engine.endings": set(), "engine.checkpoint_index": set(),
     "engine.charts": {"numpy", "PIL"}, "engine.curves": {"numpy"},
     "cli": {"tqdm"}, "datasets": {"numpy", "PIL"}, "datasets.detection": {"numpy", "PIL", "mtcnn", "tensorflow"},
     "models": {"tensorflow"}, "data_loader": {"numpy", "tensorflow"},
     "morphable": {"numpy", "scipy"}, "morphable.model_files": {"numpy", "scipy", "h5py"},   # TensorFlow brings h5py
     "morphable.drawn_photos": {"numpy", "scipy", "PIL"},
     "recognition": {"numpy", "tensorflow", "tqdm", "google"},           # google: protobuf, TensorFlow's own
-    "recognition.registry": set(), "recognition.labelled_data": {"numpy", "h5py"},
+    "recognition.registry": set(), "recognition.schedule": set(), "recognition.labelled_data": {"numpy", "h5py"},
     "recognition.verification": {"numpy"}, "recognition.plots": {"numpy", "PIL"},
     "recognition.torch_weights": {"numpy"},
     "config": set(), "graph": {"tensorflow"}, "preflight": set(), "trainer": {"numpy", "tensorflow", "tqdm"},
@@ -49,7 +51,7 @@ NEEDS = {
     "evaluate": {"numpy", "scipy"}}
 QUIET = ast.Import, ast.ImportFrom, ast.FunctionDef, ast.ClassDef, ast.Assign       # statements that change nothing
 CHECKED_IN_CONFIG = {"syn_scale_size"}      # it has to equal input_scale_size, which is what the others read
-READ_BY_NAME = {"dataset", "syn_dataset", "dataset_3dmm"}       # by preflight.py
+READ_BY_NAME = {"dataset", "syn_dataset"}       # by preflight.py
 
 
 def imports(path):

@@ -1,4 +1,4 @@
-"""utils: files that appear whole or not at all, folders that can be written, JSON, git, log lines, requests to stop."""
+"""utils: files that appear whole, folders that can be written or held, JSON, git, log lines, requests to stop."""
 import errno
 import json
 import os
@@ -11,7 +11,7 @@ import pytest
 
 import utils
 from datasets.image_sets import list_images
-from tool import one_line, touch
+from tool import one_line, touch, wait_for
 from utils import Interrupted, SIGNALS, StopRequest, UserError
 
 # Files
@@ -178,3 +178,85 @@ def test_an_error_names_the_file_that_the_user_knows(tmp_path):
         file.write(b"x")
     assert caught.value.filename == str(tmp_path / "there") and caught.value.filename2 is None
     assert [path.name for path in tmp_path.iterdir()] == ["there"]
+
+
+# Holding a folder
+
+HOLD = """
+import sys, time, utils
+with utils.hold(sys.argv[1], sys.argv[2] or None):
+    print("held", flush=True)
+    time.sleep(600)
+"""
+
+
+@pytest.fixture
+def others(tmp_path):
+    """A function that lets another process hold `tmp_path`, with a share or without one -> the process."""
+    started = []
+
+    def hold(share=""):
+        started.append(subprocess.Popen([sys.executable, "-c", HOLD, tmp_path, share], cwd=utils.PROJECT, text=True,
+                                        stdout=subprocess.PIPE))
+        assert started[-1].stdout.readline() == "held\n"
+        return started[-1]
+
+    yield hold
+    for process in started:
+        process.kill()
+        process.communicate()
+
+
+def is_free(folder, share=None):
+    """Whether `folder` can be held."""
+    try:
+        utils.check_free(str(folder), share)
+        return True
+    except UserError as error:
+        assert re.fullmatch(rf"{folder}: .* is writing there; wait until it ends, or name another folder", str(error))
+        return False
+
+
+def test_a_folder_is_held_against_others(tmp_path, others):
+    other = others()
+    for share in (None, "1-2"):
+        with pytest.raises(UserError) as error, utils.hold(str(tmp_path), share):
+            pass
+        one_line(error, f"{tmp_path}: process {other.pid} on ", " (since 20", "wait until it ends, or name another")
+
+
+def test_what_a_killed_process_held_is_taken_over(tmp_path, others):
+    others().kill()
+    wait_for(lambda: is_free(tmp_path))
+    with utils.hold(str(tmp_path)):
+        assert os.listdir(tmp_path) == [".lock"]
+    assert os.listdir(tmp_path) == []
+
+
+def test_shares_of_a_folder_are_held_side_by_side(tmp_path, others):
+    first, _ = others("1-3"), others("2-3")
+    held = {share: is_free(tmp_path, share) for share in ("1-3", "2-3", "3-3", None)}
+    assert held == {"1-3": False, "2-3": False, "3-3": True, None: False}
+    first.kill()
+    wait_for(lambda: is_free(tmp_path, "1-3"))
+    assert not is_free(tmp_path)
+
+
+@pytest.mark.parametrize("content", ["", "{", "[]", '{"pid": 1}', "\0"])
+def test_a_lock_that_says_nothing_still_holds(tmp_path, others, content):
+    others()
+    (tmp_path / ".lock").write_text(content)
+    with pytest.raises(UserError) as error:
+        utils.check_free(str(tmp_path))
+    one_line(error, f"{tmp_path}: another process is writing there")
+
+
+def test_a_folder_that_is_not_there_is_free(tmp_path):
+    utils.check_free(str(tmp_path / "new"))
+    assert os.listdir(tmp_path) == []
+
+
+def test_a_folder_is_free_again_after_an_error(tmp_path):
+    with pytest.raises(KeyError), utils.hold(str(tmp_path)):
+        raise KeyError
+    assert os.listdir(tmp_path) == []

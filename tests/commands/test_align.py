@@ -15,10 +15,11 @@ from cli.options import parse
 from conftest import tree
 from datasets import crop
 from datasets.image_sets import find_pairs, find_photos
-from datasets.images import FORMATS, load_image, read_picture, save_image, suffix
+from datasets.images import FORMATS, load_image, read_picture, save_image, stem, suffix
 from morphable import builtin_model, drawn_photos, latents
 from morphable.scene import Framing, set_scene
-from tool import alive, finish, Tool, wait_for
+from tool import alive, finish, one_line, Tool, wait_for
+from utils import UserError
 
 TOOL = Tool("align.py")
 start, run, succeed, refused = TOOL.start, TOOL.run, TOOL.succeed, TOOL.refused
@@ -261,6 +262,83 @@ def test_pairs(pictures, tmp_path):
     assert len(find_pairs(str(output)).photos.names) == 2
 
 
+# What is cropped again
+
+@pytest.fixture
+def cropping(tmp_path, monkeypatch):
+    """A function that runs align.py in this process on `photos`, with a detector that takes every photo for a face.
+
+    It returns the names of the photos that were cropped. `photos` has three photos; "nobody" in the name is no face.
+    """
+    worked = []
+
+    def crop_here(function, options, items, keep, pool):
+        for name, _ in items:
+            worked.append(name)
+            if "nobody" in name:
+                keep(align.make_row(options, name, align.NO_FACE))
+                continue
+            image = load_image(str(tmp_path / options.input / name), options.size)
+            path = tmp_path / options.output / f"{stem(name)}.{options.format}"
+            path.parent.mkdir(parents=True, exist_ok=True)
+            save_image(image, str(path), quality=100)
+            keep(align.make_row(options, name, align.CROPPED, np.zeros(15)))
+
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(align.processes, "process_all", crop_here)
+    for number, name in enumerate(("a/1.jpg", "a/2.jpg", "b/1.png", "nobody.jpg")):
+        (tmp_path / "photos" / name).parent.mkdir(parents=True, exist_ok=True)
+        save_image(np.full([20, 20, 3], 50 * number, np.uint8), f"photos/{name}")
+
+    def align_here(*more):
+        worked.clear()
+        align.main(["--input", "photos", "--output", "out", "--size", "16", *more])
+        return sorted(worked)
+
+    assert align_here() == ["a/1.jpg", "a/2.jpg", "b/1.png", "nobody.jpg"] and align_here() == []
+    return align_here
+
+
+def repaint(path, value):
+    save_image(np.full([20, 20, 3], value, np.uint8), path)
+
+
+@pytest.mark.parametrize("act, again", [
+    (lambda: repaint("photos/a/2.jpg", 200), ["a/2.jpg"]),
+    (lambda: repaint("photos/nobody.jpg", 200), ["nobody.jpg"]),
+    (lambda: os.utime("photos/a/1.jpg", (5, 5)), []),
+    (lambda: os.remove("out/a/1.jpg"), ["a/1.jpg"]),
+    (lambda: open("out/a/1.jpg", "wb").close(), ["a/1.jpg"]),
+    (lambda: os.truncate("out/b/1.jpg", 300), ["b/1.png"]),
+    (lambda: os.remove("out/.sources.csv"), ["nobody.jpg"]),
+    (lambda: repaint("photos/new.jpg", 9), ["new.jpg"])])
+def test_what_was_replaced_or_lost_is_cropped_again(cropping, act, again):
+    act()
+    assert cropping() == again and cropping() == []
+
+
+def test_another_set_of_the_same_names_is_refused(cropping):
+    for number, name in enumerate(("a/1.jpg", "a/2.jpg", "b/1.png")):
+        repaint(f"photos/{name}", 200 + number)
+    before = {path: path.stat().st_mtime_ns for path in Path("out").rglob("*")}
+    with pytest.raises(UserError) as error:
+        cropping()
+    one_line(error, "--input photos: other photos of the same names", "--output out", "name another folder")
+    assert before == {path: path.stat().st_mtime_ns for path in Path("out").rglob("*")}
+
+
+def test_a_photo_of_another_input_keeps_its_crop(cropping):
+    """A second folder may be cropped to the same output. A crop of the first is not overwritten."""
+    Path("photos").rename("first")
+    Path("photos/a").mkdir(parents=True)
+    repaint("photos/a/1.png", 99)
+    repaint("photos/a/7.png", 99)
+    before = Path("out/a/1.jpg").read_bytes()
+    assert cropping() == ["a/7.png"] and Path("out/a/1.jpg").read_bytes() == before
+    rows = align.load_table("out/alignment.csv")
+    assert rows["a/1.png"]["status"] == "same name: a/1.jpg" and rows["a/1.jpg"]["status"] == "cropped"
+
+
 # Ends before the end
 
 @marked
@@ -363,7 +441,8 @@ def test_crops_of_other_settings_or_a_foreign_table_are_not_mixed(folders):
     command = "--input", folders / "photos", "--output", folders / "out"
     refused(run(*command), "out", "did not begin")
     (folders / "out" / "settings.json").write_text(
-        '{"size": 108, "margin": 26, "square": false, "format": "jpg", "detection_size": 500, "pairs": false}')
+        '{"command": "align.py", "size": 108, "margin": 26, "square": false, "format": "jpg", "detection_size": 500, '
+        '"pairs": false}')
     refused(run(*command), align.TABLE, "not a table")
     refused(run(*command, "--size", 64), "size 108 there, 64 given", "margin")
     refused(run(*command, "--preview", folders / "out" / "sheet.png"), "taken for a photo")

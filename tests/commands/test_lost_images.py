@@ -198,7 +198,7 @@ def test_trainings_tell_what_they_did_and_what_comes_next(undisturbed, place):
     result = train("generators", place / "data", logs)
     run_dir, lines = only_run(logs), [line.partition("] ")[2] for line in result.err.splitlines()]
     done, run, look, following = lines[-4:]
-    assert done.startswith(f"done: {STEPS} steps, {STEPS} of them now, in ") and "Loss_D 0." in done and "k_t 0" in done
+    assert done.startswith(f"done: {STEPS} steps, {STEPS} of them now, in ") and "Loss_D " in done and ", k_t 0" in done
     assert run == f"the run: {run_dir}" and f"{run_dir}/{STEPS}_G.png: " in look
     assert Path(look.removeprefix("look at ").partition(":")[0]).is_file()
     assert following == f"next: python main.py --generate_dataset --load_path '{run_dir}'"

@@ -17,6 +17,7 @@ from conftest import (
     NAMES,
     NARROW,
     only_run,
+    products,
     Program,
     read_checkpoint,
     scenario,
@@ -343,7 +344,7 @@ def test_without_dropout_and_scores(without_classifier, without_dropout):
     assert np.abs(made - (dropped["x"] + 1) * 127.5).mean() > 10
     with_dropout = images_in(without_classifier[0] / "generated")
     assert not set(with_dropout.items()) & set(images_in(data / "generated").items())
-    assert tree(data / "generated").keys() == with_dropout.keys()                   # no scores of any kind
+    assert products(data / "generated").keys() == with_dropout.keys()                   # no scores of any kind
 
 
 @pytest.mark.parametrize("given", ["", "model.ckpt", "model.ckpt-1000"])
@@ -383,7 +384,7 @@ def test_fitting_mirrors_the_photos(fitted, trained):
     assert sorted(os.listdir(fitted)) == ["fitting", "real"]
     names = sorted(images_in(fitted / "real"))
     assert names[0] == "10001/00001.jpg" and names[-1] == "b00005.jpg" and len(names) == 10
-    assert sorted(tree(fitted / "fitting")) == names
+    assert sorted(products(fitted / "fitting")) == names
     weights = averages_of(trained.run_dir / "model.ckpt-200")
     with tf.Graph().as_default(), tf1.Session() as session:
         tf1.set_random_seed(1)

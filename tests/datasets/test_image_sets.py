@@ -16,6 +16,7 @@ from datasets.image_sets import (
     list_folders,
     list_images,
     subset,
+    walk,
 )
 from drawn import draw_face, write_dataset
 from tool import one_line, touch
@@ -116,6 +117,102 @@ def test_list_folders(tmp_path):
     with pytest.raises(UserError) as error:
         list_folders(str(tmp_path / "file.jpg"))
     one_line(error, "file.jpg: can't list this folder")
+
+
+# What is passed over
+
+def told(caplog):
+    """The warnings so far, without the folder that they begin with."""
+    return [record.message.partition(": ")[2] for record in caplog.records if record.levelname == "WARNING"]
+
+
+OTHERS = [                  # files beside 1.jpg, the warning
+    (["a.heic", "b.txt"], "2 files of other kinds, skipped: a.heic, b.txt"),
+    (["a.raw", "b.raw", "c.raw", "d.raw"], "4 files of other kinds, skipped: a.raw, b.raw, c.raw, ..."),
+    (["line\nbreak.heic"], "1 files of other kinds, skipped: line\nbreak.heic"),
+    (["p/a.cr2"], "1 files of other kinds, skipped: p/a.cr2"),
+    (["p/q/2.jpg"], "1 folders deeper than images are read, skipped: p/q"),
+    (["p/q/r/2.jpg", "p/s/2.jpg"], "2 folders deeper than images are read, skipped: p/q, p/s"),
+    (["latents.npz", "settings.json", "alignment.csv", "confidence_scores.csv", "1.mat", ".hidden"], None),
+    (["2.tif", "3.gif", "4.JFIF", "5.ppm", "6.avif", "7.jp2", "8.TIFF", "9.apng"], None),
+]
+
+
+@pytest.mark.parametrize("names, warning", OTHERS)
+def test_what_is_passed_over_is_counted_and_named(tmp_path, caplog, names, warning):
+    find_photos(touch(tmp_path, "1.jpg", *names))
+    assert told(caplog) == ([warning] if warning else [])
+
+
+def link(path, target):
+    path.parent.mkdir(parents=True, exist_ok=True)
+    os.symlink(target, path)
+
+
+ASTRAY = [                  # link, its target, images that are found besides 1.jpg and p/2.jpg
+    ("self.jpg", "self.jpg", []), ("dead.jpg", "nowhere.jpg", []), ("loop", ".", []), ("up", "..", []),
+    ("p/loop", "..", []), ("p/self", "self", []), ("folder", "nowhere", []), ("p/own", ".", []),
+    ("root", "/", []), ("q", "p", ["q/2.jpg"]), ("3.jpg", "1.jpg", ["3.jpg"]), ("3.jpg", "p/2.jpg", ["3.jpg"])]
+
+
+@pytest.mark.parametrize("recursive", [False, True])
+@pytest.mark.parametrize("name, target, more", ASTRAY)
+def test_links_that_lead_nowhere_or_in_a_circle(tmp_path, caplog, name, target, more, recursive):
+    """An image with two names is two images. A link astray is none, and is named."""
+    touch(tmp_path / "set", "1.jpg", "p/2.jpg")
+    link(tmp_path / "set" / name, target)
+    assert sorted(find_photos(str(tmp_path / "set"), recursive).names) == sorted(["1.jpg", "p/2.jpg", *more])
+    wanted = f"1 links that lead nowhere or in a circle, skipped: {name}"
+    assert told(caplog) == ([] if more else [wanted])
+
+
+def test_two_folders_that_link_to_each_other(tmp_path, caplog):
+    touch(tmp_path, "a/1.jpg", "b/2.jpg")
+    link(tmp_path / "a/b", "../b")
+    link(tmp_path / "b/a", "../a")
+    assert find_photos(str(tmp_path), recursive=True).names == ["a/1.jpg", "a/b/2.jpg", "b/2.jpg", "b/a/1.jpg"]
+    assert told(caplog) == ["2 links that lead nowhere or in a circle, skipped: a/b/a, b/a/b"]
+    assert [inside for inside, *_ in walk(str(tmp_path), once=True)] == ["", "a", "a/b"]
+
+
+def test_all_levels_on_request(tmp_path, caplog):
+    names = ["1.jpg", "a/2.jpg", "a/b/3.jpg", "a/b/c/4.png", "d/e/f/5.gif"]
+    assert find_photos(touch(tmp_path, *names), recursive=True).names == names and not caplog.records
+
+
+def test_a_pipe_is_no_image(tmp_path, caplog):
+    os.mkfifo(touch(tmp_path, "1.jpg") + "/2.jpg")
+    assert find_photos(str(tmp_path)).names == ["1.jpg"]
+    assert told(caplog) == ["1 files of other kinds, skipped: 2.jpg"]
+
+
+def test_what_renderings_and_pairs_pass_over(tmp_path, caplog):
+    find_renderings(touch(tmp_path / "syn", "1/1.jpg", "1/a.heic", "1/deep/2.jpg", "stray.jpg", "notes.md"))
+    assert told(caplog) == ["2 files of other kinds, skipped: notes.md, 1/a.heic",
+                            "1 folders deeper than images are read, skipped: 1/deep",
+                            "1 images outside the folders of identities, skipped: stray.jpg"]
+    caplog.clear()
+    pairs = find_pairs(touch(tmp_path / "paired", "1.jpg", "1.png", "3dmm/1.gif", "3dmm/x.psd", "other/2.jpg"))
+    assert told(caplog) == ["1 files of other kinds, skipped: 3dmm/x.psd",
+                            "1 folders deeper than images are read, skipped: other",
+                            "1 images of the same name as others, skipped: 1.jpg"]
+    assert pairs.photos.names == ["1.png"] and pairs.renderings.names == ["1.gif"]
+
+
+def test_a_folder_of_renderings_that_leads_back_holds_no_pairs(tmp_path):
+    link(tmp_path / "set/3dmm", ".")
+    with pytest.raises(UserError, match="no pairs"):
+        find_pairs(touch(tmp_path / "set", "1.jpg"))
+
+
+NAMES = ["\udcff.jpg", "a\nb.jpg", "c\rd.jpg", "x" * 251 + ".jpg", "-dash.jpg", " blank .jpg", "#,'\".jpg", "A.jpg",
+         "a.jpg", "a.JPG", "\u2028.jpg", "%s{}.jpg"]
+
+
+def test_odd_names_are_images(tmp_path):
+    folder = touch(tmp_path, *(f"{name[:-4]}/{name}" for name in NAMES))
+    assert set(find_photos(folder).names) == {f"{name[:-4]}/{name}" for name in NAMES}
+    assert set(find_renderings(folder).names) == set(find_photos(folder).names)
 
 
 def test_subset_numbers_identities_anew(drawn):

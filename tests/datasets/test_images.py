@@ -7,7 +7,19 @@ import numpy as np
 import pytest
 from PIL import Image, JpegImagePlugin
 
-from datasets.images import BrokenImage, load_image, make_grid, read_picture, save_image, stem, suffix, to_rgb
+from datasets.images import (
+    BrokenImage,
+    FORMATS,
+    load_image,
+    make_grid,
+    output_name,
+    READ_FORMATS,
+    read_picture,
+    save_image,
+    stem,
+    suffix,
+    to_rgb,
+)
 
 SIZE = 16
 
@@ -158,6 +170,38 @@ def test_broken_images_are_named(tmp_path, name):
     (tmp_path / name).write_bytes(BROKEN[name])
     with pytest.raises(BrokenImage, match=name):
         load_image(str(tmp_path / name), SIZE)
+
+
+READ = {".jpe": "JPEG", ".jfif": "JPEG", ".mpo": "MPO", ".apng": "PNG", ".dib": "BMP", ".tif": "TIFF", ".tiff": "TIFF",
+        ".gif": "GIF", ".ppm": "PPM", ".pgm": "PPM", ".pbm": "PPM", ".pnm": "PPM", ".jp2": "JPEG2000",
+        ".j2k": "JPEG2000", ".avif": "AVIF", **FORMATS}
+
+
+@pytest.mark.parametrize("ending", READ)
+def test_what_pillow_reads_is_read(tmp_path, ending):
+    assert ending in READ_FORMATS and len(READ) == len(READ_FORMATS)
+    grey = Image.fromarray(ramp()[:, :, 0])
+    mode = {".pgm": "L", ".pbm": "1"}.get(ending, "RGB")
+    image = load_image(saved(tmp_path, grey.convert(mode), f"a{ending}", format=READ[ending]), SIZE)
+    assert np.abs(image.astype(float)[..., 0] - np.asarray(grey.convert(mode).convert("L"))).mean() < 8
+
+
+def test_of_an_animation_the_first_picture_counts(tmp_path):
+    first, second = (Image.new("RGB", (SIZE, SIZE), colour) for colour in ("red", "blue"))
+    path = saved(tmp_path, first, "a.gif", save_all=True, append_images=[second])
+    assert (load_image(path, SIZE) == [255, 0, 0]).all()
+
+
+def test_what_is_made_of_an_image_has_a_suffix_that_can_be_written():
+    assert [output_name(name) for name in ("a/b.JPG", "b.webp", "c.gif", "d.e.tiff")] == [
+        "a/b.JPG", "b.webp", "c.png", "d.e.png"]
+
+
+def test_a_pipe_is_broken_and_never_waited_for(tmp_path):
+    os.mkfifo(tmp_path / "pipe.jpg")
+    for path in (str(tmp_path / "pipe.jpg"), "/dev/zero"):
+        with pytest.raises(BrokenImage, match="Not a regular file"):
+            read_picture(path)
 
 
 def test_bombs_folders_and_absent_files_are_broken(tmp_path, monkeypatch):

@@ -13,8 +13,9 @@ import losses
 from datasets import writer as writer_module
 from datasets.image_sets import LABELS as LABELS_FILE
 from datasets.image_sets import Renderings
+from datasets.images import save_image
 from datasets.scores import CSV_NAME, magnet_scores, SCORES_FOLDER, ScoreStore, write_scores
-from datasets.writer import copy_labels, existing_images, ImageWriter
+from datasets.writer import clear, copy_labels, existing_images, ImageWriter, is_whole
 from utils import UserError
 
 tf1 = tf.compat.v1
@@ -99,8 +100,44 @@ def test_existing_images(tmp_path):
     for name in (NAMES[1], NAMES[7], "00001/other.png", "00001/.tmp-1234", "other/.tmp-1234"):
         (tmp_path / name).parent.mkdir(exist_ok=True)
         (tmp_path / name).touch()
+    assert existing_images(str(tmp_path), NAMES) == set(), "empty ones do not count"
+    for name in (NAMES[1], NAMES[7]):
+        save_image(image_of(1), str(tmp_path / name))
     assert existing_images(str(tmp_path), NAMES) == {NAMES[1], NAMES[7]}
     assert files(tmp_path) == sorted([NAMES[1], NAMES[7], "00001/other.png", "other/.tmp-1234"])
+
+
+@pytest.mark.parametrize("name", ["a.jpg", "a.JPEG", "a.png", "a.webp", "a.bmp"])
+def test_a_whole_image_is_told_from_half_of_one(tmp_path, name):
+    path = tmp_path / name
+    assert not is_whole(str(path))
+    noise = np.random.default_rng(0).integers(0, 256, [16, 16, 3], np.uint8)
+    save_image(noise, str(path))
+    whole = path.read_bytes()
+    assert is_whole(str(path))
+    for damaged in (b"", b"x", whole[:1], whole[:-1], whole[:len(whole) // 2], b"\0" * len(whole)):
+        path.write_bytes(damaged)
+        assert not is_whole(str(path)), len(damaged)
+    path.unlink()
+    path.mkdir()
+    assert not is_whole(str(path))
+
+
+def test_an_image_of_another_suffix_is_not_whole(tmp_path):
+    save_image(image_of(1), str(tmp_path / "a.png"))
+    (tmp_path / "a.png").rename(tmp_path / "a.jpg")
+    assert not is_whole(str(tmp_path / "a.jpg"))
+
+
+def test_clearing_leaves_what_is_not_named(tmp_path):
+    for name in (*NAMES, "00001/latents.npz", "00002/mine.txt", "00002/latents.npz", "scores.csv", ".scores/1.npz",
+                 "me"):
+        (tmp_path / name).parent.mkdir(exist_ok=True)
+        (tmp_path / name).touch()
+    (tmp_path / "link").symlink_to(tmp_path / "00000")
+    clear(str(tmp_path), NAMES[4:] + ["gone/1.png", "me/1.png"], ["scores.csv", ".scores", "none"])
+    assert files(tmp_path) == sorted([*NAMES[:4], "00002/mine.txt", "me"]) and (tmp_path / "link").is_symlink()
+    assert sorted(path.name for path in tmp_path.iterdir() if path.is_dir()) == ["00000", "00002", "link"]
 
 
 def test_labels_go_with_the_images(tmp_path):
@@ -190,6 +227,26 @@ def test_csv_without_embeddings(tmp_path):
     store_of(tmp_path, rows_of(NAMES[:9]))
     write_scores(str(tmp_path), NAMES, LABELS, ScoreStore(str(tmp_path)))
     assert np.isnan([row[2] for row in read_csv(tmp_path).values()]).tolist() == [False] * 9 + [True] * 3
+
+
+def test_embeddings_of_another_classifier_do_not_count(tmp_path):
+    """Without a classifier, those of the last one do."""
+    def store(classifier, rows=()):
+        opened = ScoreStore(str(tmp_path), classifier)
+        for row in rows:
+            opened.add(*row)
+        opened.flush()
+        return opened
+
+    store("first", rows_of(NAMES))
+    assert store("first").scored(True) == set(NAMES) and store("second").scored(True) == set()
+    assert store("second").scored(False) == set(NAMES)
+    second = store("second", rows_of(NAMES[:3], size=7))
+    for each, counted in (("first", NAMES[3:]), ("second", NAMES[:3]), (None, NAMES[:3])):
+        write_scores(str(tmp_path), NAMES, LABELS, store(each))
+        finite = [name for name, row in read_csv(tmp_path).items() if np.isfinite(row[2])]
+        assert finite == counted, each
+    assert second.scored(True) == set(NAMES[:3])
 
 
 @pytest.mark.parametrize("labels", [np.arange(90) % 7, np.arange(90) // 13, np.arange(90) % 3 * 4, np.arange(90)])

@@ -176,7 +176,7 @@ def test_curves_of_two_runs(tmp_path, monkeypatch):
 def test_mistakes_of_the_command(tmp_path, capsys):
     run = write_run(tmp_path / "run", {"step": 1, "loss": 1})
     for words, message in [
-            (["curves", run, "--output", "curves.gif"], "curves.gif: must be a file name that ends in .jpg"),
+            (["curves", run, "--output", "curves.gif"], "curves.gif: must be a file name that ends in .png, .jpg"),
             (["curves"], "RUN: needed"), (["curves", run, "--photos", "x"], "--photos: unknown option"),
             ([run], "--photos: needed"), (["--photos", run], "FOLDER: needed"), ([], "needed")]:
         with pytest.raises(SystemExit) as end:

@@ -35,7 +35,8 @@ def test_a_run_leaves_no_trace_before_it_is_entered(tmp_path, options):
     assert run.folder is None and run.checkpoints == [] and not list(tmp_path.iterdir())
     with run:
         assert re.fullmatch(rf"{tmp_path}/logs/task_gen_\d{{4}}_\d{{6}}", run.folder)
-        assert sorted(os.listdir(run.folder)) == ["identities.json", "params.json", "stats.jsonl"]
+        assert sorted(os.listdir(run.folder)) == [".lock", "identities.json", "params.json", "stats.jsonl"]
+    assert ".lock" not in os.listdir(run.folder)
     params = runs.load_params(run.folder)
     assert (params["g_lr"], params["task"], params["identities"]) == (8e-5, "task", "identities.json")
     assert json.loads(Path(run.folder, "identities.json").read_text()) == ["a", "b"]

@@ -2,12 +2,15 @@
 
 A row has a value, what to look at, and what is seen.
 """
+import contextlib
 import functools
 import glob
 import itertools
 import logging
 import os
 import re
+import shutil
+from pathlib import Path
 from types import MappingProxyType, SimpleNamespace
 from typing import NamedTuple
 
@@ -28,6 +31,7 @@ from engine.session import session_options
 from graph import make_optimizer, Networks, SynthesisGraph, TrainingGraph
 from recognition import facenet
 from trainer import sample_sheet, Trainer
+from utils import UserError
 
 tf1 = tf.compat.v1
 pytestmark = pytest.mark.slow
@@ -143,7 +147,7 @@ def asked(case, do):
             return SimpleNamespace(folder="run")
 
         def load_weights(self, path):
-            return f"{path}/model.ckpt-5"
+            return path
 
         def generate_dataset(self, renderings, folder):
             calls.append(("generate_dataset", os.path.relpath(folder, case.world.data)))
@@ -158,6 +162,7 @@ def asked(case, do):
             pass
 
     case.patch.setattr(trainer_module, "Trainer", Recorder)
+    case.patch.setattr(preflight, "begin_product", lambda config, product, prefix: contextlib.nullcontext())
     do()
     return calls
 
@@ -165,6 +170,20 @@ def asked(case, do):
 def work(case):
     """What main.py asks the trainer to do."""
     return asked(case, lambda: main.run(case.config, preflight.check(case.config)))
+
+
+def begun_anew(case):
+    """May a folder be written to that was made with another seed?"""
+    folder = Path(case.world.data) / "generated"
+    folder.mkdir()
+    (folder / "settings.json").write_text('{"command": "main.py --generate_dataset", "random_seed": 99}')
+    try:
+        preflight.check(case.config)
+    except UserError as error:
+        return "random_seed 99 there" not in str(error)
+    finally:
+        shutil.rmtree(folder)
+    return True
 
 
 def done(case):
@@ -554,6 +573,7 @@ ROWS = [
     Row("pretrained_gen", "{logs}/old", source, "old", dict(generate_dataset=True)),
     Row("save_syn_dataset", "there", work, [("generate_dataset", "there")], MADE),
     Row("save_fitting", "there", work, [("fit_dataset", "there")], FITTED),
+    Row("overwrite", True, begun_anew, True, MADE),
     Row("task", "mine", run_directory, (".", "mine")),
     Row("sample_per_image", 3, columns, [4], dict(**DRAWN, test_data_path="{data}/others/1")),
     Row("scores", False, synthesis(lambda trainer: len(trainer.synthesis.scores)), 0, MADE),

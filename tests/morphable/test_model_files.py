@@ -1,4 +1,6 @@
 """model_files.py: one small model, written in every format, comes back as the same faces; traps and bad files."""
+import os
+
 import h5py
 import numpy as np
 import pytest
@@ -6,7 +8,7 @@ import scipy.io
 
 from morphable import face_model
 from morphable.face_model import FaceModel
-from morphable.model_files import ICT_EXPRESSION_STD, ICT_LANDMARKS, load, save
+from morphable.model_files import _read_obj, ICT_EXPRESSION_STD, ICT_LANDMARKS, load, save
 
 ROWS, COLUMNS = 15, 20
 V = ROWS * COLUMNS
@@ -384,7 +386,64 @@ BAD = {
     "field landmarks must hold 68": lambda folder: write_generic(folder, landmarks=np.arange(67)),
     "of the model's 300 vertices": lambda folder: write_generic(folder, landmarks=np.arange(68) + V),
     "not a readable .mat, .h5": lambda folder: write_generic(folder, mean=np.array([{}])),
+    "fields of several models, basis and components":
+        lambda folder: write_generic(folder, components=SMALL.shape_basis),
+    "fields of several models, basis and identity": lambda folder: write_generic(folder, identity=SMALL.shape_basis),
+    "fields of several models, basis and w": lambda folder: write_generic(folder, w=SMALL.shape_basis),
+    "fields of several models, w and w_exp":
+        lambda folder: write_scaled_lsfm(folder, w_exp=flat(SMALL.expression_basis)),
+    "fields basis and eigenvalues, but neither std nor variance":
+        lambda folder: write_generic(folder, variance=None, eigenvalues=SMALL.shape_std),
+    "field landmarks is not numbers of vertices": lambda folder: write_generic(folder, landmarks=with_nan(range(68))),
+    "landmarks is not numbers": lambda folder: write_generic(folder, landmarks=np.array(["a"] * 68)),
+    "field triangles is not an array of numbers": lambda folder: write_generic(folder, triangles=np.array(["a"])),
+    "numbers too large to compute shape_mean":
+        lambda folder: write_generic(folder, mean=np.float64(SMALL.shape_mean) * 1e200),
+    "field basis has shape []": lambda folder: write_generic(folder, basis=np.array(5.)),
+    "no known face model: its fields are none": lambda folder: write_npz(folder),
+    "pipe: can't be read (Not a regular file)": lambda folder: make_pipe(folder / "pipe"),
+    "jawOpen.obj: a vertex (v) without three finite numbers":
+        lambda folder: write_broken_mesh(folder, "v 0 0\nv 1 1\nf 1 2 1"),
+    "three finite": lambda folder: write_broken_mesh(folder, "v 0 0 nan\nv 1 1 1\nf 1 2 1"),
+    "jawOpen.obj: a face (f) without three of the 3 vertices":
+        lambda folder: write_broken_mesh(folder, "v 0 0 0\nv 1 1 1\nv 2 2 1\nf 1 2 4"),
+    "a face (f) without": lambda folder: write_broken_mesh(folder, "v 0 0 0\nv 1 1 1\nv 2 2 1\nf 1 2"),
+    "without three of": lambda folder: write_broken_mesh(folder, "v 0 0 0\nv 1 1 1\nv 2 2 1\nf -1 -2 -4"),
+    "not a readable .obj": lambda folder: write_broken_mesh(folder, "v 0 0 0\nf a b c"),
 }
+
+
+def make_pipe(path):
+    """Make a pipe without a writer -> its path."""
+    os.mkfifo(path)
+    return path
+
+
+@pytest.mark.parametrize("extra", ["eigenvalues", "sigma", "trilist"])
+def test_fields_of_other_formats_that_mark_none_change_nothing(tmp_path, extra):
+    assert_same(load(str(write_generic(tmp_path, **{extra: SMALL.shape_std}))))
+
+
+SQUARE = "v 0 0 0\nv 1 0 0\nv 1 1 0\nv 0 1 0\n"
+OBJS = {                    # how a square of two triangles may be written
+    "plain": SQUARE + "f 1 2 3\nf 1 3 4\n", "polygon": SQUARE + "f 1 2 3 4", "negative": SQUARE + "f -4 -3 -2 -1\n",
+    "negative, in between": "v 0 0 0\nv 1 0 0\nv 1 1 0\nf -3 -2 -1\nv 0 1 0\nf -4 -2 -1\n",
+    "negative, with texture": SQUARE + "f -4/-1/-1 -3/-1 -2//-1 -1\n", "slashes": SQUARE + "f 1/ 2//3 3/4/ 4/5/6",
+    "blanks": SQUARE.replace("\n", " \t\n") + "  f  1\t2  3 4   ",
+    "crlf": (SQUARE + "f 1 2 3 4\n").replace("\n", "\r\n"),
+    "continued": SQUARE + "f 1 2 \\\n3 4\n", "continued crlf": SQUARE + "f 1 2\\\r\n 3 4\r\n",
+    "colours": SQUARE.replace("0\n", "0 .5 .5 .5\n") + "f 1 2 3 4",
+    "weights": SQUARE.replace("0\n", "0 1.0\n") + "f 1 2 3 4",
+    "comments": "# v 9 9 9\n" + SQUARE + "f 1 2 3 4 # the square\n", "mark": "\ufeff" + SQUARE + "f 1 2 3 4",
+    "others": "mtllib a.mtl\no x\ng f\ns off\nusemtl v\nvt 0 0\nvn 0 0 1\nvp 1\nl 1 2\n" + SQUARE + "f 1 2 3 4"}
+
+
+@pytest.mark.parametrize("text", OBJS.values(), ids=OBJS)
+def test_every_way_to_write_an_obj(tmp_path, text):
+    (tmp_path / "a.obj").write_bytes(text.encode())
+    vertices, triangles = _read_obj(str(tmp_path / "a.obj"))
+    assert vertices.tolist() == [[0, 0, 0], [1, 0, 0], [1, 1, 0], [0, 1, 0]]
+    assert triangles.tolist() == [[1, 2, 3], [1, 3, 4]]
 
 
 @pytest.mark.parametrize("message", BAD)

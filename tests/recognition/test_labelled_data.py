@@ -1,4 +1,5 @@
 """recognition.labelled_data, datasets.scores: who is learned from, FaceNet's filters, weights by scores."""
+import os
 from types import SimpleNamespace
 
 import h5py
@@ -92,7 +93,20 @@ def test_bad_filter_files(data, tmp_path):
         file["distance_to_center"], file["image_list"] = [.1, .9], [b"1/1.jpg"]
     with h5py.File(tmp_path / "other", "w") as file:
         file["distance_to_center"] = [.1]
-    for name in ("text", "short", "other", "nowhere"):
+    with h5py.File(tmp_path / "nan", "w") as file:
+        file["distance_to_center"], file["image_list"] = [.1, np.nan], [b"1/1.jpg", b"1/2.jpg"]
+    with h5py.File(tmp_path / "words", "w") as file:
+        file["distance_to_center"], file["image_list"] = [b"x"], [b"1/1.jpg"]
+    with h5py.File(tmp_path / "numbers", "w") as file:
+        file["distance_to_center"], file["image_list"] = [.1], [1]
+    with h5py.File(tmp_path / "groups", "w") as file:
+        file["distance_to_center/a"], file["image_list/a"] = [.1], [b"1/1.jpg"]
+    (tmp_path / "cut").write_bytes((tmp_path / "nan").read_bytes()[:1000])
+    (tmp_path / "empty").write_bytes(b"")
+    (tmp_path / "folder").mkdir()
+    os.mkfifo(tmp_path / "pipe")
+    for name in ("text", "short", "other", "nowhere", "nan", "words", "numbers", "groups", "cut", "empty", "folder",
+                 "pipe"):
         with pytest.raises(UserError, match=f"--filter_filename .*{name}: ") as error:
             load(data, filter_filename=str(tmp_path / name))
         assert "\n" not in str(error.value)

@@ -12,7 +12,7 @@ import tensorflow as tf
 
 import torch_files
 from conftest import HERE, small_classifier, write_checkpoint
-from engine.checkpoints import set_values
+from engine.checkpoints import assign, set_values
 from recognition import facenet, pretrained, registry, torch_weights
 from recognition.registry import Architecture
 from utils import UserError
@@ -198,6 +198,81 @@ def test_a_pickle_can_do_nothing_else(tmp_path, monkeypatch, value):
             torch_weights.read(name)
         assert "\n" not in str(error.value)
     assert not os.path.exists("evil")
+
+
+def edit_graph(path, edit):
+    """Write a frozen graph of two constants that `edit` has changed."""
+    write_frozen(path, {"a/weights": np.ones([2, 3], np.float32), "b/weights": np.zeros(3, np.float32)})
+    graph = tf1.GraphDef.FromString(path.read_bytes())
+    edit(next(node for node in graph.node if node.op == "Const"))
+    path.write_bytes(graph.SerializeToString())
+
+
+GRAPHS = {"empty": lambda path: path.write_bytes(b""), "text": lambda path: path.write_bytes(b"no graph at all\n" * 9),
+          "pipe": lambda path: os.mkfifo(path), "folder": lambda path: path.mkdir(),
+          "cut": lambda path: edit_graph(path, lambda node: None) or path.write_bytes(path.read_bytes()[:-50]),
+          "odd type": lambda path: edit_graph(path, lambda node: setattr(node.attr["value"].tensor, "dtype", 120)),
+          "short": lambda path: edit_graph(path, lambda node: setattr(
+              node.attr["value"].tensor, "tensor_content", b"1234567"))}
+
+
+@pytest.mark.parametrize("damage", GRAPHS)
+def test_damaged_graphs_are_refused(tmp_path, damage):
+    GRAPHS[damage](tmp_path / "a.pb")
+    for path in (tmp_path / "a.pb", tmp_path):
+        with pytest.raises(UserError, match="no weights there that can be read") as error:
+            pretrained.read(str(path), "--weights")
+        assert "\n" not in str(error.value)
+
+
+def test_a_constant_without_a_type_is_left_out(tmp_path):
+    edit_graph(tmp_path / "a.pb", lambda node: node.attr["value"].tensor.ClearField("dtype"))
+    assert list(pretrained.read(str(tmp_path / "a.pb"), "--weights").values) == ["b/weights"]
+
+
+@pytest.mark.parametrize("value", [np.nan, np.inf])
+def test_weights_that_are_not_finite_are_refused(tmp_path, value):
+    values = small_classifier()
+    values["InceptionResnetV1/Conv2d_3/weights"][0, 0, 0, 0] = value
+    write_frozen(tmp_path / "a.pb", values)
+    weights = pretrained.read(str(tmp_path / "a.pb"), "--weights")
+    with tf.Graph().as_default(), tf1.Session() as session:
+        network("small", 16)
+        variables = tf1.global_variables()
+        with pytest.raises(UserError, match=r"Conv2d_3/weights holds NaN or infinity; name another checkpoint"):
+            assign(session, variables, pretrained.values_for(weights, variables, "--weights"), weights.source)
+
+
+def test_a_checkpoint_in_a_folder_whose_name_is_not_utf_8_is_read(tmp_path):
+    prefix = write_checkpoint(tmp_path / "model.ckpt-1", small_classifier())
+    folder = tmp_path / "\udcff"
+    folder.mkdir()
+    for path in tmp_path.glob("model.ckpt-1.*"):
+        path.rename(folder / path.name)
+    assert pretrained.read(str(folder), "--weights").architecture.model_def == "small" and prefix
+
+
+@pytest.mark.parametrize("size, stride", [((10 ** 6, 10 ** 6), (0, 0)), ((3, 3), (0, 1)), ((10 ** 20,), (0,))])
+def test_no_tensor_is_larger_than_its_storage(size, stride):
+    with pytest.raises(ValueError, match="beyond"):
+        torch_weights._rebuild_tensor(np.zeros(5), 0, size, stride)
+
+
+@pytest.mark.parametrize("name, content", [
+    ("a.npz", b""), ("a.pt", b""), ("a.pt", b"PK\3\4"), ("a.npz", b"\x80\x04cos\nsystem\n(S'touch evil'\ntR."),
+    ("a.npz", None), ("a.pt", None), ("a.pt", b"\x80\x02" + b"(" * 10 ** 6), ("a.npz", np.array([{}])),
+    ("a.npz", np.float32([np.nan]))])
+def test_other_files_are_no_weights_of_torch(tmp_path, monkeypatch, name, content):
+    monkeypatch.chdir(tmp_path)
+    if content is None:
+        os.mkfifo(name)
+    elif isinstance(content, bytes):
+        (tmp_path / name).write_bytes(content)
+    else:
+        np.savez(name, a=content)
+    with pytest.raises(UserError, match=f"^{name}: can't be read as weights of torch") as error:
+        torch_weights.read(name)
+    assert "\n" not in str(error.value) and not os.path.exists("evil")
 
 
 def test_damaged_files_are_refused(tmp_path, monkeypatch):

@@ -186,6 +186,70 @@ def test_bad_pairs(tmp_path, text):
         verification.read_pairs(str(tmp_path / "nowhere"), root)
 
 
+PATHS = [("ann/1.jpg", "ann/2.jpg", 1), ("ann/1.jpg", "bob jr/1.jpg", 0), ("bob jr/1.jpg", "bob jr/2.jpg", 1),
+         ("ann/2.jpg", "bob jr/2.jpg", 0)]
+LISTS = {                   # how a list of paths may be written
+    "tabs": "\n".join("\t".join(map(str, row)) for row in PATHS),
+    "commas": "\n".join(",".join(map(str, row)) for row in PATHS),
+    "blanks": "\n".join(" ".join(map(str, row)) for row in PATHS).replace("bob jr", "zoe"),
+    "mark and crlf": "\ufeff" + "\r\n".join("\t".join(map(str, row)) for row in PATHS) + "\r\n\r\n",
+    "dots": "\n".join("./{},./{} , {}".format(*row) for row in PATHS),
+}
+
+
+@pytest.mark.parametrize("name", LISTS)
+def test_lists_of_paths(tmp_path, name):
+    root = folder(tmp_path / "faces", {"ann": 2, "bob jr": 2, "zoe": 2}, "{number}.jpg")
+    (tmp_path / "list.txt").write_bytes(LISTS[name].encode())
+    pairs = verification.read_pairs(str(tmp_path / "list.txt"), root, folds=2)
+    other = "zoe" if name == "blanks" else "bob jr"
+    got = [(pairs.names[a], pairs.names[b]) for a, b in zip(pairs.first, pairs.second)]
+    assert got == [tuple(path.replace("bob jr", other) for path in row[:2]) for row in PATHS]
+    assert pairs.same.tolist() == [T, F, T, F] and sorted(pairs.fold.tolist()) == [0, 0, 1, 1]
+
+
+def test_a_mark_of_utf_8_is_no_part_of_a_number(tmp_path):
+    root = folder(tmp_path / "faces", {"ann": 2, "bob jr": 2})
+    (tmp_path / "pairs.txt").write_bytes(b"\xef\xbb\xbf" + "\r\n".join(LINES).encode())
+    assert len(verification.read_pairs(str(tmp_path / "pairs.txt"), root).same) == 4
+
+
+@pytest.mark.parametrize("text, named", [
+    ("2\t1\nann\t1\t2\nbob jr\t1\t2\n", "all 2 pairs are of the same person"),
+    ("2\t1\nann\t1\tbob jr\t2\n", "all 1 pairs are of different people"),
+    ("ann/1.jpg\tann/2.jpg\t1\n", "all 1 pairs are of the same person"),
+    ("ann/1.jpg bob/2.jpg 0\nann/2.jpg bob/2.jpg 0", "all 2 pairs are of different people"),
+    ("ann/1.jpg\tann/2.jpg\t1\nann/1.jpg\tann/2.jpg\n", "not `IMAGE OTHER 0`"),
+    ("a/1.jpg a/2.jpg 1\na/1.jpg b/2.jpg 0", "of its 10 folds one has no pair")])
+def test_lists_that_tell_nothing(tmp_path, text, named):
+    (tmp_path / "list.txt").write_text(text)
+    with pytest.raises(utils.UserError, match=named) as error:
+        verification.read_pairs(str(tmp_path / "list.txt"), str(tmp_path))
+    assert "\n" not in str(error.value)
+
+
+def test_equal_distances_are_told(caplog):
+    verify(*line([.1, .9, .52, .6]))
+    assert not caplog.records
+    embeddings, pairs = line([0, 0, 0, 0])
+    assert verify(embeddings, pairs).auc == .5
+    assert "all 4 distances are 0" in caplog.text and "means nothing" in caplog.text
+
+
+def test_pairs_with_a_broken_image_are_left_out(caplog):
+    embeddings = np.arange(8.)[:, None]
+    pairs = FacePairs("root", [], np.array([0, 0, 1, 1, 2, 3]), np.array([4, 5, 5, 4, 6, 7]),
+                      np.array([T, F, T, F, T, F]), np.array([0, 0, 1, 1, 0, 0]))
+    assert verification.with_embeddings(pairs, embeddings) is pairs and not caplog.records
+    embeddings[2] = np.nan
+    left = verification.with_embeddings(pairs, embeddings)
+    assert left.first.tolist() == [0, 0, 1, 1, 3] and left.fold.tolist() == [0, 0, 1, 1, 0]
+    assert "root: 1 of 6 pairs have a broken image, skipped" in caplog.text
+    embeddings[1] = np.nan
+    with pytest.raises(utils.UserError, match="2 can't be decoded, and a fold has no pair of both kinds left"):
+        verification.with_embeddings(pairs, embeddings)
+
+
 # Pictures
 
 def at(chart, x, y):

@@ -1,0 +1,151 @@
+"""Record what the images of a folder were made from, so that a source that is replaced later is noticed."""
+import contextlib
+import csv
+import io
+import os
+import zlib
+
+import utils
+from utils import UserError
+
+RECORD = ".sources.csv"             # in the folder of the images; hidden, since it is for the next run only
+FIELDS = ("image", "stamp", "checksum")
+PLANNED = ""                        # the stamp of an image that was begun, and perhaps made
+
+
+def stamp_of(paths):
+    """Write size and time of the files at `paths` as a word. Raises OSError where one is not there."""
+    found = [os.stat(path) for path in paths]
+    return "+".join(f"{each.st_size}@{each.st_mtime_ns}" for each in found)
+
+
+def checksum_of(paths):
+    """Compute a checksum of the content of the files at `paths` -> 8 hexadecimal digits. Raises OSError."""
+    checksum = 0
+    for path in paths:
+        with utils.open_regular(path) as file:
+            while block := file.read(1 << 20):
+                checksum = zlib.crc32(block, checksum)
+    return f"{checksum:08x}"
+
+
+class SourceRecord:
+    """The sizes, times and checksums of the files that each image of a folder was made from.
+
+    Every image that was begun in the folder has its name in the record, relative to the folder. The content of a source
+    is only read where its size or time has changed, as after a copy.
+    """
+
+    CHUNK = 1024                    # images whose sources are written at a time
+
+    def __init__(self, folder, sources_of, path_of=None):
+        """Read the record of `folder`. `sources_of(name)` lists the paths that the image `name` is made from.
+
+        `path_of(name)` is the path of the image, by default `name` in `folder`. A line that a kill has cut off does not
+        count. Raises UserError where the record can't be read.
+        """
+        self._sources_of, self._path = sources_of, os.path.join(folder, RECORD)
+        self._path_of = path_of or (lambda name: os.path.join(folder, name))
+        self._known, self._planned, self._new = self._read(), {}, []
+
+    def _read(self):
+        """Read the record -> {name: (stamp, checksum)}."""
+        try:
+            content = utils.read_text(self._path, "surrogateescape")
+        except FileNotFoundError:
+            return {}
+        except OSError as error:
+            raise UserError(f"{self._path}: can't be read ({error.strerror}); {utils.RESTORE}") from error
+        rows = csv.reader(io.StringIO(content[:content.rfind("\n") + 1], newline=""))
+        with contextlib.suppress(csv.Error):        # what is damaged counts as not recorded
+            return {row[0]: (row[1], row[2]) for row in rows if len(row) == len(FIELDS)}
+        return {}
+
+    @property
+    def names(self):
+        """List the names of all images in the record."""
+        return list(self._known)
+
+    def changed(self, names):
+        """Find which of the images `names`, all of which are there, were made from other sources -> set of names.
+
+        An image of which no more is known than its name counts as changed where a source is newer than the image.
+        """
+        return {name for name in names if self._is_changed(name)}
+
+    def _is_changed(self, name):
+        paths, known = self._sources_of(name), self._known.get(name)
+        try:
+            stamp = self._planned[name] = stamp_of(paths)
+            if known in (None, (PLANNED, "")):
+                made = os.stat(self._path_of(name)).st_mtime_ns
+                if any(os.stat(path).st_mtime_ns > made for path in paths):
+                    return True
+                self._note(name, stamp, checksum_of(paths))
+                return False
+            if stamp == known[0]:
+                return False
+            if checksum_of(paths) != known[1]:
+                return True
+            self._note(name, stamp, known[1])       # a copy of the same source
+        except OSError:                             # whoever reads the source says what is wrong with it
+            return True
+        return False
+
+    def are_others(self, changed):
+        """Tell whether most recorded images, and three or more, are `changed`: their sources are another set."""
+        recorded = {name for name, (stamp, _) in self._known.items() if stamp}
+        return len(changed & recorded) > max(2, len(recorded) / 2)
+
+    @contextlib.contextmanager
+    def of_run(self, names):
+        """Record the images `names` as begun and, however this context ends, those that were added in it."""
+        self.plan(names)
+        try:
+            yield
+        finally:
+            self.flush()
+
+    def plan(self, names):
+        """Record the images `names` as begun, on disk too, and note their sources as they are now."""
+        for name in names:
+            with contextlib.suppress(OSError):
+                self._planned[name] = stamp_of(self._sources_of(name))
+            if name not in self._known:
+                self._note(name, PLANNED, "")
+        self.flush()
+
+    def add(self, name):
+        """Record an image that was made, or was found to be right. It is on disk after the next `flush`.
+
+        A source that has changed since it was looked at leaves the image as begun only: it is made again.
+        """
+        paths = self._sources_of(name)
+        with contextlib.suppress(OSError):
+            checksum, stamp = checksum_of(paths), stamp_of(paths)
+            if stamp == self._planned.get(name, stamp):
+                self._note(name, stamp, checksum)
+
+    def _note(self, name, stamp, checksum):
+        self._known[name] = stamp, checksum
+        self._new.append((name, stamp, checksum))
+
+    @property
+    def full(self):
+        """Tell whether as many images wait for a `flush` as should be written at a time."""
+        return len(self._new) >= self.CHUNK
+
+    def flush(self):
+        """Append to the record what was added since the last flush. The images themselves have to be on disk before."""
+        if not self._new:
+            return
+        lines = io.StringIO()
+        for row in self._new:               # the module csv doesn't quote a carriage return by itself
+            quoting = csv.QUOTE_ALL if "\r" in row[0] else csv.QUOTE_MINIMAL
+            csv.writer(lines, lineterminator="\n", quoting=quoting).writerow(row)
+        with open(self._path, "ab+") as file:
+            size = file.seek(0, os.SEEK_END)
+            file.seek(max(size - 1, 0))
+            torn = b"\n" if size and file.read() != b"\n" else b""          # half a line, which a kill has left
+            file.write(torn + lines.getvalue().encode(errors="surrogateescape"))
+        self._new = []

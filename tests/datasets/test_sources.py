@@ -1,0 +1,148 @@
+"""datasets/sources: what the images of a folder were made from, and which of them have to be made again."""
+import os
+import shutil
+
+import pytest
+
+from datasets.sources import RECORD, SourceRecord
+from utils import UserError
+
+NAMES = ["00001/1.png", "00001/2.png", "b.png", 'odd, "name"\nof\udcff two lines.png']
+
+
+@pytest.fixture
+def place(tmp_path):
+    """A folder `in` with the sources of NAMES, a folder `out` with an image of each, made and recorded."""
+    for folder in ("in", "out"):
+        for name in NAMES:
+            path = tmp_path / folder / name
+            path.parent.mkdir(parents=True, exist_ok=True)
+            path.write_bytes(f"{folder} {name}".encode(errors="surrogateescape"))
+    record = record_of(tmp_path)
+    with record.of_run(NAMES):
+        for name in NAMES:
+            record.add(name)
+    return tmp_path
+
+
+def record_of(place):
+    return SourceRecord(str(place / "out"), lambda name: [str(place / "in" / name)])
+
+
+def rewrite(path, content, after=10):
+    """Give a file another content, `after` seconds later than its time now."""
+    seconds = path.stat().st_mtime + after
+    path.write_bytes(content)
+    os.utime(path, (seconds, seconds))
+
+
+def test_nothing_has_changed(place):
+    record = record_of(place)
+    assert record.changed(NAMES) == set() and sorted(record.names) == sorted(NAMES)
+    assert not record.are_others(set())
+
+
+@pytest.mark.parametrize("content, after", [
+    (b"more than was there before", 10), (b"", 10), (b"IN b.png", 10), (b"IN b.png", -1000), (b"longer, as old", 0)])
+def test_a_replaced_source_is_noticed(place, content, after):
+    rewrite(place / "in" / "b.png", content, after)
+    record = record_of(place)
+    assert record.changed(NAMES) == {"b.png"} and not record.are_others({"b.png"})
+
+
+def test_a_source_that_is_gone_counts_as_changed(place):
+    (place / "in/b.png").unlink()
+    assert record_of(place).changed(NAMES) == {"b.png"}
+
+
+def test_a_copy_with_other_times_is_the_same(place):
+    """Its content is read once: after a flush, the new times are known."""
+    for name in NAMES:
+        rewrite(place / "in" / name, (place / "in" / name).read_bytes(), 1000)
+    record = record_of(place)
+    assert record.changed(NAMES) == set()
+    record.flush()
+    lines = (place / "out" / RECORD).read_bytes()
+    again = record_of(place)
+    assert again.changed(NAMES) == set()
+    again.flush()
+    assert (place / "out" / RECORD).read_bytes() == lines
+
+
+def test_another_set_of_sources_is_told(place):
+    for name in NAMES[:2]:
+        rewrite(place / "in" / name, b"other")
+    record = record_of(place)
+    assert not record.are_others(record.changed(NAMES))             # half of them
+    rewrite(place / "in" / NAMES[2], b"other")
+    record = record_of(place)
+    assert record.are_others(record.changed(NAMES))
+
+
+@pytest.mark.parametrize("newer", [True, False])
+def test_without_a_record_the_times_decide(place, newer):
+    """As after a kill before the record was written, or where hidden files were not copied."""
+    (place / "out" / RECORD).unlink()
+    rewrite(place / "in/b.png", b"in b.png", 100 if newer else -100)
+    record = record_of(place)
+    assert record.changed(NAMES) == ({"b.png"} if newer else set()) and not record.are_others({"b.png"})
+    record.flush()
+    assert sorted(record_of(place).names) == sorted(set(NAMES) - ({"b.png"} if newer else set()))
+
+
+def test_what_was_begun_is_known_by_its_name(place):
+    shutil.rmtree(place / "out")
+    (place / "out").mkdir()
+    record = record_of(place)
+    with pytest.raises(KeyboardInterrupt), record.of_run(NAMES):
+        record.add(NAMES[0])
+        raise KeyboardInterrupt
+    assert sorted(record_of(place).names) == sorted(NAMES)
+    (place / "out/00001").mkdir()
+    (place / "out" / NAMES[0]).touch()
+    os.utime(place / "out" / NAMES[0], (0, 0))                      # older than its source, but recorded
+    assert record_of(place).changed(NAMES) == set(NAMES[1:])        # not made at all
+
+
+def test_a_source_that_changes_while_its_image_is_made(place):
+    record = record_of(place)
+    record.plan(["b.png"])
+    rewrite(place / "in/b.png", b"other")
+    record.add("b.png")
+    record.flush()
+    assert record_of(place).changed(NAMES) == {"b.png"}
+
+
+@pytest.mark.parametrize("damage", [
+    lambda content: content[:-10], lambda content: b"", lambda content: b"\0\xff\n" + content,
+    lambda content: content + b'"', lambda content: content + b"half a li", lambda content: b"\n\n,,,,,\n" + content])
+def test_a_damaged_record_loses_no_image(place, damage):
+    """What can't be read is not recorded; the rest is, and so is what is added afterwards."""
+    path = place / "out" / RECORD
+    path.write_bytes(damage(path.read_bytes()))
+    record = record_of(place)
+    assert record.changed(NAMES) == set()
+    with record.of_run([]):
+        for name in NAMES:
+            record.add(name)
+    assert set(record_of(place).names) >= set(NAMES[:3])
+
+
+def test_a_record_that_is_a_folder_is_named(place):
+    (place / "out" / RECORD).unlink()
+    (place / "out" / RECORD).mkdir()
+    with pytest.raises(UserError, match=r"\.sources\.csv: can't be read \(Is a directory\); restore it"):
+        record_of(place)
+
+
+def test_an_image_of_two_sources(place):
+    def record():
+        return SourceRecord(str(place / "out"), lambda name: [str(place / "in" / name), str(place / "in/b.png")])
+
+    first = record()
+    with first.of_run(NAMES[:2]):
+        for name in NAMES[:2]:
+            first.add(name)
+    assert record().changed(NAMES[:2]) == set()
+    rewrite(place / "in/b.png", b"IN b.png")
+    assert record().changed(NAMES[:2]) == set(NAMES[:2])
