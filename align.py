@@ -6,6 +6,10 @@
 The package `mtcnn` detects faces, in processes of its own. Which face is chosen, and how the box is clipped, follows
 FaceNet's alignment (align_dataset_mtcnn.py of Sandberg's facenet).
 """
+if __name__ == "__main__":
+    from cli import interrupts
+    interrupts.leave_on_signals("align.py")      # before the imports below, which take a while
+
 import collections
 import contextlib
 import csv

@@ -188,7 +188,17 @@ def logging_options(add):
         "keep for good the checkpoints at multiples of this step, besides the last 2; 0: keep no others")
     add("num_log_id", whole(1, 1024), 16, "identities in a sample grid, one row each")
     add("num_log_samples", whole(1, 1024), 8, "renderings of each identity in a sample grid")
+    safety_options(add)
     add("log_level", one_of(("DEBUG", "INFO", "WARNING", "ERROR"), str.upper), "INFO", "least level that is logged")
+
+
+def safety_options(add):
+    """Add the options that say how little a training may lose, of main.py and of recognizer.py."""
+    add("checkpoint_minutes", number(0), 10.,
+        "minutes after which a checkpoint is saved, besides those of certain steps; 0: none")
+    add("patience", number(0), 600.,
+        "seconds to wait for images that can't be read any more, such as those of a network drive, before a training "
+        "ends; 0: do not wait")
 
 
 def speed_options(add):

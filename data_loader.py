@@ -13,12 +13,18 @@ import numpy as np
 import tensorflow as tf
 
 from datasets.images import BrokenImage, load_image
+from utils import open_regular, UserError
 
 tf1 = tf.compat.v1
 
 REAL, SYN, PAIRS = range(3)  # streams, each of which is shuffled in another order
 PREFETCH = 2                 # batches that are decoded ahead, besides one for each worker
+PROBES = 16                  # files to try before a set of images counts as gone
 ROUNDS = 16                  # of the shuffling cipher; with TensorFlow's own 4, epochs of a large set are nearly alike
+
+
+class NoImageLeft(UserError):
+    """No image of a set can be read. The message says of which, and why. A training waits for them (engine.loop)."""
 
 
 class Reading(NamedTuple):
@@ -39,7 +45,8 @@ def get_loader(photos, reading, order):
     """Make an endless tf.data.Dataset of batches of an ImageSet of photos: uint8 [B, S, S, 3].
 
     Batch number i of an Order is the same whatever batch it starts with.
-    A broken image is named in a warning, and the next good one of the set is used instead.
+    A broken image is named in a warning, and the next good one of the set is used instead. The same goes for a file
+    that is gone. Where no file of the set can be opened, the whole Dataset fails with NoImageLeft.
     """
     return training_batches([photos], reading, order, REAL).map(lambda indices, images: images)
 
@@ -130,11 +137,32 @@ def shuffled(positions, count, seed, stream):
         index=positions % count, seed=seeds, max_index=tf.constant(count - 1, tf.int64), rounds=ROUNDS)
 
 
+def count_readable(image_sets):
+    """Count which of some files of each of several ImageSets can be opened -> their number, 0 where a set has none."""
+    counts = [sum(_can_open(images, index) for index in _spread(len(images.names))) for images in image_sets]
+    return sum(counts) if all(counts) else 0
+
+
+def _spread(count):
+    """List at most PROBES of the numbers below `count`, the first and the last among them, as far apart as can be."""
+    return sorted({round(index) for index in np.linspace(0, count - 1, PROBES)})
+
+
+def _can_open(images, index):
+    """Tell whether the file of image number `index` can be opened."""
+    try:
+        with open_regular(os.path.join(images.root, images.names[index])) as file:
+            file.read(1)
+    except OSError:
+        return False
+    return True
+
+
 def _load_good_row(image_sets, index, reading, broken):
     """Load the images number `index` of each set, or of the next number where none is broken.
 
-    Returns that number, and a list of uint8 [S, S, 3]. After the last index comes 0. Raises BrokenImage when there is
-    no such index.
+    Returns that number, and a list of uint8 [S, S, 3]. After the last index comes 0. Raises NoImageLeft when there is
+    no such index, and where the set is out of reach for the moment: its images must not be replaced by others then.
     """
     count = len(image_sets[0].names)
     for offset in range(count):
@@ -142,19 +170,28 @@ def _load_good_row(image_sets, index, reading, broken):
         images = _load_row(image_sets, candidate, reading, broken)
         if images:
             return candidate, images
-    raise BrokenImage(f"{image_sets[0].root}: none of its {count} images can be decoded any more")
+    raise NoImageLeft(f"{image_sets[0].root}: none of its {count} images can be decoded any more")
 
 
 def _load_row(image_sets, index, reading, broken):
-    """Load the images number `index` of each set -> list of uint8 [S, S, 3], None when one is broken.
+    """Load the images number `index` of each set -> list of uint8 [S, S, 3], None when one is broken or gone.
 
-    A broken image is named in a warning, unless `index` is in the set `broken`, to which it is added.
+    Such an image is named in a warning, unless `index` is in the set `broken`, to which it is added. Raises NoImageLeft
+    where a file can't be opened, nor any other one of its set.
     """
-    try:
-        return [load_image(os.path.join(images.root, images.names[index]), reading.size, reading.grayscale)
-                for images in image_sets]
-    except BrokenImage as error:
-        if index not in broken:
-            broken.add(index)
-            logging.warning("broken image, skipped: %s", error)
-        return None
+    for attempt in range(2):
+        try:
+            return [load_image(os.path.join(images.root, images.names[index]), reading.size, reading.grayscale)
+                    for images in image_sets]
+        except BrokenImage as error:
+            reason = getattr(error.__cause__, "errno", None) and error.__cause__.strerror
+            if reason and not attempt:              # of the file, and not of what is in it
+                for images in image_sets:
+                    if not count_readable([images]):
+                        raise NoImageLeft(f"{images.root}: none of its {len(images.names)} images can be read any more "
+                                          f"({images.names[index]}: {reason})") from error
+                continue                            # the others are there: it may be back, or else it is gone for good
+            if index not in broken:
+                broken.add(index)
+                logging.warning("broken image, skipped: %s", error)
+            return None

@@ -8,6 +8,10 @@ images and the photos, each set seen as a normal distribution of simple features
 place by place. It needs no weights of any network and compares sets of the same size and kind; it is not the FID of the
 literature.
 """
+if __name__ == "__main__":
+    from cli import interrupts
+    interrupts.leave_on_signals("evaluate.py")      # before the imports below, which take a while
+
 import logging
 import os
 import sys

@@ -4,6 +4,10 @@
     python gen_syn_latent.py pairs --annotations 300W-3D --model 3DDFA --output data/paired
     python gen_syn_latent.py drawn --output data --photos 600 --pairs 200
 """
+if __name__ == "__main__":
+    from cli import interrupts
+    interrupts.leave_on_signals("gen_syn_latent.py")      # before the imports below, which take a while
+
 import contextlib
 import logging
 import os

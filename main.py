@@ -1,4 +1,8 @@
 """Train, resume, synthesize, fit, test: `python main.py --help` lists the options."""
+if __name__ == "__main__":
+    from cli import interrupts
+    interrupts.leave_on_signals("main.py")      # before the imports below, which take a while
+
 import logging
 import os
 import sys
@@ -8,6 +12,7 @@ import utils
 from cli import program
 from cli.options import changed_options
 from config import COMMAND, read_command_line
+from engine import endings
 from engine.runs import Run
 from engine.startup import start
 
@@ -22,9 +27,10 @@ def main(arguments):
     if parsed.legacy:
         logging.warning("options with nothing to act on here: %s (those of training a classifier are recognizer.py's)",
                         " ".join(f"--{name}" for name in parsed.legacy))
-    if preflight.is_done(config):
-        logging.info("this training has done its %d steps; give a larger --max_step to go on",
-                     config.max_step // config.num_gpu)
+    done = preflight.done_run(config)
+    if done:
+        endings.tell_done(config.max_step // config.num_gpu, "max_step")
+        endings.tell_generators(done)
         return
     work = preflight.check(config, parsed.typed)
     start(config.xla)
@@ -47,6 +53,8 @@ def run(config, work):
         if config.train_generator:
             training = Run(config, data.renderings.identities, folder=work.resumed)
             weights = trainer.train(training, sample_sheet(config, data.renderings), weights).folder
+            if not (config.generate_dataset or config.fit_dataset):
+                endings.tell_generators(weights)
         if config.generate_dataset or config.fit_dataset or not config.is_train:
             prefix = trainer.load_weights(weights)
         for product in preflight.products_of(config, data):
@@ -68,4 +76,4 @@ def tell(config, data):
 
 
 if __name__ == "__main__":
-    sys.exit(program.run("main.py", main, sys.argv[1:], saves_itself=True))
+    sys.exit(program.run("main.py", main, sys.argv[1:]))

@@ -297,14 +297,15 @@ def find_weights(config):
     return resumed, weights
 
 
-def is_done(config):
-    """Tell whether all that is asked for is to go on with a training that has done its steps."""
+def done_run(config):
+    """Find the run that is done, where all that is asked for is to go on with it -> its folder, or None."""
     if not config.train_generator or config.generate_dataset or config.fit_dataset or config.dry_run:
-        return False
-    resumed = runs.find_run(config.log_dir, config.load_path, missing=None) if config.load_path else None
+        return None
+    resumed = runs.find_run(config.log_dir, config.load_path, missing=None) if config.load_path else \
+        runs.newest_run(config.log_dir) if config.cont else None
     if not resumed or structural_differences(config, runs.load_params(resumed)):
-        return False
-    return steps_done(config, resumed)
+        return None
+    return resumed if steps_done(config, resumed) else None
 
 
 def steps_done(config, run_dir):

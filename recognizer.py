@@ -6,6 +6,10 @@
 
 `python recognizer.py COMMAND --help` lists the options.
 """
+if __name__ == "__main__":
+    from cli import interrupts
+    interrupts.leave_on_signals("recognizer.py")      # before the imports below, which take a while
+
 import functools
 import logging
 import os
@@ -16,12 +20,14 @@ import footprint
 import utils
 from cli import outputs, places, program
 from cli.options import boolean, changed_options, checked, choose, Command, number, one_of, parse, path, text, whole
-from config import differences_in, model
+from config import differences_in, model, safety_options
 from datasets.image_sets import check_images, check_without_photos, data_folder, find_renderings
 from datasets.images import save_image
-from engine import checkpoint_index, runs, weight_files
+from engine import checkpoint_index, endings, runs, weight_files
 from engine.startup import start
-from recognition import labelled_data, plots, registry, schedules, verification
+from preflight import newest_whole
+from recognition import labelled_data, plots, registry, verification
+from recognition.schedule import length_of, read_schedule
 from utils import UserError
 
 # Options that decide which variables a checkpoint holds, or what they mean: a resumed run must keep them.
@@ -113,6 +119,7 @@ def _logging_options(add):
     add("log_step", whole(1), 50, "steps between two log lines and TensorBoard summaries")
     add("keep_every", whole(0), 0,
         "keep for good the checkpoints at multiples of this step, besides the last 2; 0: keep no others")
+    safety_options(add)
 
 
 def _verify_options(add):
@@ -230,7 +237,7 @@ def train(options):
     """
     places.check_files({f"--{name} {getattr(options, name)}": getattr(options, name)
                         for name in ("learning_rate_schedule_file", "filter_filename", "lfw_pairs")})
-    table = schedules.read(options.learning_rate_schedule_file) if options.learning_rate == -1 else \
+    table = read_schedule(options.learning_rate_schedule_file) if options.learning_rate == -1 else \
         [(0, options.learning_rate)]
     resumed = runs.find_run(options.log_dir, options.load_path) if options.load_path else None
     if resumed:
@@ -250,6 +257,11 @@ def train(options):
     faces = labelled_data.find(options)
     if resumed:
         runs.check_run_identities(resumed, _identities_of(faces), all_known=False)
+        epochs, epoch_size = length_of(options, faces, table)
+        if runs.step_of(newest_whole(resumed) or "") >= epochs * epoch_size and not options.dry_run:
+            endings.tell_done(epochs * epoch_size, "max_nrof_epochs")
+            endings.tell_classifier(resumed)
+            return
     footprint.check(footprint.of_classifier_training(options, sum(map(len, _identities_of(faces).values()))),
                     footprint.uses_gpu(options))
     choice = verification.PairChoice(options.lfw_nrof_folds)
@@ -272,17 +284,17 @@ def train(options):
         program.tell(changed_options(COMMANDS[0], options), summaries, count_parameters(options))
         return
     options.command = "train"           # for params.json
-    epoch_size = options.epoch_size or -(-len((faces.real or faces.synthetic).names) // options.batch_size)
+    epochs, epoch_size = length_of(options, faces, table)
     schedule = functools.partial(classifier_rate, epoch_size=epoch_size, table=table,
                                  decay_epochs=options.learning_rate_decay_epochs,
                                  factor=options.learning_rate_decay_factor)
-    epochs = min([options.max_nrof_epochs] + [epoch - 1 for epoch, rate in table if rate <= 0])
     trainer = ClassifierTrainer(options, faces, schedule, pairs)
     try:
         run = trainer.train(runs.Run(options, identities, "rec", resumed), epochs, epoch_size)
     finally:
         trainer.close()
     print(f"trained: {utils.one_line(run.folder)}")
+    endings.tell_classifier(run.folder)
 
 
 def _identities_of(faces):
@@ -433,4 +445,4 @@ def convert(options):
 
 
 if __name__ == "__main__":
-    sys.exit(program.run("recognizer.py", main, sys.argv[1:], saves_itself=True))
+    sys.exit(program.run("recognizer.py", main, sys.argv[1:]))

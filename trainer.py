@@ -10,7 +10,7 @@ import tensorflow as tf
 from tqdm.contrib.logging import logging_redirect_tqdm
 
 import losses
-from data_loader import read_in_order, Reading
+from data_loader import count_readable, read_in_order, Reading
 from datasets.image_sets import ImageSet
 from datasets.images import BrokenImage, load_image, make_grid, output_name, save_image
 from datasets.scores import ScoreStore, write_scores
@@ -206,10 +206,19 @@ class Trainer:
         if step >= last_step:
             logging.info("this training has done its %d steps; give a larger --max_step to go on", last_step)
             return run
-        self.session.run(self.training.iterator.initializer, {self.training.start_step: step})
+        self.restart(step)
         run_steps(self, run, Due(step, last_step, config.log_step, config.checkpoint_step,
-                                 config.log_step * config.save_step, config.profile))
+                                 config.log_step * config.save_step, config.profile, config.checkpoint_minutes,
+                                 config.patience))
         return run
+
+    def restart(self, step):
+        """Read the images anew from step number `step` on, counted from 0."""
+        self.session.run(self.training.iterator.initializer, {self.training.start_step: step})
+
+    def count_readable(self):
+        """Count which of some images of each set to train on can be read; 0 where a set has none."""
+        return count_readable([self.data.photos, self.data.renderings, *(self.data.pairs or ())])
 
     def begin(self, run):
         """Draw the renderings of the sample sheet into the run's folder."""

@@ -14,6 +14,8 @@ import stat
 import subprocess
 import sys
 import tempfile
+import threading
+import time
 import warnings
 
 from tqdm import tqdm
@@ -50,24 +52,90 @@ class Diverged(Exception):
     """
 
 
-class StopRequest:
-    """A context in which SIGINT and SIGTERM interrupt nothing.
+class SignalWatch:
+    """A context in which each SIGINT and SIGTERM is given to the function `answer`, in a thread of its own.
 
-    The work looks at `signal` now and then, and stops when it can. `signal` is the number of the last signal, None
-    before there was one.
+    So a signal is answered while the main thread is in a long call of TensorFlow, which Python's own handlers wait for.
+    Contexts may lie in each other: the innermost one answers.
     """
 
+    def __init__(self, answer):
+        """Take the function, which is called with the number of the signal."""
+        self._answer = answer
+
     def __enter__(self):
-        self.signal = None
+        reader, self._writer = os.pipe()
+        os.set_blocking(self._writer, False)
+        self._thread = threading.Thread(target=self._watch, args=(reader,), daemon=True)
+        self._thread.start()
+        self._outer = signal.set_wakeup_fd(self._writer, warn_on_full_buffer=False)
         self._previous = [signal.signal(number, self._note) for number in SIGNALS]
         return self
 
     def _note(self, number, _frame):
-        self.signal = number
+        """Do nothing, in the main thread: Python tells signals to the thread only where there is a handler."""
+
+    def _watch(self, reader):
+        with open(reader, "rb", buffering=0) as numbers:
+            for number in iter(lambda: ord(numbers.read(1) or b"\0"), 0):
+                if number in SIGNALS:
+                    self._answer(number)
 
     def __exit__(self, *exception):
+        signal.set_wakeup_fd(self._outer)
         for number, handler in zip(SIGNALS, self._previous):
             signal.signal(number, handler)
+        os.write(self._writer, b"\0")
+        self._thread.join(1)
+        os.close(self._writer)
+
+
+class _CutShort(BaseException):
+    """Raised in the main thread by a signal, where a StopRequest lets it. No handler of Exception stops it."""
+
+
+class StopRequest(SignalWatch):
+    """A context in which the first SIGINT or SIGTERM interrupts nothing, and the second one ends the program at once.
+
+    The work looks at `signal` now and then, and stops when it can. `signal` is the number of the last signal, None
+    before there was one. A line answers the first signal at once.
+    """
+
+    TWICE = .1              # seconds in which a second signal is the first one again, as `timeout` sends it
+
+    def __init__(self, before_leaving=lambda: None):
+        """Take a function to call before the program ends at once."""
+        super().__init__(self._tell)
+        self.signal, self._first, self._before_leaving, self._cuts = None, None, before_leaving, False
+
+    def cut_short(self, work, *arguments):
+        """Call `work(*arguments)`, and leave out the rest of it at a signal."""
+        try:
+            try:
+                self._cuts = True
+                work(*arguments)
+            finally:
+                self._cuts = False
+        except _CutShort:
+            pass
+
+    def _note(self, number, _frame):
+        self.signal = number
+        if self._cuts:
+            self._cuts = False
+            raise _CutShort
+
+    def _tell(self, number):
+        self.signal, now = self.signal or number, time.monotonic()      # the main thread may note it later
+        if self._first is None:
+            self._first = now
+            if sys.stderr is not None:
+                tqdm.write("finishing what is under way; once more to stop at once", file=sys.stderr)
+        elif now > self._first + self.TWICE:
+            self._before_leaving()
+            if sys.stderr is not None:
+                os.write(2, b"\nstopped at once\n")
+            os._exit(128 + number)
 
 
 # Logging and git

@@ -7,6 +7,7 @@ import signal
 import threading
 from collections.abc import Callable
 from concurrent.futures.process import BrokenProcessPool
+from multiprocessing import resource_tracker
 from typing import NamedTuple
 
 from tqdm.contrib.logging import logging_redirect_tqdm
@@ -14,6 +15,10 @@ from tqdm.contrib.logging import logging_redirect_tqdm
 from utils import Interrupted, progress_bar, SIGNALS, StopRequest, UserError
 
 POLL = .2           # seconds after which a wait looks whether a signal came
+
+
+class _NotBegun:
+    """The result of an item that was waiting when a signal came."""
 
 
 class Pool(NamedTuple):
@@ -29,8 +34,8 @@ def process_all(function, shared, items, keep, pool):
     """Call `keep(function(shared, item))` for all `items`, and show progress.
 
     `function` runs in the processes of a Pool, and `keep` in this one, in the order in which results arrive.
-    Raises Interrupted after SIGINT or SIGTERM, when the items under way are finished and kept. Raises what `function`
-    or `keep` raised, and UserError when a process was killed.
+    Raises Interrupted after SIGINT or SIGTERM, when the items under way are finished and kept. A second signal ends all
+    processes at once. Raises what `function` or `keep` raised, and UserError when a process was killed.
     """
     if not len(items):
         return
@@ -45,13 +50,16 @@ def process_all(function, shared, items, keep, pool):
                 keep(future.result())
                 progress.update(pool.per_item)
             if stop.signal:
+                stopping.value = True
                 raise Interrupted(stop.signal)
 
-    workers = min(pool.workers, len(items))
-    executor = concurrent.futures.ProcessPoolExecutor(workers, multiprocessing.get_context(pool.method), _start,
-                                                      (shared, pool.prepare))
+    workers, context = min(pool.workers, len(items)), multiprocessing.get_context(pool.method)
+    stopping = context.RawValue("b", False)         # for the workers: begin nothing more
+    if pool.method == "spawn":
+        _start_quiet_tracker()
+    executor = concurrent.futures.ProcessPoolExecutor(workers, context, _start, (shared, pool.prepare, stopping))
     total = pool.per_item * len(items)
-    with StopRequest() as stop, logging_redirect_tqdm(), progress_bar(pool.unit, total) as progress:
+    with StopRequest(_kill_workers) as stop, logging_redirect_tqdm(), progress_bar(pool.unit, total) as progress:
         try:
             for item in items:
                 with _signals_blocked():            # a process that is started here inherits this for ever
@@ -59,15 +67,19 @@ def process_all(function, shared, items, keep, pool):
                 collect(most=2 * workers)
             collect(most=0)
         except BrokenProcessPool as error:
-            for worker in multiprocessing.active_children():
-                worker.kill()                       # it may wait for a lock that the killed one held
+            _kill_workers()                         # they may wait for a lock that the killed one held
             raise UserError("a worker was killed, perhaps for want of memory; run the same command again, perhaps with "
                             "fewer --workers") from error
         finally:
             executor.shutdown(wait=True, cancel_futures=True)
             for future in pending:
-                if not future.cancelled() and not future.exception():
+                if not future.cancelled() and not future.exception() and future.result() is not _NotBegun:
                     keep(future.result())
+
+
+def _kill_workers():
+    for worker in multiprocessing.active_children():
+        worker.kill()
 
 
 @contextlib.contextmanager
@@ -80,10 +92,22 @@ def _signals_blocked():
         signal.pthread_sigmask(signal.SIG_SETMASK, before)
 
 
-def _start(shared, prepare):
+def _start_quiet_tracker():
+    """Start the process that looks after spawned ones, so that it does not complain when a signal ends them at once."""
+    before = os.environ.get("PYTHONWARNINGS")
+    os.environ["PYTHONWARNINGS"] = "ignore"
+    try:
+        resource_tracker.ensure_running()
+    finally:
+        os.environ.pop("PYTHONWARNINGS")
+        if before is not None:
+            os.environ["PYTHONWARNINGS"] = before
+
+
+def _start(shared, prepare, stopping):
     """Begin a worker. It ends with the main process, even if that is killed."""
-    global _shared
-    _shared = shared
+    global _shared, _stopping
+    _shared, _stopping = shared, stopping
     threading.Thread(target=_follow_parent, daemon=True).start()
     if prepare:
         prepare()
@@ -95,4 +119,4 @@ def _follow_parent():
 
 
 def _work(function, item):
-    return function(_shared, item)
+    return _NotBegun if _stopping.value else function(_shared, item)

@@ -1,13 +1,12 @@
 """Run a command: one line for what goes wrong, signals, exit status; and print what a dry run found."""
 import errno
 import functools
-import os
-import signal
 import sys
 
 import utils
+from cli.interrupts import leave
 from cli.options import words
-from utils import Diverged, Interrupted, one_line, SIGNALS, UserError
+from utils import Diverged, Interrupted, one_line, SignalWatch, UserError
 
 # What to do for want of memory.
 SMALLER = {"main.py": "a smaller --batch_size, or narrower networks (--conv_hidden_num, --conv_hidden_num_res)",
@@ -19,20 +18,19 @@ LESS = "less at a time"
 OUT_OF_MEMORY = "OOM when allocating", "out of memory", "bad_alloc", "MemoryError", "Unable to allocate"
 
 
-def run(name, work, arguments, saves_itself=False):
+def run(name, work, arguments):
     """Run `work(arguments)` as the program `name` -> exit status. What goes wrong becomes one line on stderr.
 
-    SIGINT and SIGTERM raise Interrupted in `work`. With `saves_itself`, they end the program at once instead, except in
-    the contexts in which `work` notes them with a StopRequest: Interrupted could get lost in a callback of TensorFlow.
+    SIGINT and SIGTERM end the program at once, except in the contexts in which `work` notes them with a StopRequest:
+    an exception could get lost in a callback of TensorFlow.
     The exit status is 0, 1 when a training diverged, 2 for bad input or a full disk, or 128 + the signal's number.
     """
     utils.set_up_logging("INFO")
     if hasattr(sys.stdout, "reconfigure"):
         sys.stdout.reconfigure(errors="backslashreplace")       # a name may hold what the terminal has no letter for
-    for number in SIGNALS:
-        signal.signal(number, functools.partial(_leave, name) if saves_itself else _interrupt)
     try:
-        return work(arguments) or 0
+        with SignalWatch(functools.partial(leave, name)):
+            return work(arguments) or 0
     except UserError as error:
         print(f"{name}: error: {one_line(str(error))}", file=sys.stderr)
     except OSError as error:
@@ -74,14 +72,3 @@ def tell(changed, data, parameters):
     print("Networks:")
     for name, count in parameters.items():
         print(f"  {name:20} {count:,} parameters")
-
-
-def _interrupt(number, frame):
-    """Handle a signal by raising Interrupted where the program is."""
-    raise Interrupted(number)
-
-
-def _leave(name, number, frame):
-    """Handle a signal by ending the program `name` at once, with the signal's exit status."""
-    print(f"{name}: interrupted", file=sys.stderr)
-    os._exit(128 + number)

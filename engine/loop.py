@@ -7,8 +7,8 @@ from typing import NamedTuple
 from tqdm.contrib.logging import logging_redirect_tqdm
 
 from engine.profiling import Trace
-from engine.session import Events, images_needed, save_checkpoint
-from utils import Interrupted, progress_bar, StopRequest
+from engine.session import Events, images_needed, ImagesGone, save_checkpoint
+from utils import Interrupted, progress_bar, StopRequest, UserError
 
 
 class Due(NamedTuple):
@@ -19,6 +19,8 @@ class Due(NamedTuple):
     checkpoint_step: int            # steps between two checkpoints
     look_step: int                  # steps between two looks at how good the networks are
     profile: str = ""               # folder for a trace of a few steps
+    checkpoint_minutes: float = 0   # minutes after which a checkpoint is due in any case; 0: never
+    patience: float = 0             # seconds to wait for images that can't be read
 
     def log(self, step):
         """Tell whether a log line is due after `step`."""
@@ -48,23 +50,26 @@ def run_steps(training, run, due):
     - `session`, `saver` and the tensor `all_finite`, with which checkpoints are saved;
     - `begin(run)`, called once, when the run has a folder;
     - `train_step(step, summarize)`, which runs a step, counted from 0, and returns a StepResult;
-    - `look(run, step, events)`, called when a look at the networks is due.
+    - `look(run, step, events)`, called when a look at the networks is due;
+    - `restart(step)`, called before `train_step(step)` when images could not be read;
+    - `count_readable()`, which tells how many of some images can be read, 0 where none of a set can.
 
-    Raises Interrupted after SIGINT or SIGTERM, when a checkpoint is saved. Raises Diverged. Raises UserError where the
-    disk is full or images are gone.
+    Logs a summary in the end. Raises Interrupted after SIGINT or SIGTERM, when a checkpoint is saved. Raises Diverged.
+    Raises UserError where the last checkpoint can't be saved, or images stay away.
     """
     with contextlib.ExitStack() as stack:
         stop = stack.enter_context(StopRequest())
         stack.enter_context(run)
-        training.begin(run)
+        _try_to_draw(run.folder, training.begin, run)
         events = stack.enter_context(Events(run.folder, training.session.graph, due.first))
         progress = stack.enter_context(progress_bar("step", due.last, due.first))
         trace = stack.enter_context(Trace(due.profile))
         stack.enter_context(logging_redirect_tqdm())
-        watch = StopWatch(due.first)
+        watch, start = StopWatch(due.first), time.monotonic()
+        keeper = Keeper(training, run, due, stop)
         for step in range(due.first + 1, due.last + 1):
-            with trace.step(step - 1), images_needed(run, step):
-                result = training.train_step(step - 1, summarize=due.log(step))
+            with trace.step(step - 1):
+                result = _train(training, step, due, keeper, watch)
             run.check_losses(step, result.losses)
             progress.update()
             progress.set_postfix({name: f"{value:.4f}" for name, value in result.bar.items()}, refresh=False)
@@ -73,14 +78,115 @@ def run_steps(training, run, due):
                 numbers = {"seconds_per_step": watch.lap(step), **result.numbers}
                 run.note(step, numbers)
                 logging.info("%s", status_line(step, due.last, numbers))
-            stopping = stop.signal
             with watch.paused():
-                if due.checkpoint(step) or stopping:
-                    save_checkpoint(training.session, training.saver, training.all_finite, run, step)
-                if due.look(step) and not stopping:
-                    training.look(run, step, events)
-            if stopping or (stop.signal and step == due.last):      # no later step would see a signal of the last look
-                raise Interrupted(stop.signal, f"saved at step {step}; go on with --load_path {run.folder}")
+                if keeper.is_due(step) or stop.signal:
+                    keeper.save(step, needed=stop.signal or step == due.last)
+                if due.look(step) and not stop.signal:
+                    stop.cut_short(_try_to_draw, f"step {step}", training.look, run, step, events)
+                if stop.signal:                     # perhaps only since the look
+                    keeper.stop(step)
+    _tell_end(due, result, time.monotonic() - start)
+    logging.info("the run: %s", run.folder)
+
+
+def _train(training, step, due, keeper, watch):
+    """Run a step -> StepResult. Where images can't be read, save, wait for them, and run the step then.
+
+    A step without its images has changed nothing, and `restart` gives it the same ones as if nothing had happened.
+    """
+    begun = None
+    while True:
+        try:
+            with images_needed(step):
+                result = training.train_step(step - 1, summarize=due.log(step))
+            if begun is not None:
+                logging.info("step %d: the images are back after %.0f s", step, time.monotonic() - begun)
+            return result
+        except ImagesGone as problem:
+            with watch.paused():
+                if begun is None:
+                    begun, saved = time.monotonic(), keeper.save(step - 1)
+                    if due.patience:
+                        logging.warning("%s; %s; waiting up to %g s for them", problem, saved, due.patience)
+                keeper.wait_for_images(problem, step - 1, begun + due.patience)
+                training.restart(step - 1)
+
+
+def _try_to_draw(where, draw, *arguments):
+    """Call `draw`, which a training can do without: a full disk or a lost image becomes a warning."""
+    try:
+        draw(*arguments)
+    except (UserError, OSError) as problem:
+        logging.warning("%s: nothing is drawn (%s); the training goes on", where, problem)
+
+
+def _tell_end(due, result, seconds):
+    """Log how many steps were trained in how many seconds, and the numbers of the last one, a StepResult."""
+    size, unit = next((size, unit) for size, unit in ((3600, "hours"), (60, "minutes"), (1, "seconds"))
+                      if seconds >= 2 * size or size == 1)
+    numbers = ", ".join(f"{name} {value:.4g}" for name, value in result.numbers.items())
+    logging.info("done: %d steps, %d of them now, in %.3g %s; the last one: %s", due.last, due.last - due.first,
+                 seconds / size, unit, numbers)
+
+
+class Keeper:
+    """Saves the checkpoints of a training: when they are due, when images are gone, and before it stops."""
+
+    POLL = .2               # seconds between two looks whether a signal came
+    AGAIN = 1               # seconds between two looks whether images are back
+
+    def __init__(self, training, run, due, stop):
+        """Take what `run_steps` is given, and its StopRequest."""
+        self._training, self._run, self._due, self._stop = training, run, due, stop
+        self._saved, self._tried = due.first, time.monotonic()
+
+    def is_due(self, step):
+        """Tell whether a checkpoint is due after `step`: by its number, or by the minutes since the last one."""
+        minutes = self._due.checkpoint_minutes
+        return self._due.checkpoint(step) or bool(minutes and time.monotonic() - self._tried >= 60 * minutes)
+
+    def save(self, step, needed=False):
+        """Save a checkpoint of `step`, unless there is one -> a few words that tell which step is saved.
+
+        Where it can't be written, a warning says so, or UserError is raised if it is `needed`.
+        """
+        if step > self._saved:
+            self._tried = time.monotonic()
+            try:
+                training = self._training
+                save_checkpoint(training.session, training.saver, training.all_finite, self._run, step)
+                self._saved = step
+            except (UserError, OSError) as problem:
+                if needed:
+                    raise
+                logging.warning("%s; the training goes on, and tries again later", problem)
+        return f"saved at step {self._saved}" if self._saved else "no step is done yet"
+
+    def stop(self, step):
+        """Save `step`, the last one that is done, and raise Interrupted."""
+        raise Interrupted(self._stop.signal,
+                          f"{self.save(step, needed=True)}; go on with --load_path {self._run.folder}")
+
+    def wait_for_images(self, problem, done, deadline):
+        """Wait until as many images can be read as a second before: they may be just being copied.
+
+        `done` is the last step that is done. Raises Interrupted after a signal. Raises UserError, with the ImagesGone
+        `problem`, at the `deadline`, a time of the monotonic clock.
+        """
+        before = 0
+        while True:
+            count = self._training.count_readable()
+            if count and count == before:
+                return
+            before = count
+            if time.monotonic() >= deadline:
+                raise UserError(f"{problem}; {self.save(done, needed=True)}; bring the images back and go on with "
+                                f"--load_path {self._run.folder}") from problem
+            until = time.monotonic() + self.AGAIN
+            while time.monotonic() < until:
+                if self._stop.signal:
+                    self.stop(done)
+                time.sleep(self.POLL)
 
 
 def status_line(step, last, numbers):

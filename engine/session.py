@@ -1,6 +1,7 @@
 """What all trainings share: session options, TensorBoard's events, saving, images that are gone."""
 import contextlib
 import logging
+import re
 
 import tensorflow as tf
 from tensorflow.core.protobuf.rewriter_config_pb2 import RewriterConfig
@@ -42,21 +43,22 @@ def save_checkpoint(session, saver, all_finite, run, step):
     checkpoints.save(session, saver, run.folder, step, keep_every=run.options.keep_every)
 
 
-@contextlib.contextmanager
-def images_needed(run, step):
-    """Raise UserError where a graph that runs in this context finds no image of its set any more.
+class ImagesGone(UserError):
+    """No image of a set can be read any more. The message tells the step, the folder, the file and why."""
 
-    The message says how to go on with `run`, a runs.Run, from the last checkpoint before `step`.
-    """
+
+@contextlib.contextmanager
+def images_needed(step):
+    """Raise ImagesGone where a graph that runs `step` in this context finds no image of its set any more."""
     try:
         yield
     except tf.errors.ResourceExhaustedError as error:
         raise UserError(f"step {step}: not enough memory; take a smaller --batch_size, or narrower networks") from error
     except tf.errors.OpError as error:
-        if "BrokenImage" not in error.message:
+        found = re.search(r"NoImageLeft: (.+)", error.message)
+        if not found:
             raise
-        raise UserError(f"step {step}: {checkpoints.first_line(error)}; bring the images back and go on with "
-                        f"--load_path {run.folder}") from error
+        raise ImagesGone(f"step {step}: {found.group(1)}") from error
 
 
 class Events:

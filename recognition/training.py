@@ -14,7 +14,7 @@ import tensorflow as tf
 
 import data_loader
 import losses
-from data_loader import Order, Reading, training_batches
+from data_loader import count_readable, Order, Reading, training_batches
 from engine import checkpoints, layers
 from engine.checkpoints import average_of
 from engine.layers import to_image, to_network
@@ -242,7 +242,7 @@ class ClassifierTrainer:
         learning rate of a step, counted from 0. `pairs`, a verification.FacePairs, are to be verified during the
         training; None: there is no validation.
         """
-        self._options, self._schedule, self._pairs = options, schedule, pairs
+        self._options, self._faces, self._schedule, self._pairs = options, faces, schedule, pairs
         with tf.Graph().as_default() as graph:
             tf1.set_random_seed(options.seed)
             self.graph = ClassifierGraph(options, faces, validation=bool(pairs))
@@ -282,10 +282,19 @@ class ClassifierTrainer:
         if step >= last:
             logging.info("this training has done its %d steps; give a larger --max_nrof_epochs to go on", last)
             return run
-        self.session.run(self.graph.iterator.initializer, {self.graph.start_step: step})
+        self.restart(step)
         between = options.validate_every_n_epochs * epoch_size
-        run_steps(self, run, Due(step, last, options.log_step, checkpoint_step=between, look_step=between))
+        run_steps(self, run, Due(step, last, options.log_step, checkpoint_step=between, look_step=between,
+                                 checkpoint_minutes=options.checkpoint_minutes, patience=options.patience))
         return run
+
+    def restart(self, step):
+        """Read the images anew from step number `step` on, counted from 0."""
+        self.session.run(self.graph.iterator.initializer, {self.graph.start_step: step})
+
+    def count_readable(self):
+        """Count which of some images of each set to train on can be read; 0 where a set has none."""
+        return count_readable([images for images in (self._faces.real, self._faces.synthetic) if images])
 
     def begin(self, run):
         """Do nothing: of a classifier, nothing is written before its first step."""

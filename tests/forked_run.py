@@ -33,4 +33,4 @@ def forked_session(*arguments, **options):
 
 
 trainer.tf1.Session = forked_session
-sys.exit(program.run("main.py", main.main, sys.argv[1:], saves_itself=True))
+sys.exit(program.run("main.py", main.main, sys.argv[1:]))

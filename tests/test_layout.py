@@ -29,21 +29,22 @@ WITHOUT_TENSORFLOW = (
     "utils", "cli.options", "cli.program", "cli.outputs", "cli.processes", "datasets.image_sets", "datasets.scores",
     "datasets.writer", "cli.places", "engine.runs", "engine.weight_files", "engine.checkpoint_index",
     "engine.curves", "engine.startup", "morphable.scene", "morphable.identities", "morphable.drawn_photos",
-    "recognition.registry", "recognition.labelled_data", "recognition.verification", "recognition.plots",
-    "recognition.torch_weights", "cautions", "config", "footprint", "engine.memory", "preflight", "main",
+    "recognition.registry", "recognition.schedule", "recognition.labelled_data", "recognition.verification",
+    "recognition.plots", "recognition.torch_weights", "cautions", "config", "footprint", "engine.memory", "preflight",
+    "main",
     "gen_syn_latent", "align", "recognizer", "evaluate")
 # Third-party packages of a room; the most exact name counts.
 NEEDS = {
     "utils": {"tqdm"}, "losses": {"tensorflow"},
     "engine": {"tensorflow", "tqdm"}, "engine.checkpoints": {"numpy", "tensorflow"}, "engine.runs": set(),
-    "engine.checkpoint_index": set(), "engine.weight_files": set(), "engine.memory": set(),
+    "engine.endings": set(), "engine.checkpoint_index": set(), "engine.weight_files": set(), "engine.memory": set(),
     "engine.charts": {"numpy", "PIL"}, "engine.curves": {"numpy"},
     "cli": {"tqdm"}, "datasets": {"numpy", "PIL"}, "datasets.detection": {"numpy", "PIL", "mtcnn", "tensorflow"},
     "models": {"tensorflow"}, "data_loader": {"numpy", "tensorflow"},
     "morphable": {"numpy", "scipy"}, "morphable.model_files": {"numpy", "scipy", "h5py"},   # TensorFlow brings h5py
     "morphable.drawn_photos": {"numpy", "scipy", "PIL"},
     "recognition": {"numpy", "tensorflow", "tqdm", "google"},           # google: protobuf, TensorFlow's own
-    "recognition.registry": set(), "recognition.labelled_data": {"numpy", "h5py"}, "recognition.schedules": set(),
+    "recognition.registry": set(), "recognition.schedule": set(), "recognition.labelled_data": {"numpy", "h5py"},
     "recognition.verification": {"numpy"}, "recognition.plots": {"numpy", "PIL"},
     "recognition.torch_weights": {"numpy"},
     "cautions": set(), "config": set(), "footprint": set(), "graph": {"tensorflow"}, "preflight": set(),
@@ -129,18 +130,29 @@ def test_a_file_loads_no_tensorflow(name):
 
 @pytest.mark.parametrize("name", MODULES)
 def test_importing_a_file_changes_nothing(name):
-    """At its top level, a file only imports, defines and assigns to names of its own."""
+    """At its top level, a file only imports, defines and assigns to names of its own.
+
+    A program may begin with what it does before its imports, and end with what it does.
+    """
     tree = ast.parse(FILES[name].read_text())
     own = {node.name for node in tree.body if isinstance(node, (ast.FunctionDef, ast.ClassDef))}
     for node in tree.body[1:]:
         if isinstance(node, ast.If):
-            assert ast.unparse(node.test) == "__name__ == '__main__'" and node is tree.body[-1]
+            assert ast.unparse(node.test) == "__name__ == '__main__'" and node in (tree.body[1], tree.body[-1])
             continue
         assert isinstance(node, QUIET), ast.unparse(node)
         for target in node.targets if isinstance(node, ast.Assign) else ():
             names = target.elts if isinstance(target, ast.Tuple) else [target]
             assert all(isinstance(each, ast.Name) or (isinstance(each, ast.Attribute) and each.value.id in own)
                        for each in names), ast.unparse(node)
+
+
+def test_what_a_program_begins_with_loads_next_to_nothing():
+    """Until it is loaded, Ctrl-C ends in a traceback."""
+    assert loaded_by("cli.interrupts") == {"cli.interrupts", "atexit", "functools", "os", "signal", "sys"}
+    for name in (name for name in MODULES if FLOORS[room(name)] == 6):
+        first = ast.parse(FILES[name].read_text()).body[1]
+        assert isinstance(first, ast.If) and imports_of(first) == {"cli", "cli.interrupts"}
 
 
 def test_the_root_shows_the_commands_and_the_method():

@@ -104,7 +104,13 @@ def test_a_folder_that_cannot_be_written(tmp_path, monkeypatch, folder):
 
 # How a program ends
 
-def test_a_stop_request_notes_signals_and_gives_them_back():
+@pytest.fixture
+def patient(monkeypatch):
+    """However slow the machine is, further signals don't end the tests."""
+    monkeypatch.setattr(StopRequest, "TWICE", 600)
+
+
+def test_a_stop_request_notes_signals_and_gives_them_back(patient):
     before = [signal.getsignal(number) for number in SIGNALS]
     with StopRequest() as stop:
         assert stop.signal is None
@@ -118,6 +124,26 @@ def test_a_stop_request_notes_signals_and_gives_them_back():
     with pytest.raises(ZeroDivisionError), StopRequest():
         raise ZeroDivisionError
     assert [signal.getsignal(number) for number in SIGNALS] == before
+
+
+def test_a_stop_request_cuts_work_short_and_nothing_else(patient):
+    seen = []
+
+    def work(*numbers):
+        for number in numbers:
+            seen.append(number)
+            if number in SIGNALS:
+                os.kill(os.getpid(), number)
+
+    with StopRequest() as stop:
+        stop.cut_short(work, 1, 4)
+        assert (seen, stop.signal) == ([1, 4], None)
+        stop.cut_short(work, 5, signal.SIGINT, 6)
+        assert (seen, stop.signal) == ([1, 4, 5, signal.SIGINT], signal.SIGINT)
+        os.kill(os.getpid(), signal.SIGTERM)
+        assert stop.signal == signal.SIGTERM
+        with pytest.raises(ZeroDivisionError):
+            stop.cut_short(lambda: 1 / 0)
 
 
 def test_interrupted_tells_the_signal_and_how_to_go_on():

@@ -91,11 +91,14 @@ def share_model(patch):
     patch.setattr(scene, "load_model", lambda path: load(path) if path else builtin_face_model())
 
 
-def limit_files(size):
-    """For a child: no file may grow beyond `size` bytes, which is how a full disk looks to it."""
+def limit_files(size, hard=None):
+    """For a child: no file may grow beyond `size` bytes, which is how a full disk looks to it.
+
+    `hard` bytes are what the limit may be raised to later.
+    """
     def apply():
         signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
-        resource.setrlimit(resource.RLIMIT_FSIZE, (size, size))
+        resource.setrlimit(resource.RLIMIT_FSIZE, (size, size if hard is None else hard))
     return apply
 
 

@@ -29,6 +29,11 @@ def slow(shared, item):
     return item
 
 
+def very_slow(shared, item):
+    slow(shared, item)
+    time.sleep(60)
+
+
 def fail(shared, item):
     if item == 5:
         raise UserError("item 5 is broken")
@@ -173,3 +178,41 @@ process_all(slow, sys.argv[1], range(1000), kept.append, Pool(2, "image", method
     count = len(list(tmp_path.glob("began-*")))
     time.sleep(.5)
     assert len(list(tmp_path.glob("began-*"))) == count
+
+
+@pytest.mark.parametrize("method", ["fork", "spawn"])
+def test_items_that_wait_are_not_begun_after_a_signal(program, tmp_path, method):
+    process = program(f"""
+try:
+    process_all(slow, sys.argv[1], range(100), kept.append, Pool(2, "image", method="{method}"))
+except Interrupted as stop:
+    print(len(kept))
+""", tmp_path)
+    wait_for(lambda: len(list(tmp_path.glob("began-*"))) >= 4)
+    os.kill(process.pid, signal.SIGINT)
+    begun = len(list(tmp_path.glob("began-*")))
+    result = ended(process)
+    assert begun <= int(result.out) == len(list(tmp_path.glob("began-*"))) <= begun + 2     # before it was seen
+
+
+@pytest.mark.parametrize("method", ["fork", "spawn"])
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+@pytest.mark.parametrize("begun", [0, 1, 4])
+def test_a_second_signal_ends_all_processes_at_once(program, tmp_path, method, number, begun):
+    """Also while workers start. No worker is left, and none complains."""
+    process = program(f"""
+print("ready", flush=True)
+process_all(very_slow, sys.argv[1], range(100), kept.append, Pool(4, "image", method="{method}"))
+""", tmp_path)
+    process.stdout.readline()
+    wait_for(lambda: len(list(tmp_path.glob("began-*"))) >= begun)
+    time.sleep(.05)
+    for _ in range(2):
+        os.killpg(process.pid, number)
+        time.sleep(.2)
+    start = time.monotonic()
+    result = finish(process)
+    wait_for(lambda: not alive(process.pid), seconds=10)
+    assert time.monotonic() - start < 10 and result.status == 128 + number
+    lines = [line for line in result.err.splitlines() if line.strip() and "image" not in line]
+    assert lines == ["finishing what is under way; once more to stop at once", "stopped at once"], result.err

@@ -1,8 +1,10 @@
 """cli/program: exit status and one line for what goes wrong, signals, what a dry run prints."""
 import errno
+import os
 import signal
 import subprocess
 import sys
+import time
 from types import SimpleNamespace
 
 import pytest
@@ -87,41 +89,148 @@ def test_a_mistake_of_ours_is_not_hidden(error):
         result_of(raising(error))
 
 
-@pytest.mark.parametrize("number", SIGNALS)
-def test_a_signal_raises_interrupted(number):
-    def work(arguments):
-        signal.raise_signal(number)
+# Signals
 
-    before = [signal.getsignal(each) for each in SIGNALS]
-    status, err = result_of(work)
-    assert status == 128 + number and err.startswith("prog.py: interrupted; ") and err.count("\n") == 1
-    assert [signal.getsignal(each) for each in SIGNALS] == before        # what `call` promises to the tests
-
-
-@pytest.mark.parametrize("number", SIGNALS)
-def test_a_program_that_saves_itself_is_ended_at_once_unless_it_notes_signals(number):
-    """Whatever would catch an exception."""
-    code = f"""
-import signal, sys, time
-from cli import program
-from utils import StopRequest
-
-def work(arguments):
-    with StopRequest() as stop:
-        signal.raise_signal({number:d})
-    print(int(stop.signal), flush=True)
-    try:
-        signal.raise_signal({number:d})
-        time.sleep(60)
-    except BaseException:
-        print("an exception")
-    finally:
-        print("and more")
-
-sys.exit(program.run("prog.py", work, [], saves_itself=True))
+HEAD = """
+import os, signal, sys, threading, time
+from cli import interrupts, program
+from utils import StopRequest, UserError
 """
+
+
+def ended(body, *arguments):
+    """What a program of its own did, whose `work` has this body -> (status, stdout, stderr)."""
+    code = HEAD + "def work(arguments):\n" + "".join(f"    {line}\n" for line in body.strip().splitlines())
+    code += f"\nsys.exit(program.run('prog.py', work, {list(map(str, arguments))}))"
+    done = subprocess.run([sys.executable, "-c", code], cwd=HERE.parent, capture_output=True, text=True, timeout=60)
+    return done.returncode, done.stdout, done.stderr
+
+
+# As a call of TensorFlow looks: C code in which no signal wakes the main thread.
+AWAY = "signal.pthread_sigmask(signal.SIG_BLOCK, (2, 15)); __import__('ctypes').CDLL(None).sleep"
+DOING = ["time.sleep(60)", "threading.Event().wait()", "[None for _ in iter(int, 1)]", "os.read(os.pipe()[0], 1)",
+         f"{AWAY}(60)"]
+
+
+@pytest.mark.parametrize("number", SIGNALS)
+@pytest.mark.parametrize("doing", DOING)
+def test_a_signal_ends_the_program_within_a_second(number, doing):
+    """Whatever would catch an exception, and whatever the main thread waits for."""
+    start = time.monotonic()
+    status, out, err = ended(f"""
+threading.Timer(.2, os.kill, (os.getpid(), {number:d})).start()
+try:
+    {doing}
+except BaseException:
+    print("an exception")
+finally:
+    print("and more")
+""")
+    assert (status, out, err) == (128 + number, "", "prog.py: interrupted\n")
+    assert time.monotonic() - start < 10            # and not 60; the start of Python takes most of it
+
+
+TOLD = "finishing what is under way; once more to stop at once\n"
+
+
+@pytest.mark.parametrize("number", SIGNALS)
+def test_the_work_notes_a_first_signal_and_a_later_one_ends_it_at_once(number):
+    status, out, err = ended(f"""
+with StopRequest() as stop:
+    signal.raise_signal({number:d})
+    print(int(stop.signal), flush=True)
+    time.sleep(.3)
+    print("still here", flush=True)
+    threading.Timer(.2, os.kill, (os.getpid(), {number:d})).start()
+    {AWAY}(60)
+    print("too long")
+""")
+    assert (status, out, err) == (128 + number, f"{number:d}\nstill here\n", TOLD + "\nstopped at once\n")
+
+
+@pytest.mark.parametrize("number", SIGNALS)
+def test_a_first_signal_is_answered_while_the_main_thread_is_away(number):
+    status, out, err = ended(f"""
+with StopRequest() as stop:
+    threading.Timer(.1, os.kill, (os.getpid(), {number:d})).start()
+    threading.Timer(.8, lambda: print("later", file=sys.stderr, flush=True)).start()
+    {AWAY}(2)
+print(int(stop.signal))
+""")
+    assert (status, out, err) == (0, f"{number:d}\n", TOLD + "later\n")
+
+
+def test_one_signal_that_comes_twice_counts_once():
+    """`timeout` sends it to the process and to its group."""
+    assert ended("""
+with StopRequest() as stop:
+    for _ in range(5):
+        os.kill(os.getpid(), signal.SIGTERM)
+    time.sleep(.3)
+print(int(stop.signal))
+""") == (0, "15\n", TOLD)
+
+
+def test_a_signal_after_a_stop_request_ends_the_program():
+    status, out, err = ended("""
+for _ in range(3):
+    with StopRequest():
+        pass
+signal.raise_signal(signal.SIGINT)
+time.sleep(60)
+""")
+    assert (status, out, err) == (130, "", "prog.py: interrupted\n")
+
+
+@pytest.mark.parametrize("number", SIGNALS)
+def test_what_is_called_before_a_program_ends_at_once(number):
+    status, out, _ = ended(f"""
+with StopRequest(lambda: print("before", flush=True)):
+    for _ in range(2):
+        signal.raise_signal({number:d})
+        time.sleep(.3)
+""")
+    assert (status, out) == (128 + number, "before\n")
+
+
+def test_threads_and_files_of_stop_requests_end():
+    status, out, err = ended("""
+def count():
+    return len(os.listdir("/proc/self/fd")), threading.active_count()
+before = count()
+for _ in range(50):
+    with StopRequest():
+        pass
+print(before == count())
+""")
+    assert (status, out, err) == (0, "True\n", "")
+
+
+@pytest.mark.parametrize("number", SIGNALS)
+def test_a_program_answers_signals_before_it_runs(number):
+    code = HEAD + f"interrupts.leave_on_signals('prog.py')\nos.kill(os.getpid(), {number:d})\ntime.sleep(60)"
     done = subprocess.run([sys.executable, "-c", code], cwd=HERE.parent, capture_output=True, text=True)
-    assert (done.returncode, done.stdout, done.stderr) == (128 + number, f"{number:d}\n", "prog.py: interrupted\n")
+    assert (done.returncode, done.stdout, done.stderr) == (128 + number, "", "prog.py: interrupted\n")
+
+
+def test_without_stderr_a_signal_ends_a_program_too():
+    code = HEAD + """
+def work(arguments):
+    with StopRequest():
+        for _ in range(2):
+            signal.raise_signal(signal.SIGTERM)
+            time.sleep(.3)
+program.run("prog.py", work, [])
+"""
+    done = subprocess.run([sys.executable, "-c", code], cwd=HERE.parent, stdout=subprocess.PIPE,
+                          preexec_fn=lambda: os.close(2))
+    assert (done.returncode, done.stdout) == (143, b"")
+
+
+def test_signals_are_as_before_after_a_program_has_run():
+    before = [signal.getsignal(each) for each in SIGNALS]
+    assert program.run("prog.py", lambda arguments: 3, []) == 3
+    assert [signal.getsignal(each) for each in SIGNALS] == before and signal.set_wakeup_fd(-1) == -1
 
 
 def test_what_a_dry_run_prints(capsys):

@@ -1,5 +1,6 @@
 """Bad input (preflight, config, main): status 2 and one line that says what, where and what to do, before long work."""
 import os
+import resource
 import shutil
 import subprocess
 import sys
@@ -21,6 +22,7 @@ from conftest import (
     run,
     SMALL,
     small_classifier,
+    steps_saved,
     succeed,
     tree,
     words,
@@ -286,7 +288,7 @@ TIMED = """
 import sys
 import main
 from cli import program
-status = program.run("main.py", main.main, sys.argv[1:], saves_itself=True)
+status = program.run("main.py", main.main, sys.argv[1:])
 print({"tensorflow", "tensorflow.python"} & sys.modules.keys())
 sys.exit(status)
 """
@@ -347,6 +349,21 @@ def test_disk_full_while_saving_a_checkpoint(drawn, tmp_path):
     result = Program(preexec_fn=limit_files(20_000_000), **options).finish()
     TOOL.refused(result, "model.ckpt-1", "can't write the checkpoint")
     assert not [path for path in only_run(tmp_path / "logs").iterdir() if "model.ckpt" in path.name]
+
+
+@pytest.mark.slow
+def test_a_disk_that_is_full_for_a_while(drawn, tmp_path):
+    """Checkpoints that do not fit are warnings, and the training goes on until there is room again."""
+    options = {**NAMES, **NARROW, "conv_hidden_num": 128, "data_dir": drawn, "method_c": "none", "batch_size": 1,
+               "max_step": 4, "checkpoint_step": 1, "log_step": 1, "log_dir": tmp_path / "logs"}
+    limited = Program(preexec_fn=limit_files(20_000_000, hard=resource.RLIM_INFINITY), **options)
+    limited.read_until("model.ckpt-1: can't write the checkpoint")
+    resource.prlimit(limited.process.pid, resource.RLIMIT_FSIZE, (resource.RLIM_INFINITY, resource.RLIM_INFINITY))
+    result, run_dir = limited.finish(), only_run(tmp_path / "logs")
+    assert result.status == 0 and steps_saved(run_dir)[-1] == 4 and steps_saved(run_dir)[0] > 1, result.err
+    lines = [line for line in result.err.splitlines() if "can't write the checkpoint" in line]
+    assert lines and all(line.endswith("the training goes on, and tries again later") for line in lines)
+    assert not list(run_dir.glob(".tmp-*"))
 
 
 @pytest.mark.slow

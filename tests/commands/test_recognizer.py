@@ -26,7 +26,7 @@ from conftest import (
 from datasets import image_sets
 from drawn import draw_face, write
 from engine import checkpoints, runs
-from recognition import pretrained, registry, schedules, training
+from recognition import pretrained, registry, schedule, training
 from tool import finish, Tool
 from trainer import Trainer
 
@@ -288,7 +288,7 @@ def main_here(*arguments):
     """Run recognizer.py in this process -> its exit status."""
     handlers = {number: signal.getsignal(number) for number in utils.SIGNALS}
     try:
-        return program.run("recognizer.py", recognizer.main, list(arguments), saves_itself=True)
+        return program.run("recognizer.py", recognizer.main, list(arguments))
     except SystemExit as stop:
         return stop.code
     finally:
@@ -452,14 +452,14 @@ def test_help_alone_is_an_overview(capsys):
 
 
 def test_a_schedule_s_rates(data):
-    assert schedules.read(str(data / "schedule.txt")) == [(1, .05), (2, .01), (4, -1.)]
+    assert schedule.read_schedule(str(data / "schedule.txt")) == [(1, .05), (2, .01), (4, -1.)]
 
 
 @pytest.mark.parametrize("text", ["", "1: -1\n", "2: .1\n1: .2\n", "1: nan\n", "1: .1: 2\n", "x: .1\n", "1: inf"])
 def test_bad_schedules(tmp_path, text):
     (tmp_path / "schedule").write_text(text)
     with pytest.raises(utils.UserError, match=r"--learning_rate_schedule_file .*schedule: "):
-        schedules.read(str(tmp_path / "schedule"))
+        schedule.read_schedule(str(tmp_path / "schedule"))
 
 
 def test_standardization_reaches_main_s_classifier(tmp_path):

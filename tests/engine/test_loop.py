@@ -2,7 +2,9 @@
 import json
 import logging
 import os
+import re
 import signal
+import time
 from argparse import Namespace
 from pathlib import Path
 from types import SimpleNamespace
@@ -24,14 +26,15 @@ tf1 = tf.compat.v1
 class Training:
     """What `run_steps` needs, without a network. It notes what it was asked for as `calls`.
 
-    `at` {step, from 1: function} are called within a step; `during_save` whenever it saves.
+    `at` {step, from 1: function} are called within a step; `during_save` whenever it saves. `readable` are the counts
+    of images that can be read, one for each time it is asked; the last one is repeated.
     """
 
     all_finite = "all finite"
 
     def __init__(self, at=(), losses=None, finite=True, during_save=lambda step: None):
         self.at, self.losses, self.finite, self.during_save = dict(at), losses or {}, finite, during_save
-        self.calls, self.saver = [], self
+        self.calls, self.saver, self.readable = [], self, [5]
         self.session = SimpleNamespace(graph=tf.Graph(), run=self._run)
 
     def _run(self, fetched):
@@ -63,6 +66,13 @@ class Training:
         self.calls.append(("look", step))
         events.add(tf1.Summary(value=[tf1.Summary.Value(tag="look", simple_value=step)]), step)
 
+    def restart(self, step):
+        self.calls.append(("restart", step))
+
+    def count_readable(self):
+        self.calls.append(("count", self.readable[0]))
+        return self.readable.pop(0) if len(self.readable) > 1 else self.readable[0]
+
     def done(self, what):
         """The steps of all calls of one kind."""
         return [call[1] for call in self.calls if call[0] == what]
@@ -71,6 +81,17 @@ class Training:
 @pytest.fixture
 def run(tmp_path):
     return Run(Namespace(log_dir=str(tmp_path / "logs"), task="task", keep_every=1), ["a", "b"])
+
+
+@pytest.fixture
+def clock(monkeypatch):
+    """A clock of the loop's own, which stands still but for sleep: `clock.now` in seconds."""
+    def sleep(seconds):
+        clock.now += seconds
+
+    clock = SimpleNamespace(now=1000.)
+    monkeypatch.setattr(loop, "time", SimpleNamespace(monotonic=lambda: clock.now, sleep=sleep))
+    return clock
 
 
 def rows(run):
@@ -166,11 +187,39 @@ def test_a_signal_at_a_checkpoint_saves_once(run):
     assert training.done("save") == [3, 6]
 
 
-def test_a_signal_while_saving_ends_the_training_after_one_more_step(run):
+def test_a_signal_while_saving_ends_the_training_at_that_step(run):
     training = Training(during_save=lambda step: step == 3 and raise_signal(signal.SIGINT)())
+    with pytest.raises(Interrupted, match="saved at step 3"):
+        run_steps(training, run, Due(0, 10, log_step=1, checkpoint_step=3, look_step=3))
+    assert training.done("save") == steps_saved(run.folder) == [3] and not training.done("look")
+
+
+@pytest.mark.parametrize("checkpoint_step, saves", [(2, [2, 4]), (100, [4])])
+@pytest.mark.parametrize("last", [4, 10])
+def test_a_signal_cuts_a_look_short_and_ends_the_training_at_that_step(run, checkpoint_step, saves, last):
+    """Whatever catches an exception there."""
+    training, rest = Training(), []
+
+    def look(run, step, events):
+        training.calls.append(("look", step))
+        try:
+            raise_signal(signal.SIGTERM)()
+        except Exception:
+            rest.append("caught")
+        rest.append("not cut short")
+
+    training.look = look
     with pytest.raises(Interrupted, match="saved at step 4"):
-        run_steps(training, run, Due(0, 10, log_step=1, checkpoint_step=3, look_step=10))
-    assert training.done("save") == steps_saved(run.folder) == [3, 4]
+        run_steps(training, run, Due(0, last, log_step=1, checkpoint_step=checkpoint_step, look_step=4))
+    assert training.done("save") == saves and training.done("step") == [0, 1, 2, 3]
+    assert training.done("look") == [4] and not rest
+
+
+def test_a_signal_that_cannot_be_saved_ends_the_training_with_a_line(run):
+    training = Training(at={3: raise_signal(signal.SIGINT)}, during_save=full_at(3))
+    with pytest.raises(UserError, match=r"model.ckpt-3: can't write the checkpoint \(.*No space left on device\)"):
+        run_steps(training, run, Due(0, 10, log_step=1, checkpoint_step=2, look_step=100))
+    assert steps_saved(run.folder) == [2]
 
 
 # Ends that are not good
@@ -192,42 +241,197 @@ def test_weights_that_are_not_finite_are_not_saved(run):
     assert training.done("save") == steps_saved(run.folder) == []
 
 
-def test_a_full_disk_ends_the_training(run):
+# A full disk
+
+def full_at(*steps):
+    """A function for `during_save`: there is no room for a checkpoint of these steps."""
     def full(step):
-        if step == 4:
+        if step in steps:
             raise OSError(28, "No space left on device")
 
-    training = Training(during_save=full)
-    with pytest.raises(UserError, match=r"model.ckpt-4: can't write the checkpoint \(.*No space left on device\)"):
-        run_steps(training, run, Due(0, 10, log_step=1, checkpoint_step=2, look_step=100))
-    assert steps_saved(run.folder) == [2]
+    return full
 
 
-def test_images_that_are_gone_end_the_training_with_the_way_on(run):
+FULL = r"model.ckpt-{}: can't write the checkpoint \(.*No space left on device\); the older ones are untouched"
+
+
+def test_a_full_disk_at_a_checkpoint_is_a_warning(run, caplog):
+    training = Training(during_save=full_at(4))
+    run_steps(training, run, Due(0, 10, log_step=1, checkpoint_step=2, look_step=5))
+    assert training.done("save") == [2, 4, 6, 8, 10] and steps_saved(run.folder) == [2, 6, 8, 10]
+    assert training.done("look") == [5, 10] and training.done("step") == [*range(10)]
+    warning, = [record.getMessage() for record in caplog.records if record.levelname == "WARNING"]
+    assert re.search(FULL.format(4) + "; the training goes on, and tries again later$", warning) and "\n" not in warning
+
+
+def test_a_full_disk_after_the_last_step_ends_the_training(run):
+    with pytest.raises(UserError, match=FULL.format(10) + "$"):
+        run_steps(Training(during_save=full_at(6, 8, 10)), run, Due(0, 10, 1, checkpoint_step=2, look_step=100))
+    assert steps_saved(run.folder) == [2, 4]
+
+
+@pytest.mark.parametrize("error", [OSError(28, "No space left on device"), UserError("x.jpg: can't be decoded")])
+@pytest.mark.parametrize("what", ["begin", "look"])
+def test_a_training_goes_on_where_nothing_can_be_drawn(run, caplog, what, error):
+    def draw(*arguments):
+        raise error
+
+    training = Training()
+    setattr(training, what, draw)
+    run_steps(training, run, Due(0, 4, log_step=1, checkpoint_step=2, look_step=4))
+    assert steps_saved(run.folder) == [2, 4]
+    warning, = [record.getMessage() for record in caplog.records if record.levelname == "WARNING"]
+    assert str(error) in warning and warning.endswith("the training goes on")
+
+
+@pytest.mark.parametrize("what", ["events", "stats"])
+def test_a_training_goes_on_without_events_or_stats(run, monkeypatch, caplog, what):
+    """A write that fails, as on a full disk, is one warning."""
+    really_write = os.write
+
+    def write(file, *arguments):
+        if what == "events" or file == run._stats._file:
+            raise OSError(28, "No space left on device")
+        return really_write(file, *arguments)
+
+    if what == "events":
+        monkeypatch.setattr("engine.session.tf1.summary.FileWriter.add_summary", write)
+    else:
+        monkeypatch.setattr("engine.runs.os.write", write)
+    run_steps(Training(), run, Due(0, 4, log_step=1, checkpoint_step=2, look_step=100))
+    assert steps_saved(run.folder) == [2, 4]
+    assert len([record for record in caplog.records if record.levelname == "WARNING"]) == 1
+
+
+# Images that are gone
+
+GONE = "data/real: none of its 3 images can be read any more (7.jpg: Stale file handle)"
+
+
+def gone_times(times):
+    """A function for `at`: images can't be read the first few times."""
+    left = [times]
+
     def gone():
-        raise tf.errors.UnknownError(None, None, "BrokenImage: data/real: none of its 3 images can be decoded any more")
+        left[0] -= 1
+        if left[0] >= 0:
+            raise tf.errors.UnknownError(None, None, f"NoImageLeft: {GONE}\nTraceback (most recent call last):\n ...")
 
+    return gone
+
+
+NO_WAIT = Due(0, 10, log_step=1, checkpoint_step=100, look_step=100)
+
+
+@pytest.mark.parametrize("first, at, saved, words", [
+    (0, 3, [2], "saved at step 2"), (5, 8, [7], "saved at step 7"), (5, 6, [], "saved at step 5"),
+    (0, 1, [], "no step is done yet")])
+def test_images_that_are_gone_end_the_training_when_it_is_saved(run, caplog, first, at, saved, words):
+    with pytest.raises(UserError) as end:
+        run_steps(Training(at={at: gone_times(99)}), run, NO_WAIT._replace(first=first))
+    assert str(end.value) == (f"step {at}: {GONE}; {words}; bring the images back and go on with --load_path "
+                              f"{run.folder}")
+    assert steps_saved(run.folder) == saved
+    assert not [record for record in caplog.records if record.levelname == "WARNING"]
+
+
+def test_other_errors_of_tensorflow_are_not_hidden(run):
     def other():
         raise tf.errors.UnknownError(None, None, "something else")
 
-    message = r"^step 3: BrokenImage: data/real: none .*; bring the images back and go on with --load_path (.*)$"
-    due = Due(0, 10, log_step=1, checkpoint_step=1, look_step=100)
-    with pytest.raises(UserError, match=message) as end:
-        run_steps(Training(at={3: gone}), run, due)
-    assert str(end.value).endswith(run.folder) and steps_saved(run.folder) == [1, 2]
     with pytest.raises(tf.errors.UnknownError, match="something else"):
-        run_steps(Training(at={3: other}), run, due)
+        run_steps(Training(at={3: other}), run, NO_WAIT)
+
+
+@pytest.mark.parametrize("times, readable, waited", [
+    (1, [0, 0, 4, 9, 9], 4),            # away, then coming back file by file
+    (1, [9, 9], 1),                     # back before anybody looked
+    (1, [0, 5, 0, 0, 5, 5], 5),
+    (3, [9] * 6, 3)])                   # there, but not to be decoded for a while
+def test_a_training_waits_for_images_and_does_the_same_steps(run, clock, caplog, times, readable, waited):
+    caplog.set_level(logging.INFO)
+    training = Training(at={4: gone_times(times)})
+    training.readable, counts = list(readable), readable
+    run_steps(training, run, NO_WAIT._replace(patience=60))
+    assert training.done("step") == [0, 1, 2, *[3] * (times + 1), *range(4, 10)]
+    assert training.done("restart") == [3] * times and training.done("count") == counts
+    assert training.done("save") == steps_saved(run.folder) == [3, 10]
+    assert training.calls.index(("save", 3)) < training.calls.index(("count", counts[0]))
+    lines = [message for message in caplog.messages if message.startswith("step 4")]
+    assert lines == [f"step 4: {GONE}; saved at step 3; waiting up to 60 s for them",
+                     f"step 4: the images are back after {waited} s"]
+    assert [row["seconds_per_step"] for row in rows(run)] == [0] * 10
+
+
+@pytest.mark.parametrize("readable, times", [([0], 1), ([3, 4] * 99, 1), ([5], 999)])
+def test_patience_ends(run, clock, caplog, readable, times):
+    training = Training(at={4: gone_times(times)})
+    training.readable = readable
+    start = clock.now
+    with pytest.raises(UserError, match=r"^step 4: .*; saved at step 3; bring the images back and go on with --load"):
+        run_steps(training, run, NO_WAIT._replace(patience=20))
+    assert 20 <= clock.now - start < 23 and steps_saved(run.folder) == [3]
+    assert len([record for record in caplog.records if record.levelname == "WARNING"]) == 1
+
+
+@pytest.mark.parametrize("number", SIGNALS)
+def test_a_signal_ends_the_waiting(run, number):
+    training = Training(at={4: gone_times(99)})
+    training.readable, start = [0], time.monotonic()
+    training.count_readable = lambda: raise_signal(number)() or 0
+    with pytest.raises(Interrupted, match=r"^saved at step 3; go on with --load_path .") as end:
+        run_steps(training, run, NO_WAIT._replace(patience=60))
+    assert end.value.signal == number and time.monotonic() - start < 1 and steps_saved(run.folder) == [3]
+
+
+def test_a_full_disk_while_waiting_is_a_warning_and_in_the_end_an_error(run, clock, caplog):
+    training = Training(at={4: gone_times(1)}, during_save=full_at(3))
+    run_steps(training, run, NO_WAIT._replace(patience=60))
+    assert steps_saved(run.folder) == [10] and re.search(FULL.format(3), caplog.text)
+    training = Training(at={4: gone_times(99)}, during_save=full_at(3))
+    with pytest.raises(UserError, match=FULL.format(3)):
+        run_steps(training, run, NO_WAIT)
+
+
+# Checkpoints by the clock
+
+@pytest.mark.parametrize("minutes, seconds, checkpoint_step, saves", [
+    (0, 50, 100, [10]), (1, 50, 100, [2, 4, 6, 8, 10]), (1, 70, 100, [*range(1, 11)]), (10, 50, 100, [10]),
+    (2, 50, 4, [3, 4, 7, 8, 10]), (1.5, 50, 5, [2, 4, 5, 7, 9, 10])])
+def test_a_checkpoint_is_due_when_minutes_have_passed(run, clock, minutes, seconds, checkpoint_step, saves):
+    def later():
+        clock.now += seconds
+
+    training = Training(at=dict.fromkeys(range(1, 11), later))
+    run_steps(training, run, Due(0, 10, 1, checkpoint_step, look_step=100, checkpoint_minutes=minutes))
+    assert training.done("save") == steps_saved(run.folder) == saves
+
+
+def test_a_checkpoint_that_failed_is_tried_again_after_as_many_minutes(run, clock):
+    def later():
+        clock.now += 50
+
+    training = Training(at=dict.fromkeys(range(1, 11), later), during_save=full_at(2, 4))
+    run_steps(training, run, NO_WAIT._replace(checkpoint_minutes=1))
+    assert training.done("save") == [2, 4, 6, 8, 10]
+
+
+# The end
+
+@pytest.mark.parametrize("seconds, words", [(.1, "1 seconds"), (10, "100 seconds"), (60, "10 minutes"),
+                                            (3000, "8.33 hours")])
+def test_a_training_ends_with_a_summary(run, clock, caplog, seconds, words):
+    def later():
+        clock.now += seconds
+
+    caplog.set_level(logging.INFO)
+    run_steps(Training(at=dict.fromkeys(range(3, 13), later)), run, NO_WAIT._replace(first=2, last=12))
+    assert caplog.messages[-2:] == [
+        f"done: 12 steps, 10 of them now, in {words}; the last one: Loss 0.08333, k 0.1235",
+        f"the run: {run.folder}"]
 
 
 # Time
-
-@pytest.fixture
-def clock(monkeypatch):
-    """A clock of the loop's own, which stands still: `clock.now` in seconds."""
-    clock = SimpleNamespace(now=1000.)
-    monkeypatch.setattr(loop, "time", SimpleNamespace(monotonic=lambda: clock.now))
-    return clock
-
 
 def test_a_stop_watch_measures_the_mean_step_since_it_was_asked_last(clock):
     watch = StopWatch(7)
@@ -267,5 +471,5 @@ def test_checkpoints_and_looks_are_no_part_of_a_steps_time(run, clock):
 
 def test_too_little_memory_is_said_in_one_line(run):
     with pytest.raises(UserError, match=r"step 3: not enough memory; take a smaller --batch_size"), \
-            images_needed(run, 3):
+            images_needed(3):
         raise tf.errors.ResourceExhaustedError(None, None, "OOM when allocating tensor")

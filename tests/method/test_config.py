@@ -29,7 +29,8 @@ DEFAULTS = dict(
     center_loss_alfa=.95, facenet_scope="InceptionResnetV1", image_size=96, standardization="auto",
     log_dir="logs", log_step=50, save_step=20, num_log_id=16, num_log_samples=8, log_level="INFO",
     dropout_keep=.9, scores=True, generation_dropout=True, random_crop=True, random_flip=True,
-    checkpoint_step=1000, keep_every=0, precision="float32", xla=False, profile="")
+    checkpoint_step=1000, keep_every=0, checkpoint_minutes=10., patience=600.,
+    precision="float32", xla=False, profile="")
 
 # Another good value of every option: what is typed, and what the program gets.
 OTHERS = dict(
@@ -54,6 +55,7 @@ OTHERS = dict(
     standardization=("Fixed", "fixed"),
     random_crop=("False", False), random_flip=("False", False),
     log_dir=("runs", "runs"), log_step=("10", 10), save_step=("2", 2), checkpoint_step=("5", 5), keep_every=("4", 4),
+    checkpoint_minutes=("0", 0.), patience=("1.5", 1.5),
     num_log_id=("3", 3), num_log_samples=("2", 2), log_level=("debug", "DEBUG"),
     precision=("BFloat16", "bfloat16"), xla=("1", True), profile=("t", "t"))
 
@@ -68,7 +70,7 @@ BAD = [
     *((name, value) for value in ("-1", "-1e-3", "nan", "inf", "-inf", "much") for name in (
         "lr_lower_boundary", "lambda_k", "lambda_d", "lambda_s", "lambda_p", "lambda_c", "lambda_c_upper",
         "weight_decay", "g_lr", "d_lr", "gamma", "keep_probability", "dropout_keep", "center_loss_alfa", "beta1",
-        "beta2")),
+        "beta2", "checkpoint_minutes", "patience")),
     *((name, "0") for name in ("g_lr", "d_lr", "gamma", "keep_probability", "dropout_keep")),
     *((name, "1.1") for name in ("keep_probability", "dropout_keep", "center_loss_alfa", "beta1", "beta2")),
     *((name, "1") for name in ("beta1", "beta2")),

@@ -1,6 +1,7 @@
 """data_loader.py: every epoch a permutation, batch i the same whatever the start, broken images replaced or omitted."""
 import itertools
 import os
+import shutil
 import subprocess
 import sys
 import threading
@@ -14,7 +15,7 @@ import data_loader
 import utils
 from data_loader import get_3dmm_loader, get_loader, get_syn_loader, Order, read_in_order, Reading
 from datasets.image_sets import find_pairs, find_photos, find_renderings, ImageSet
-from datasets.images import load_image
+from datasets.images import BrokenImage, load_image
 from drawn import write_dataset
 
 tf1 = tf.compat.v1
@@ -192,11 +193,118 @@ def test_a_broken_image_is_replaced_by_the_next_and_named_once(damaged, caplog):
         assert sum(path in record.message for record in caplog.records) == 1
 
 
-def test_a_set_that_is_gone_is_an_error(damaged):
-    for name in damaged.photos.names:
-        os.remove(os.path.join(damaged.photos.root, name))
-    with pytest.raises(tf.errors.OpError, match="none of its 6 images"):
-        run(get_loader(damaged.photos, READING, ORDER), 1)
+# Files that are gone, for a while or for good
+
+def remove(folder, names):
+    for name in names:
+        os.remove(os.path.join(folder, name))
+
+
+def to_folders(folder, names):
+    """Put folders in the place of images: they are there, and can't be opened."""
+    remove(folder, names)
+    for name in names:
+        os.mkdir(os.path.join(folder, name))
+
+
+def to_text(folder, names):
+    for name in names:
+        with open(os.path.join(folder, name), "w") as file:
+            file.write("no image")
+
+
+@pytest.mark.parametrize("spoil, reason", [
+    (remove, r"none of its 6 images can be read any more \([0-9/]+\.jpg: No such file or directory\)"),
+    (to_folders, r"none of its 6 images can be read any more \([0-9/]+\.jpg: Is a directory\)"),
+    (to_text, "none of its 6 images can be decoded any more")])
+@pytest.mark.parametrize("which", ["photos", "pairs.photos", "pairs.renderings"])
+def test_a_set_that_is_gone_is_an_error(damaged, which, spoil, reason):
+    pairs = which.startswith("pairs")
+    part = damaged.photos if not pairs else getattr(damaged.pairs, which.partition(".")[2])
+    spoil(part.root, part.names)
+    loader = get_3dmm_loader(damaged.pairs, READING, ORDER) if pairs else get_loader(damaged.photos, READING, ORDER)
+    root = damaged.pairs.photos.root if spoil is to_text and pairs else part.root
+    with pytest.raises(tf.errors.OpError, match=f"NoImageLeft: {root}: {reason}"):
+        run(loader, 1)
+
+
+@pytest.mark.parametrize("spoil", [remove, to_folders])
+def test_a_single_file_that_is_gone_is_replaced_as_a_broken_one(damaged, caplog, spoil):
+    spoil(damaged.photos.root, damaged.photos.names[2:3])
+    with tf1.Session() as session:
+        photo = session.run(data_loader.shuffled(tf.range(24, dtype=tf.int64), 6, 123, data_loader.REAL))
+    batches = np.concatenate(run(get_loader(damaged.photos, READING, ORDER), 6))
+    expected = np.where(photo == 5, 0, np.where(photo == 2, 3, photo))
+    assert np.array_equal(batches, decoded(damaged.photos, expected))
+    assert sum(damaged.photos.names[2] in record.message for record in caplog.records) == 1
+
+
+def test_a_file_that_is_back_at_once_is_used(numbered, monkeypatch):
+    """A drive that is away for a moment, while one image is read, replaces none."""
+    expected, failed = run(get_loader(numbered.photos, READING, ORDER), 6), []
+
+    def load(path, size, grayscale):
+        if path not in failed:
+            failed.append(path)
+            raise BrokenImage(f"{path} (gone)") from OSError(116, "Stale file handle")
+        return load_image(path, size, grayscale)
+
+    monkeypatch.setattr(data_loader, "load_image", load)
+    assert np.array_equal(run(get_loader(numbered.photos, READING, ORDER), 6), expected) and len(failed) == 11
+
+
+def test_a_training_reads_the_same_batches_after_its_images_were_gone(numbered, tmp_path):
+    """By a second start from where it failed, in the same session."""
+    sets = Sets(shutil.copytree(numbered.root, tmp_path / "copy"))
+    start = tf1.placeholder(tf.int64, [])
+    loader = get_syn_loader(sets.renderings, READING, Order(123, start))
+    expected = run(loader, 12, {start: 0})
+    iterator = tf1.data.make_initializable_iterator(loader)
+    element, found, failures = iterator.get_next(), [], 0
+    with tf1.Session() as session:
+        session.run(iterator.initializer, {start: 0})
+        while len(found) < 12:
+            if len(found) == 3 and not failures:
+                os.rename(tmp_path / "copy/syn", tmp_path / "away")
+            try:
+                found.append(session.run(element))
+            except tf.errors.OpError:
+                failures += 1
+                if failures == 3:
+                    os.rename(tmp_path / "away", tmp_path / "copy/syn")
+                session.run(iterator.initializer, {start: len(found)})
+    assert failures == 3
+    for (images, labels), (images_there, labels_there) in zip(found, expected):
+        assert np.array_equal(images, images_there) and np.array_equal(labels, labels_there)
+
+
+@pytest.mark.parametrize("count, most", [(1, 1), (2, 2), (16, 16), (17, 16), (500_000, 16)])
+def test_readable_files_are_counted_all_over_a_set(tmp_path, monkeypatch, count, most):
+    opened = []
+    monkeypatch.setattr(data_loader, "_can_open", lambda images, index: opened.append(index) or True)
+    images = ImageSet(str(tmp_path), [f"{i}.jpg" for i in range(count)])
+    assert data_loader.count_readable([images]) == most == len(set(opened))
+    assert opened == sorted(opened) and (opened[0], opened[-1]) == (0, count - 1)
+
+
+def test_readable_files_are_none_where_a_set_has_none(numbered, tmp_path):
+    sets = Sets(shutil.copytree(numbered.root, tmp_path / "copy"))
+    several = [sets.photos, sets.renderings, *sets.pairs]
+    assert data_loader.count_readable(several) == 44
+    remove(sets.photos.root, sets.photos.names[:5])
+    assert data_loader.count_readable(several) == 39
+    remove(sets.pairs.renderings.root, sets.pairs.renderings.names)
+    assert data_loader.count_readable(several) == 0
+
+
+def test_reading_in_order_ends_where_all_images_are_gone(numbered, tmp_path):
+    """They would all be left out otherwise."""
+    sets = Sets(shutil.copytree(numbered.root, tmp_path / "copy"))
+    batches = read_in_order(sets.photos, READING)
+    next(batches)
+    shutil.rmtree(sets.photos.root)
+    with pytest.raises(utils.UserError, match=r"none of its 11 images can be read any more \(.*No such file"):
+        list(read_in_order(sets.photos, READING))
 
 
 @pytest.mark.parametrize("batch_size", [1, 4, 16])

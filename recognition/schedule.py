@@ -1,9 +1,9 @@
-"""Read a schedule of learning rates in FaceNet's format: a line `EPOCH: RATE` for each change."""
+"""How long a classifier is trained and how fast it learns: FaceNet's file of a schedule, epochs and their steps."""
 from utils import read_text, UserError
 
 
-def read(file_name):
-    """Read a schedule -> [(epoch, rate)], epochs ascending from 1.
+def read_schedule(file_name):
+    """Read a schedule in FaceNet's format -> [(epoch, rate)], epochs ascending from 1.
 
     What follows the first rate of 0 or less, which ends the training, is not read. Raises UserError, which names the
     line, for any other file.
@@ -26,3 +26,12 @@ def read(file_name):
     if not table or table[0][1] <= 0:
         raise UserError(f"{option}: no learning rate in it; give lines `EPOCH: RATE`")
     return table
+
+
+def length_of(options, faces, table):
+    """Compute how long `recognizer.py train` takes for labelled_data.Faces -> (epochs, steps in an epoch).
+
+    `table` is what `read_schedule` returns: a rate of 0 or less ends the training.
+    """
+    epoch_size = options.epoch_size or -(-len((faces.real or faces.synthetic).names) // options.batch_size)
+    return min([options.max_nrof_epochs] + [epoch - 1 for epoch, rate in table if rate <= 0]), epoch_size

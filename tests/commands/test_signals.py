@@ -1,0 +1,102 @@
+"""Ctrl-C and SIGTERM at any moment of any command: a line, the signal's status, no traceback, nothing left behind."""
+import os
+import signal
+import time
+
+import pytest
+
+from conftest import NAMES, NARROW, only_run, steps_saved, tree, words
+from drawn import write_dataset
+from tool import alive, finish, Tool, wait_for
+
+pytestmark = pytest.mark.slow
+FACES = {"model_def": "small", "image_size": 32, "embedding_size": 8, "batch_size": 4}
+TOLD, AT_ONCE = "finishing what is under way; once more to stop at once", "stopped at once"
+# Without a word on stderr but those of an interruption, until a command has begun with what it says of its data.
+COMMANDS = {
+    "train": ("main.py", [*words(**NAMES, **NARROW, method_c="none", batch_size=2, max_step=10 ** 6)]),
+    "classify": ("recognizer.py", ["train", *words(**FACES, real="syn", max_nrof_epochs=10 ** 5)]),
+    "verify": ("recognizer.py", ["verify", *words(weights="nowhere", images="data/syn")]),
+    "render": ("gen_syn_latent.py", ["people", *words(output="out", n_id=3000, n_im=2, size=32, workers=2)]),
+    "draw": ("gen_syn_latent.py", ["drawn", *words(output="out", photos=3000, size=32, workers=2)]),
+    "align": ("align.py", [*words(input="data/many", output="out", workers=2)]),
+    "curves": ("evaluate.py", ["curves", "data"]),
+    "distance": ("evaluate.py", ["distance", "--photos", "data/real", "data/syn"])}
+
+
+@pytest.fixture(scope="module")
+def data(tmp_path_factory):
+    """A folder to work in, with data."""
+    root = tmp_path_factory.mktemp("signals")
+    write_dataset(str(root / "data"), size=16, identities=3, per_identity=3)
+    write_dataset(str(root / "many"), size=64, identities=1, per_identity=1, photos=300)
+    (root / "many/real").rename(root / "data/many")
+    return root
+
+
+@pytest.fixture
+def place(data, tmp_path):
+    (tmp_path / "data").symlink_to(data / "data")
+    return tmp_path
+
+
+def started(place, name, *more):
+    """A command that works in `place`."""
+    program, arguments = COMMANDS[name]
+    return Tool(program).start(*arguments, *more, cwd=place)
+
+
+def said(result):
+    """The lines of stderr that are neither of the log nor of a progress bar."""
+    return [line for line in result.err.splitlines() if line.strip() and "[" not in line and "it/s" not in line]
+
+
+@pytest.mark.parametrize("delay, number", [
+    (.1, signal.SIGINT), (.3, signal.SIGTERM), (.7, signal.SIGINT), (1.5, signal.SIGTERM), (3, signal.SIGINT)])
+@pytest.mark.parametrize("name", COMMANDS)
+def test_a_signal_ends_any_command_in_good_order(place, name, delay, number):
+    process = started(place, name)
+    time.sleep(delay)
+    if process.poll() is not None:
+        finish(process)
+        return                              # it was faster
+    os.killpg(process.pid, number)
+    result = finish(process)
+    wait_for(lambda: not alive(process.pid), seconds=10)
+    lines = said(result)
+    if result.status in (0, 2) and TOLD not in lines:
+        return                              # it had ended, and Python was cleaning up
+    assert result.status == 128 + number and "Traceback" not in result.err, result.err[-2000:]
+    assert len(lines) <= 2 and ": interrupted" in lines[-1] and lines[:-1] in ([], [TOLD]), result.err[-2000:]
+
+
+@pytest.mark.parametrize("name, begun", [
+    ("train", "logs/*/stats.jsonl"), ("classify", "recognizers/*/stats.jsonl"), ("render", "out/0*"),
+    ("draw", "out/real/*"), ("align", "out/settings.json")])
+def test_a_second_signal_ends_it_at_once(place, name, begun):
+    process = started(place, name)
+    wait_for(lambda: list(place.glob(begun)))
+    time.sleep(.3)
+    os.kill(process.pid, signal.SIGINT)
+    time.sleep(.15)                         # not one and the same
+    os.kill(process.pid, signal.SIGINT)
+    start = time.monotonic()
+    result = finish(process)
+    wait_for(lambda: not alive(process.pid), seconds=10)
+    assert time.monotonic() - start < 3 and result.status == 130 and "Traceback" not in result.err
+    lines = said(result)
+    assert lines == [TOLD, AT_ONCE] or (len(lines) == 2 and lines[0] == TOLD and ": interrupted; " in lines[1])
+    for path in tree(place):
+        assert "/.tmp-" in f"/{path}" or not path.endswith(".jpg") or os.path.getsize(place / path) > 300
+
+
+def test_a_second_signal_leaves_a_run_that_goes_on(place):
+    process = started(place, "train", "--checkpoint_step", 2)
+    wait_for(lambda: list(place.glob("logs/*/model.ckpt-4.index")))
+    for _ in range(2):
+        os.kill(process.pid, signal.SIGTERM)
+        time.sleep(.11)
+    finish(process)
+    saved = steps_saved(only_run(place / "logs"))[-1]
+    result = Tool("main.py").run("--load_path", only_run(place / "logs").name, "--max_step", saved + 2, cwd=place)
+    assert result.status == 0 and steps_saved(only_run(place / "logs"))[-1] == saved + 2, result.err[-2000:]
