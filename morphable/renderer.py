@@ -171,10 +171,26 @@ def rasterize(points, colours, triangles, height, width):
     triangle extends over less than 8192 pixels. No point of the grid shares its row or its column with a pixel centre.
     Hence a triangle whose corners lie in one gap between two rows or columns of centres is dropped without a test.
     """
+    pixels, owners, weights, sums = find_visible(points, triangles, height, width)
+    image = np.zeros([height * width, 3], np.float32)
+    covered = np.zeros(height * width, bool)
+    covered[pixels] = True
+    image[pixels] = _interpolate(weights[..., None], sums[:, None], np.take(colours, triangles[owners].T, 0))
+    return image.reshape(height, width, 3), covered.reshape(height, width)
+
+
+def find_visible(points, triangles, height, width, keep=None):
+    """Find what is seen at each covered pixel, as `rasterize` tells -> (pixels, owners, weights, sums).
+
+    `pixels` [P] are flat indices, `owners` [P] indices of the nearest triangles, and `weights` [3, P] over their `sums`
+    [P] are the shares of the corners. `keep(owners, weights, sums)`, if given, tells which places of triangles are
+    there at all -> bool [P], so that a triangle may have holes.
+    """
     steps = _to_grid(points)
     columns = np.clip(steps[0] >> SUBPIXELS, -1, width - 1)         # of the last pixel centres before the points
     rows = np.clip(steps[1] >> SUBPIXELS, -1, height - 1)
-    corners = np.take(triangles, _select_triangles(columns, rows, triangles), 0).T.copy()       # [3, T]
+    selected = _select_triangles(columns, rows, triangles)
+    corners = np.take(triangles, selected, 0).T.copy()              # [3, T]
     x, y = np.take(steps, corners, 1)
     depth = np.take(points[:, 2], corners)
     nearest = np.full(height * width, -1)
@@ -182,17 +198,17 @@ def rasterize(points, colours, triangles, height, width):
     for pixels, owners in _candidate_pixels(np.take(columns, corners), np.take(rows, corners), width):
         weights, sums = _edge_functions(x, y, pixels, owners, width)
         inside = np.flatnonzero(((weights >= 0).all(0) | (weights <= 0).all(0)) & (sums != 0))
+        if keep is not None:
+            inside = inside[keep(selected[owners[inside]], weights[:, inside], sums[inside])]
         pixels, owners = pixels[inside], owners[inside]
         found = _interpolate(weights[:, inside], sums[inside], np.take(depth, owners, 1))
         np.maximum.at(depths, pixels, found)
         won = found == depths[pixels]
         nearest[pixels[won]] = owners[won]          # NumPy keeps the last of several values for one pixel
-    image = np.zeros([height * width, 3], np.float32)
     pixels = np.flatnonzero(nearest >= 0)
     owners = nearest[pixels]
     weights, sums = _edge_functions(x, y, pixels, owners, width)
-    image[pixels] = _interpolate(weights[..., None], sums[:, None], np.take(colours, np.take(corners, owners, 1), 0))
-    return image.reshape(height, width, 3), (nearest >= 0).reshape(height, width)
+    return pixels, selected[owners], weights, sums
 
 
 def _to_grid(points):

@@ -1,0 +1,61 @@
+"""The expressions of MakeHuman's head, made of face units: modes that go both ways, and named ones for figures."""
+import numpy as np
+
+from morphable import makehuman_files
+
+# What everybody's rest is: a pleasant face, so that the negative of each mode is a serious one
+REST = {"laugh": .34, "smile": .16, "wide": .22, "brow_up": .1, "inner_up": .08, "lower_down": .05}
+# Each mode: its deviation, and the face units that it is made of. _ stands for Left and Right alike.
+MODES = {
+    "laugh": (.45, {"mouthSmile_": .5, "jawOpen": .14, "cheekSquint_": .35, "eyeSquint_": .15, "mouthUpperUp_": .5,
+                    "mouthLowerDown_": .25}),
+    "open": (.085, {"jawOpen": 1}), "smile": (.2, {"mouthSmile_": 1}), "blink": (.12, {"eyeBlink_": 1}),
+    "brow_up": (.4, {"browOuterUp_": 1, "browInnerUp": .6}), "brow_down": (.16, {"browDown_": 1}),
+    "wide": (.25, {"eyeWide_": 1}), "squint": (.3, {"eyeSquint_": 1}), "pucker": (.18, {"mouthPucker": 1}),
+    "funnel": (.12, {"mouthFunnel": 1}), "frown": (.13, {"mouthFrown_": 1}), "stretch": (.13, {"mouthStretch_": 1}),
+    "gaze_side": (.45, {"eyeLookInLeft": -1, "eyeLookOutLeft": 1, "eyeLookInRight": 1, "eyeLookOutRight": -1}),
+    "gaze_up": (.4, {"eyeLookUp_": 1, "eyeLookDown_": -1}),
+    "upper_up": (.2, {"mouthUpperUp_": 1}), "lower_down": (.3, {"mouthLowerDown_": 1}), "sneer": (.17, {"noseSneer_": 1}),
+    "puff": (.12, {"cheekPuff": 1}), "mouth_side": (.16, {"mouthLeft": 1, "mouthRight": -1}),
+    "jaw_side": (.14, {"jawLeft": 1, "jawRight": -1}), "jaw_forward": (.15, {"jawForward": 1}),
+    "press": (.2, {"mouthPress_": 1}), "dimple": (.3, {"mouthDimple_": 1}),
+    "smile_side": (.14, {"mouthSmileLeft": 1, "mouthSmileRight": -1}),
+    "brow_side": (.3, {"browOuterUpLeft": 1, "browOuterUpRight": -1}),
+    "blink_side": (.07, {"eyeBlinkLeft": 1, "eyeBlinkRight": -1}), "roll_lower": (.2, {"mouthRollLower": 1}),
+    "roll_upper": (.1, {"mouthRollUpper": 1}), "shrug": (.15, {"mouthShrugLower": 1}),
+    "inner_up": (.3, {"browInnerUp": 1}), "cheek": (.2, {"cheekSquint_": 1}),
+    "sneer_side": (.18, {"noseSneerLeft": 1, "noseSneerRight": -1})}
+# Expressions by name, as coefficients of modes on top of REST
+NAMED = {
+    "neutral": {"laugh": -.34, "smile": -.12}, "rest": {}, "smile": {"smile": .4, "cheek": .25},
+    "laugh": {"laugh": .95, "squint": .2}, "surprise": {"open": .35, "brow_up": .9, "wide": .5, "laugh": -.4},
+    "anger": {"brow_down": .7, "sneer": .3, "frown": .3, "press": .4, "laugh": -.5, "smile": -.2},
+    "sadness": {"inner_up": .9, "frown": .5, "laugh": -.45, "smile": -.2}, "blink": {"blink": .95},
+    "pucker": {"pucker": .7, "laugh": -.4}, "wink": {"blink": .45, "blink_side": .45, "smile": .3}}
+
+
+def units():
+    """List the face units that modes need."""
+    return sorted({unit for _, parts in MODES.values() for name in parts for unit in _sides(name)})
+
+
+def _sides(name):
+    """List the face units that a name of MODES stands for."""
+    return [name[:-1] + side for side in ("Left", "Right")] if name.endswith("_") else [name]
+
+
+def read_modes(root, coarse, count):
+    """Read the modes below `root` -> (fields [n, C, 3] of the coarse vertices, deviations [n]). Raises UserError.
+
+    `coarse` [C] are the numbers of those vertices among the `count` ones of base.obj.
+    """
+    moves = {unit: makehuman_files.read_target(root, f"{makehuman_files.UNITS}/{unit}.target", count)[coarse]
+             for unit in units()}
+    fields = [sum(weight * moves[unit] for name, weight in parts.items() for unit in _sides(name))
+              for _, parts in MODES.values()]
+    return np.array(fields, np.float32), np.array([deviation for deviation, _ in MODES.values()], np.float32)
+
+
+def coefficients(parts):
+    """Make coefficients [n] of modes from {mode: weight}."""
+    return np.array([parts.get(name, 0.0) for name in MODES])
