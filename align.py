@@ -27,10 +27,9 @@ from cli import outputs, places, processes, program
 from cli.options import boolean, Command, one_of, parse, path, text, whole
 from datasets import crop
 from datasets.detection import detect, detector, POINTS
-from datasets.image_sets import find_photos, list_images, walk, warn_of
+from datasets.image_sets import check_picture_place, find_photos, list_images, walk, warn_of
 from datasets.images import (
     BrokenImage,
-    check_picture,
     make_grid,
     PICTURES,
     read_picture,
@@ -124,7 +123,7 @@ def _check_apart(options):
     if any(os.path.commonpath([each, folder]) == each for each in taken):
         raise utils.UserError(f"--preview {options.preview}: within --input or --output it would be taken for a photo; "
                               "name another folder")
-    check_picture("--preview", options.preview)
+    check_picture_place("--preview", options.preview, outputs.SETTINGS)
 
 
 def _settings_of(options):

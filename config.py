@@ -262,10 +262,12 @@ def check_separate(config, error):
             error(problem)
         if wanted:
             taken[f"--{option}"] = folder(option)
-    problem = config.train_generator and outputs.overlap_problem(
-        f"--log_dir {config.log_dir}", config.log_dir, taken, holding=False)
-    if problem:
-        error(problem)
+    for option in ("log_dir", "profile"):
+        place = getattr(config, option)
+        problem = config.train_generator and place and outputs.overlap_problem(
+            f"--{option} {place}", place, taken, holding=False)
+        if problem:
+            error(problem)
 
 
 GROUPS = {"Network": network_options, "Data": data_options, "Mode": mode_options, "Training": training_options,
