@@ -50,16 +50,17 @@ def process_all(function, shared, items, keep, pool):
                 keep(future.result())
                 progress.update(pool.per_item)
             if stop.signal:
-                stopping.value = True
+                stopper.send(None)
                 raise Interrupted(stop.signal)
 
     workers, context = min(pool.workers, len(items)), multiprocessing.get_context(pool.method)
-    stopping = context.RawValue("b", False)         # for the workers: begin nothing more
+    stopping, stopper = context.Pipe(duplex=False)  # what is sent here, and never read, tells workers to begin no more
     if pool.method == "spawn":
         _start_quiet_tracker()
     executor = concurrent.futures.ProcessPoolExecutor(workers, context, _start, (shared, pool.prepare, stopping))
     total = pool.per_item * len(items)
-    with StopRequest(_kill_workers) as stop, logging_redirect_tqdm(), progress_bar(pool.unit, total) as progress:
+    with (stopping, stopper, StopRequest(_kill_workers) as stop, logging_redirect_tqdm(),
+          progress_bar(pool.unit, total) as progress):
         try:
             for item in items:
                 with _signals_blocked():            # a process that is started here inherits this for ever
@@ -119,4 +120,4 @@ def _follow_parent():
 
 
 def _work(function, item):
-    return _NotBegun if _stopping.value else function(_shared, item)
+    return _NotBegun if _stopping.poll() else function(_shared, item)
