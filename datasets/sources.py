@@ -103,8 +103,11 @@ class SourceRecord:
         self.plan(names)
         try:
             yield
-        finally:
-            self.flush()
+        except BaseException:
+            with contextlib.suppress(UserError):        # what went wrong first is what is told
+                self.flush()
+            raise
+        self.flush()
 
     def plan(self, names):
         """Record the images `names` as begun, on disk too, and note their sources as they are now."""
@@ -143,9 +146,13 @@ class SourceRecord:
         for row in self._new:               # the module csv doesn't quote a carriage return by itself
             quoting = csv.QUOTE_ALL if "\r" in row[0] else csv.QUOTE_MINIMAL
             csv.writer(lines, lineterminator="\n", quoting=quoting).writerow(row)
-        with open(self._path, "ab+") as file:
-            size = file.seek(0, os.SEEK_END)
-            file.seek(max(size - 1, 0))
-            torn = b"\n" if size and file.read() != b"\n" else b""          # half a line, which a kill has left
-            file.write(torn + lines.getvalue().encode(errors="surrogateescape"))
+        try:
+            with open(self._path, "ab+") as file:
+                size = file.seek(0, os.SEEK_END)
+                file.seek(max(size - 1, 0))
+                torn = b"\n" if size and file.read() != b"\n" else b""      # half a line, which a kill has left
+                file.write(torn + lines.getvalue().encode(errors="surrogateescape"))
+        except OSError as error:
+            raise UserError(f"{self._path}: can't be written ({error.strerror}); make room, or name another folder"
+                            ) from error
         self._new = []

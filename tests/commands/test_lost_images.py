@@ -52,9 +52,10 @@ def undisturbed(tmp_path_factory):
     """{kind: run directory} of trainings that nothing disturbs."""
     data, found = fill(tmp_path_factory.mktemp("data")), {}
     for kind in KINDS:
-        result = train(kind, data, tmp_path_factory.mktemp(kind))
+        log_dir = tmp_path_factory.mktemp("undisturbed")
+        result = train(kind, data, log_dir)
         assert result.status == 0, result.err
-        found[kind] = only_run(tmp_path_factory.getbasetemp() / f"{kind}0")
+        found[kind] = only_run(log_dir)
     return found
 
 
