@@ -52,7 +52,7 @@ def said(result):
 
 
 @pytest.mark.parametrize("delay, number", [
-    (.1, signal.SIGINT), (.3, signal.SIGTERM), (.7, signal.SIGINT), (1.5, signal.SIGTERM), (3, signal.SIGINT)])
+    (.15, signal.SIGINT), (.8, signal.SIGTERM), (2.5, signal.SIGINT)])
 @pytest.mark.parametrize("name", COMMANDS)
 def test_a_signal_ends_any_command_in_good_order(place, name, delay, number):
     process = started(place, name)
