@@ -114,7 +114,7 @@ def mode_options(add):
     add("save_syn_dataset", text, "generated", "folder in data_dir that generate_dataset writes to")
     add("save_fitting", text, "fitting", "folder in data_dir that fit_dataset writes to")
     add("overwrite", boolean, False, "where save_syn_dataset or save_fitting was made from other weights, images or "
-        "settings, begin it anew: its images are removed first, and no others")
+        "settings, begin it anew: its images, labels and scores are removed first, and nothing else")
     add("task", outputs.task, None, "first part of the run folder's name", "the git branch, master without git")
     add("sample_per_image", whole(1, 1024), None, "dropout samples of each rendering with --is_train False",
         "8 with test_data_path, else 1")

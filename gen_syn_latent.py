@@ -228,7 +228,7 @@ def render_pairs(options):
         record = SourceRecord(options.output, lambda name: [by_name[name], stem(by_name[name]) + ".mat"])
         whole = {name for name, photo in by_name.items() if all(map(is_whole, pair_paths(options.output, photo)))}
         changed = record.changed(whole)
-        if record.are_others(changed):
+        if record.are_others(changed, whole):
             raise UserError(f"--annotations {options.annotations}: other photos of the same names than those that "
                             f"--output {options.output} was made from; name another folder")
         missing = {name: photo for name, photo in by_name.items() if name not in whole or name in changed}
@@ -243,6 +243,8 @@ def render_pairs(options):
                 problems.append(problem)
             else:
                 record.add(name)
+                if record.full:
+                    record.flush()
 
         with record.of_run(missing):
             processes.process_all(_render_pair, _Job(scene, options.output), list(missing.items()), keep,

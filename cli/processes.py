@@ -4,6 +4,7 @@ import contextlib
 import multiprocessing
 import os
 import signal
+import sys
 import threading
 from collections.abc import Callable
 from concurrent.futures.process import BrokenProcessPool
@@ -72,10 +73,12 @@ def process_all(function, shared, items, keep, pool):
             raise UserError("a worker was killed, perhaps for want of memory; run the same command again, perhaps with "
                             "fewer --workers") from error
         finally:
+            broken = sys.exc_info()[0] not in (None, Interrupted)
             executor.shutdown(wait=True, cancel_futures=True)
             for future in pending:
                 if not future.cancelled() and not future.exception() and future.result() is not _NotBegun:
-                    keep(future.result())
+                    with contextlib.suppress(Exception) if broken else contextlib.nullcontext():
+                        keep(future.result())           # what went wrong first is what is told
 
 
 def _kill_workers():

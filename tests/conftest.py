@@ -124,7 +124,7 @@ def tree(folder):
 
 def products(folder):
     """The same of an output folder, without what the program writes there for its next run."""
-    return {name: content for name, content in tree(folder).items() if name not in ("settings.json", ".sources.csv")}
+    return {name: content for name, content in tree(folder).items() if name not in ("settings.json", ".sources.jsonl")}
 
 
 def read_checkpoint(prefix):

@@ -310,7 +310,7 @@ def repaint(path, value):
     (lambda: os.remove("out/a/1.jpg"), ["a/1.jpg"]),
     (lambda: open("out/a/1.jpg", "wb").close(), ["a/1.jpg"]),
     (lambda: os.truncate("out/b/1.jpg", 300), ["b/1.png"]),
-    (lambda: os.remove("out/.sources.csv"), ["nobody.jpg"]),
+    (lambda: os.remove("out/.sources.jsonl"), ["nobody.jpg"]),
     (lambda: repaint("photos/new.jpg", 9), ["new.jpg"])])
 def test_what_was_replaced_or_lost_is_cropped_again(cropping, act, again):
     act()
