@@ -19,9 +19,8 @@ import sys
 import numpy as np
 import scipy.linalg
 
-import cautions
 import utils
-from cli import outputs, places, program
+from cli import cautions, outputs, places, program
 from cli.options import checked, choose, Command, parse, place, text, whole
 from datasets.image_sets import check_picture_place, find_photos, warn_of
 from datasets.images import BrokenImage, load_image, PICTURES, save_picture

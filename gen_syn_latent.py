@@ -14,10 +14,9 @@ import os
 import sys
 from typing import NamedTuple
 
-import cautions
 import footprint
 import utils
-from cli import outputs, places, processes, program
+from cli import cautions, outputs, places, processes, program
 from cli.options import checked, choose, Command, number, one_of, parse, path, text, whole
 from utils import UserError
 

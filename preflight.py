@@ -9,10 +9,9 @@ import os
 from types import MappingProxyType
 from typing import NamedTuple
 
-import cautions
 import footprint
 import utils
-from cli import outputs
+from cli import cautions, outputs
 from config import structural_differences
 from datasets import scores, sources, writer
 from datasets.image_sets import (
