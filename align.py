@@ -345,6 +345,10 @@ def align(options):
         cells = np.stack([_preview_cell(options, rows[name]) for name in names[:PREVIEWED]])
         save_picture(make_grid(cells, PREVIEW_COLUMNS), options.preview)
     _tell(options, [rows[name] for name in names], new)
+    others = [name for name in rows.keys() - set(names) if rows[name]["status"] == CROPPED]
+    if others:
+        logging.info("%s: crops of %d photos that --input does not have are there too, and are kept, such as %s",
+                     options.output, len(others), min(others))
 
 
 def _crop_new(options, names, renderings):

@@ -327,8 +327,9 @@ def test_another_set_of_the_same_names_is_refused(cropping):
     assert before == {path: path.stat().st_mtime_ns for path in Path("out").rglob("*")}
 
 
-def test_a_photo_of_another_input_keeps_its_crop(cropping):
+def test_a_photo_of_another_input_keeps_its_crop(cropping, caplog):
     """A second folder may be cropped to the same output. A crop of the first is not overwritten."""
+    caplog.set_level("INFO")
     Path("photos").rename("first")
     Path("photos/a").mkdir(parents=True)
     repaint("photos/a/1.png", 99)
@@ -337,6 +338,7 @@ def test_a_photo_of_another_input_keeps_its_crop(cropping):
     assert cropping() == ["a/7.png"] and Path("out/a/1.jpg").read_bytes() == before
     rows = align.load_table("out/alignment.csv")
     assert rows["a/1.png"]["status"] == "same name: a/1.jpg" and rows["a/1.jpg"]["status"] == "cropped"
+    assert "out: crops of 3 photos that --input does not have are there too, and are kept, such as" in caplog.text
 
 
 # Ends before the end
