@@ -60,8 +60,7 @@ fuzz: $(VENV)/dev
 	FUZZ_SECONDS=1800 FUZZ_SEED=$$$$ $(RUN) -m pytest tests/commands/test_fuzz.py
 
 kill: $(VENV)/dev
-	rm -rf killed
-	$(RUN) tests/kill.py --kills 200 --folder killed
+	$(RUN) tests/kill.py --kills 200
 
 # The rules of style that a machine can check.
 lint: $(VENV)/dev
@@ -72,4 +71,4 @@ docs: $(VENV)/runtime
 	$(RUN) docs/write_options.py
 
 clean:
-	rm -rf demo killed $(VENV) .pytest_cache .ruff_cache __pycache__ */__pycache__ */*/__pycache__
+	rm -rf demo $(VENV) .pytest_cache .ruff_cache __pycache__ */__pycache__ */*/__pycache__

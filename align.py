@@ -27,10 +27,9 @@ from cli import outputs, places, processes, program
 from cli.options import boolean, Command, one_of, parse, path, text, whole
 from datasets import crop
 from datasets.detection import detect, detector, POINTS
-from datasets.image_sets import find_photos, list_images, walk, warn_of
+from datasets.image_sets import check_picture_place, find_photos, list_images, warn_of
 from datasets.images import (
     BrokenImage,
-    check_picture,
     make_grid,
     PICTURES,
     read_picture,
@@ -124,7 +123,7 @@ def _check_apart(options):
     if any(os.path.commonpath([each, folder]) == each for each in taken):
         raise utils.UserError(f"--preview {options.preview}: within --input or --output it would be taken for a photo; "
                               "name another folder")
-    check_picture("--preview", options.preview)
+    check_picture_place("--preview", options.preview, outputs.SETTINGS)
 
 
 def _settings_of(options):
@@ -233,7 +232,7 @@ def _find_changed(options, record, names, rows):
     """
     done = [name for name in names if rows.get(name, {}).get("status") in (CROPPED, NO_FACE)]
     changed = record.changed(done)
-    if record.are_others(changed):
+    if record.are_others(changed, set(done)):
         raise utils.UserError(f"--input {options.input}: other photos of the same names than those that --output "
                               f"{options.output} was made from; name another folder")
     if changed:
@@ -247,9 +246,9 @@ def _plan(options, names, renderings, rows, changed=()):
     `renderings` are as returned by `_find_names`, `rows` as by `load_table`. The photos `changed` are cropped again. A
     photo without a rendering, or whose crop would have the name of another photo's crop, gets its row in `rows` here.
     """
-    owner, todo = {}, []
+    owner, todo, wanted = {}, [], set(names)
     for name in sorted({*names, *rows}, key=lambda name: (rows.get(name, {}).get("status") != CROPPED, name)):
-        if name in names or rows[name]["status"] == CROPPED:        # that of a photo of an earlier --input counts
+        if name in wanted or rows[name]["status"] == CROPPED:        # that of a photo of an earlier --input counts
             owner.setdefault(_crop_name(options, name), name)
     for name in names:
         first, status = owner[_crop_name(options, name)], rows.get(name, {}).get("status")
@@ -338,14 +337,18 @@ def align(options):
     names, renderings = _find_names(options)
     footprint.check(footprint.of_detection(options, len(names)))
     with outputs.begin_output(options.output, _settings_of(options)):
-        for inside, _, level in walk(options.output, None if options.recursive else 1):
-            if level:
-                utils.clean_temporary(os.path.join(options.output, inside))
+        for folder in {os.path.dirname(path) for name in names for path in _crop_paths(options, name)}:
+            if os.path.isdir(folder):
+                utils.clean_temporary(folder)
         rows, new = _crop_new(options, names, renderings)
     if options.preview:
         cells = np.stack([_preview_cell(options, rows[name]) for name in names[:PREVIEWED]])
         save_picture(make_grid(cells, PREVIEW_COLUMNS), options.preview)
     _tell(options, [rows[name] for name in names], new)
+    others = [name for name in rows.keys() - set(names) if rows[name]["status"] == CROPPED]
+    if others:
+        logging.info("%s: crops of %d photos that --input does not have are there too, and are kept, such as %s",
+                     options.output, len(others), min(others))
 
 
 def _crop_new(options, names, renderings):
@@ -365,6 +368,8 @@ def _crop_new(options, names, renderings):
             table.write(encode_rows([row]))
             table.flush()
             record.add(row["source"])
+            if record.full:
+                record.flush()
 
         # spawn, as TensorFlow doesn't survive a fork
         pool = processes.Pool(options.workers, "photo", method="spawn", prepare=_silence)

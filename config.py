@@ -114,7 +114,7 @@ def mode_options(add):
     add("save_syn_dataset", text, "generated", "folder in data_dir that generate_dataset writes to")
     add("save_fitting", text, "fitting", "folder in data_dir that fit_dataset writes to")
     add("overwrite", boolean, False, "where save_syn_dataset or save_fitting was made from other weights, images or "
-        "settings, begin it anew: its images are removed first, and no others")
+        "settings, begin it anew: its images, labels and scores are removed first, and nothing else")
     add("task", outputs.task, None, "first part of the run folder's name", "the git branch, master without git")
     add("sample_per_image", whole(1, 1024), None, "dropout samples of each rendering with --is_train False",
         "8 with test_data_path, else 1")
@@ -262,10 +262,12 @@ def check_separate(config, error):
             error(problem)
         if wanted:
             taken[f"--{option}"] = folder(option)
-    problem = config.train_generator and outputs.overlap_problem(
-        f"--log_dir {config.log_dir}", config.log_dir, taken, holding=False)
-    if problem:
-        error(problem)
+    for option in ("log_dir", "profile"):
+        place = getattr(config, option)
+        problem = config.train_generator and place and outputs.overlap_problem(
+            f"--{option} {place}", place, taken, holding=False)
+        if problem:
+            error(problem)
 
 
 GROUPS = {"Network": network_options, "Data": data_options, "Mode": mode_options, "Training": training_options,

@@ -217,14 +217,14 @@ def check(parts, on_gpu=False, there=None):
     by_option = {}
     for part in counted:
         by_option[part.options] = by_option.get(part.options, 0) + part.needed
-    option = max((name for name in by_option if name), key=by_option.get)
-    most = f"{option} ({_gib(by_option[option])} of it)"
+    option = max(filter(None, by_option), key=by_option.get, default=None)
+    way = f"take a smaller {option} ({_gib(by_option[option])} of it)" if option else "close other programs"
     if needed > SLACK * there.total:
         raise UserError(f"not enough memory: about {_gib(needed)} are needed, and this machine has "
-                        f"{_gib(there.total)}; take a smaller {most}")
+                        f"{_gib(there.total)}; {way}")
     if needed > there.available:
-        logging.warning("about %s of memory are needed, and %s are free: if it ends early, take a smaller %s",
-                        _gib(needed), _gib(there.available), most)
+        logging.warning("about %s of memory are needed, and %s are free: if memory ends, %s", _gib(needed),
+                        _gib(there.available), way)
 
 
 def uses_gpu(options):

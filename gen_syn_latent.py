@@ -14,10 +14,9 @@ import os
 import sys
 from typing import NamedTuple
 
-import cautions
 import footprint
 import utils
-from cli import outputs, places, processes, program
+from cli import cautions, outputs, places, processes, program
 from cli.options import checked, choose, Command, number, one_of, parse, path, text, whole
 from utils import UserError
 
@@ -190,6 +189,10 @@ def render_people(options):
                             options.output, len(damaged), damaged[0])
         if len(missing) < len(wanted):
             logging.info("%s: %d identities are there and are kept", options.output, len(wanted) - len(missing))
+        beyond = identities.count_beyond(options.output, options.n_id)
+        if beyond:
+            logging.warning("%s: %d identities beyond --n_id %d are there too, and are kept", options.output, beyond,
+                            options.n_id)
         identities.remove_temporary(options.output, wanted)
         pool = processes.Pool(options.workers, "image", options.n_im)
         processes.process_all(_render_identity, job, missing, lambda nothing: None, pool)
@@ -228,9 +231,14 @@ def render_pairs(options):
         record = SourceRecord(options.output, lambda name: [by_name[name], stem(by_name[name]) + ".mat"])
         whole = {name for name, photo in by_name.items() if all(map(is_whole, pair_paths(options.output, photo)))}
         changed = record.changed(whole)
-        if record.are_others(changed):
+        if record.are_others(changed, whole):
             raise UserError(f"--annotations {options.annotations}: other photos of the same names than those that "
                             f"--output {options.output} was made from; name another folder")
+        others = sorted(name for name in set(record.names) - by_name.keys()
+                        if os.path.exists(os.path.join(options.output, name)))
+        if others:
+            logging.warning("%s: %d pairs of photos that --annotations does not have are there too, and are kept, such "
+                            "as %s", options.output, len(others), others[0])
         missing = {name: photo for name, photo in by_name.items() if name not in whole or name in changed}
         os.makedirs(os.path.join(options.output, "3dmm"), exist_ok=True)
         utils.clean_temporary(os.path.join(options.output, "3dmm"))
@@ -243,6 +251,8 @@ def render_pairs(options):
                 problems.append(problem)
             else:
                 record.add(name)
+                if record.full:
+                    record.flush()
 
         with record.of_run(missing):
             processes.process_all(_render_pair, _Job(scene, options.output), list(missing.items()), keep,

@@ -3,16 +3,15 @@
 The cheapest check comes first: whether folders are there, whether they can be written, what the files of weights say,
 which images there are, and last, whether the images can be decoded. TensorFlow is not needed for any of them.
 """
-import argparse
+import contextlib
 import logging
 import os
 from types import MappingProxyType
 from typing import NamedTuple
 
-import cautions
 import footprint
 import utils
-from cli import outputs
+from cli import cautions, outputs
 from config import structural_differences
 from datasets import scores, sources, writer
 from datasets.image_sets import (
@@ -35,6 +34,7 @@ FINDERS = {"dataset": find_photos, "syn_dataset": find_renderings, "dataset_3dmm
            "dataset_3dmm_test": find_pairs, "test_data_path": find_photos}
 FIELDS = {"dataset": "photos", "syn_dataset": "renderings", "dataset_3dmm": "pairs", "dataset_3dmm_test": "test_pairs",
           "test_data_path": "test_renderings"}
+LOOKED_AT = 1000                            # images of a product that are compared with their sources at a start
 VERSION = 1                                 # of all that makes the images of synthesis and of fitting
 TO_COME = "of the training to come"         # instead of the weights of a product
 GENERATOR = "G_inf/c7s1_32/weights"         # a variable that every checkpoint of main.py has
@@ -81,7 +81,7 @@ def check(config, typed=MappingProxyType({})):
         if not resumed:
             check_without_photos("--log_dir", config.log_dir, runs.PARAMS)
     elif not config.is_train:
-        runs.check_run_writable(config.log_dir, runs.folder_of(weights))        # for the sheets
+        check_sheets(runs.folder_of(weights))
     data = Data(**{FIELDS[option]: FINDERS[option](folder) for option, folder in folders.items()})
     check_identities(config, data.renderings, resumed, decoded=False)
     done = resumed and weights == resumed and steps_done(config, resumed)
@@ -159,6 +159,15 @@ def check_outputs(config):
                             ) from error
 
 
+def check_sheets(folder):
+    """Raise UserError where no sample sheets can be written into the folder of a run, which may still be training."""
+    try:
+        utils.check_writable(folder)
+    except OSError as error:
+        raise UserError(f"--is_train False: can't write samples into {folder} ({error.strerror}); make it writable, or "
+                        "take a copy of the run") from error
+
+
 class Product(NamedTuple):
     """What synthesis or fitting makes: an image for each image of a set."""
     option: str                  # that names the folder, such as --save_syn_dataset
@@ -205,20 +214,30 @@ def check_product(config, product, weights):
     """
     check_output_names(product.images)
     settings = settings_of(config, product, newest_whole(weights) if weights else None)
-    if config.overwrite:
-        settings = {"command": settings["command"]}
-    ways = "name another folder, or give --overwrite to begin it anew"
-    outputs.check_output(product.folder, settings, product.option, ways=ways)
-    if config.overwrite:
-        return
-    record, name = product.record(), f"{product.option} {product.folder}"
+    outputs.check_output(product.folder, {"command": settings["command"]}, product.option)
+    different = difference_of(product, settings)
+    if different and not config.overwrite:
+        raise UserError(f"{product.option} {product.folder}: {different}; name another folder, or give --overwrite to "
+                        "begin it anew")
+
+
+def difference_of(product, settings):
+    """Say how what is in the folder of a Product was made otherwise than by `settings`, in words; None if it was not.
+
+    Raises UserError where the folder's settings or record can't be read.
+    """
+    different = outputs.differences_of(product.folder, settings)
+    if different:
+        return f"begun with other settings: {different}"
+    record = product.record()
     left = sorted(set(record.names).difference(product.images.names))
     if left:
-        raise UserError(f"{name}: {len(left)} images in it are of images that {product.images.root} does not have, "
-                        f"such as {left[0]}; {ways}")
-    there = [image for image in record.names if os.path.exists(product.path_of(image))]
-    if record.are_others(record.changed(there)):
-        raise UserError(f"{name}: made from other images of the same names than those in {product.images.root}; {ways}")
+        return f"holds {len(left)} images that {product.images.root} has no source of, such as {left[0]}"
+    some = record.names[::max(len(record.names) // LOOKED_AT, 1)]
+    some = {image for image in some if os.path.exists(product.path_of(image))}
+    if record.are_others(record.changed(some), some):
+        return f"made from other images: those in {product.images.root} have the same names and another content"
+    return None
 
 
 def begin_product(config, product, prefix):
@@ -227,16 +246,26 @@ def begin_product(config, product, prefix):
     With --overwrite, a folder that was made otherwise is emptied first of what was made there.
     """
     settings = settings_of(config, product, prefix)
-    if config.overwrite:
-        record = product.record()
-        try:
-            check_product(argparse.Namespace(**{**vars(config), "overwrite": False}), product, prefix)
-        except UserError as difference:
-            outputs.check_output(product.folder, {"command": settings["command"]}, product.option)
-            logging.warning("%s; --overwrite: its %d images are removed", difference, len(record.names))
-            writer.clear(product.folder, record.names, (*scores.FILES, sources.RECORD))
-            utils.save_json(settings, os.path.join(product.folder, outputs.SETTINGS))
-    return outputs.begin_output(product.folder, settings, product.option)
+
+    def renew():
+        """Empty the folder, which is held now, where it was made otherwise."""
+        outputs.check_ours(product.folder, product.option)
+        of_others = outputs.differences_of(product.folder, {"command": settings["command"]})
+        different = None if of_others else difference_of(product, settings)
+        if not different:
+            return
+        logging.warning("%s %s: %s; --overwrite: what was made there is removed", product.option, product.folder,
+                        different)
+        names = {*product.record().names, *product.images.names}
+        writer.clear(product.folder, names, labels=product.scores)
+        if product.scores:
+            scores.clear(product.folder)
+        with contextlib.suppress(FileNotFoundError):
+            os.remove(os.path.join(product.folder, sources.RECORD))
+        utils.save_json(settings, os.path.join(product.folder, outputs.SETTINGS))
+
+    more = {"renew": renew} if config.overwrite else {}
+    return outputs.begin_output(product.folder, settings, product.option, **more)
 
 
 # Weights

@@ -15,10 +15,9 @@ import logging
 import os
 import sys
 
-import cautions
 import footprint
 import utils
-from cli import outputs, places, program
+from cli import cautions, outputs, places, program
 from cli.options import boolean, changed_options, checked, choose, Command, number, one_of, parse, path, text, whole
 from config import differences_in, model, safety_options
 from datasets.image_sets import check_images, check_without_photos, data_folder, find_renderings
@@ -26,7 +25,7 @@ from datasets.images import save_image
 from engine import checkpoint_index, endings, runs, weight_files
 from engine.startup import start
 from preflight import newest_whole
-from recognition import labelled_data, plots, registry, verification
+from recognition import known_people, labelled_data, plots, registry, verification
 from recognition.schedule import length_of, read_schedule
 from utils import UserError
 
@@ -269,7 +268,7 @@ def train(options):
     faces = labelled_data.decode(faces, options)
     identities = _identities_of(faces)
     if options.lfw_dir:
-        cautions.warn_of_shared_people(f"--lfw_dir {options.lfw_dir}", options.lfw_dir, read, identities)
+        known_people.warn_of_shared_people(f"--lfw_dir {options.lfw_dir}", options.lfw_dir, read, identities)
     if resumed:
         runs.check_run_identities(resumed, identities)
     if options.lfw_dir and not options.lfw_pairs:
@@ -339,7 +338,7 @@ def verify(options):
     if shapes is not None:
         _check_network(options, *registry.recognise(shapes))
         footprint.check(footprint.of_verification(options, *registry.recognise(shapes)), footprint.uses_gpu(options))
-    cautions.warn_of_known_people(options.weights, options.images)
+    known_people.warn_of_known_people(options.weights, options.images)
     choice = verification.PairChoice(options.nrof_folds, options.pairs_per_fold, options.seed)
     pairs = find_pairs(options, ("images", "pairs"), choice) if options.pairs else None
     start()

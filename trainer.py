@@ -395,7 +395,7 @@ class Trainer:
                 if stop.signal:
                     break
             self._flush(writer, store, record)
-        if stop.signal and progress.n < len(images.names):
+        if stop.signal:
             raise Interrupted(stop.signal, f"{progress.n} of {len(images.names)} images written to {folder}; "
                                            "run the same command again for the rest")
 

@@ -7,6 +7,7 @@ import glob
 import json
 import logging
 import os
+import re
 import secrets
 import signal
 import socket
@@ -23,7 +24,9 @@ from tqdm import tqdm
 SIGNALS = signal.SIGINT, signal.SIGTERM
 PROJECT = os.path.dirname(os.path.abspath(__file__))
 TEMPORARY = ".tmp-"             # begins the names of files that are not yet whole
-LOCK = ".lock"                  # begins the names of files that tell which process is writing into a folder
+# What follows it: of `atomic_write`, or a checkpoint's name.
+_TEMPORARY_NAME = re.compile(re.escape(TEMPORARY) + r"([0-9a-f]{16}|model\.ckpt-\d.*)")
+LOCK = ".facegan-lock"          # begins the names of files that tell which process is writing into a folder
 RESTORE = "restore it from a copy, or move it away to go without"       # what to do about a damaged file
 
 
@@ -129,13 +132,16 @@ class StopRequest(SignalWatch):
         self.signal, now = self.signal or number, time.monotonic()      # the main thread may note it later
         if self._first is None:
             self._first = now
-            if sys.stderr is not None:
-                tqdm.write("finishing what is under way; once more to stop at once", file=sys.stderr)
+            with contextlib.suppress(OSError, ValueError):      # where nobody reads stderr any more
+                if sys.stderr is not None:
+                    tqdm.write("finishing what is under way; once more to stop at once", file=sys.stderr)
         elif now > self._first + self.TWICE:
-            self._before_leaving()
-            if sys.stderr is not None:
-                os.write(2, b"\nstopped at once\n")
-            os._exit(128 + number)
+            try:
+                self._before_leaving()
+                if sys.stderr is not None:
+                    os.write(2, b"\nstopped at once\n")
+            finally:
+                os._exit(128 + number)
 
 
 # Logging and git
@@ -262,22 +268,22 @@ def check_writable(folder):
 
 
 def clean_temporary(folder):
-    """Remove what a killed `atomic_write` left in `folder`. Nothing else may be writing there."""
-    for path in glob.glob(os.path.join(glob.escape(folder), TEMPORARY + "*")):
-        if os.path.isfile(path):
-            os.remove(path)
+    """Remove the temporary files that a killed process of ours left in `folder`. Nothing else may be writing there."""
+    for name in os.listdir(folder):
+        if _TEMPORARY_NAME.fullmatch(name) and os.path.isfile(os.path.join(folder, name)):
+            os.remove(os.path.join(folder, name))
 
 
 # Holding a folder
 
 @contextlib.contextmanager
 def hold(folder, share=None):
-    """Hold `folder`, which has to be there, against other processes that would write into it, in this context.
+    """Hold `folder`, which has to be there, against other processes until this context ends.
 
-    Processes that write into one folder on purpose give each another `share`, a word. They only keep out those with
-    the same share, and those without any. The system releases a lock when its process ends, however it ends: what a
-    killed one left is taken over. Raises UserError, which says who holds the folder. Without the right to write there,
-    or on a file system without locks, nothing is held.
+    Processes with different shares, words, may hold it together. One with the same share, or with none, is kept out.
+    The system frees the lock of a process that ends, however it ends: what a killed one left is taken over. Raises
+    UserError, which names the holder. Where no lock can be made, nothing is held. A process must not hold a folder
+    twice.
     """
     with contextlib.ExitStack() as stack:
         stack.enter_context(_locked(folder, LOCK, alone=not share))
@@ -287,58 +293,80 @@ def hold(folder, share=None):
 
 
 def check_free(folder, share=None):
-    """Raise UserError where another process holds `folder`, as `hold` says. A folder without lock is not touched."""
-    if os.path.exists(os.path.join(folder, LOCK)):
-        with hold(folder, share):
-            pass
+    """Raise UserError where another process holds `folder` alone, or its `share`. Nothing is written or removed."""
+    for name in (LOCK, f"{LOCK}-{share}")[:2 if share else 1]:
+        with contextlib.suppress(OSError), _open_lock(os.path.join(folder, name), os.O_RDONLY) as file:
+            if not _try_lock(file, fcntl.LOCK_SH):
+                raise _held(folder)
 
 
 @contextlib.contextmanager
 def _locked(folder, name, alone):
     """Lock the file `name` in `folder`, alone or together with others. It is removed by the last who leaves."""
     path = os.path.join(folder, name)
-    try:
-        file = _open_locked(path, fcntl.LOCK_EX if alone else fcntl.LOCK_SH)
-    except OSError as error:
-        if error.errno in (errno.EAGAIN, errno.EACCES) and os.path.exists(path):
-            raise UserError(f"{folder}: {_holder(path)} is writing there; wait until it ends, or name another folder"
-                            ) from error
-        file = None                         # no locks here; whoever can't write says so later, in better words
+    file = _lock_named(folder, path, fcntl.LOCK_EX if alone else fcntl.LOCK_SH)
     try:
         yield
     finally:
         if file is not None:
             with contextlib.suppress(OSError):
-                fcntl.lockf(file, fcntl.LOCK_EX | fcntl.LOCK_NB)        # fails where others share the lock
-                os.remove(path)
-            os.close(file)
+                if _try_lock(file, fcntl.LOCK_EX, seconds=0):       # not where others share the lock
+                    os.remove(path)
+            file.close()
 
 
-def _open_locked(path, kind):
-    """Open the file `path` and lock it -> its descriptor. Raises OSError where another process has the lock."""
+def _lock_named(folder, path, kind):
+    """Create and lock the file `path` -> the open file, None where no lock can be made. Raises UserError."""
     while True:
-        file = os.open(path, os.O_RDWR | os.O_CREAT, 0o666)
+        try:
+            file = _open_lock(path, os.O_RDWR | os.O_CREAT)
+            locked = _try_lock(file, kind)
+        except OSError:                     # no right to write there, a link, or a file system without locks
+            return None
+        if not locked:
+            file.close()
+            raise _held(folder)
+        with contextlib.suppress(FileNotFoundError):
+            if os.path.samestat(os.fstat(file.fileno()), os.stat(path)):
+                now = datetime.datetime.now().astimezone().isoformat(timespec="seconds")
+                file.truncate(0)
+                file.write(json.dumps({"pid": os.getpid(), "host": socket.gethostname(), "since": now}).encode())
+                return file
+        file.close()                        # another process removed the file after we had opened it
+
+
+def _open_lock(path, flags):
+    """Open the file of a lock, but follow no link. Raises OSError."""
+    mode = "rb" if flags == os.O_RDONLY else "r+b"
+    return os.fdopen(os.open(path, flags | os.O_NOFOLLOW | os.O_CLOEXEC, 0o666), mode, buffering=0)
+
+
+def _try_lock(file, kind, seconds=.2):
+    """Lock an open file, and try again for some `seconds`: others look at locks for moments. Tells whether it worked.
+
+    Raises OSError where there are no locks.
+    """
+    end = time.monotonic() + seconds
+    while True:
         try:
             fcntl.lockf(file, kind | fcntl.LOCK_NB)
-            if os.path.exists(path) and os.path.samestat(os.fstat(file), os.stat(path)):
-                now = datetime.datetime.now().astimezone().isoformat(timespec="seconds")
-                holder = {"pid": os.getpid(), "host": socket.gethostname(), "since": now}
-                os.ftruncate(file, 0)
-                os.pwrite(file, json.dumps(holder if kind == fcntl.LOCK_EX else {}).encode() + b"\n", 0)
-                return file
-        except BaseException:
-            os.close(file)
-            raise
-        os.close(file)                      # another process removed the file after we had opened it
+            return True
+        except OSError as error:
+            if error.errno not in (errno.EAGAIN, errno.EACCES):
+                raise
+        if time.monotonic() >= end:
+            return False
+        time.sleep(.02)
 
 
-def _holder(path):
-    """Say which process the file of a lock tells of."""
-    try:
-        holder = read_json(path)
-        return f"process {holder['pid']} on {holder['host']} (since {holder['since']})"
-    except (OSError, ValueError, KeyError, TypeError):
-        return "another process"
+def _held(folder):
+    """Make the UserError that says who holds `folder`, as far as the files of its locks tell."""
+    who = "another process"
+    for path in sorted(glob.glob(os.path.join(glob.escape(folder), LOCK + "*")), reverse=True):
+        with contextlib.suppress(OSError, ValueError, KeyError, TypeError):
+            holder = read_json(path)
+            who = f"process {holder['pid']} on {holder['host']} (since {holder['since']})"
+    return UserError(f"{folder}: {who} is writing there; wait until it ends, or name another folder")
 
 
 # Progress

@@ -90,37 +90,49 @@ def check_output(folder, settings, option="--output", share=None, ways=WAYS):
     there, see `utils.hold` for `share`. `option` is the one that names the folder, and `ways` says in a message how to
     go on.
     """
-    check_folder(folder, option)
+    check_ours(folder, option)
+    different = differences_of(folder, settings)
+    if different:
+        raise UserError(f"{option} {folder}: begun with other settings: {different}; {ways}")
     utils.check_free(folder, share)
-    _check_settings(folder, settings, option, ways)
 
 
-def _check_settings(folder, settings, option, ways=WAYS):
-    """Raise UserError unless the output folder has no files yet, or was begun with the same `settings`."""
-    path = os.path.join(folder, SETTINGS)
-    names = os.listdir(folder) if os.path.isdir(folder) and not os.path.exists(path) else []
-    if any(not name.startswith(".") for name in names):
+def check_ours(folder, option="--output"):
+    """Raise UserError where an output folder can't be written, or has files but no settings. Nothing is created."""
+    check_folder(folder, option)
+    there = os.path.isdir(folder) and not os.path.exists(os.path.join(folder, SETTINGS))
+    if there and any(not name.startswith(".") for name in os.listdir(folder)):
         raise UserError(f"{option} {folder}: holds files that this command did not begin (there is no {SETTINGS}); "
                         "name another folder")
+
+
+def differences_of(folder, settings):
+    """Say how the settings of an output folder differ from `settings`, in words; "" where they do not.
+
+    Those of a folder without any do not differ. Raises UserError where they can't be read.
+    """
+    path = os.path.join(folder, SETTINGS)
     there = utils.load_json(path, settings)
     if not isinstance(there, dict):
         raise UserError(f"{path}: no settings in it; {utils.RESTORE}")
-    different = [f"{name} {there.get(name)} there, {value} given" for name, value in settings.items()
-                 if there.get(name) != value]
-    if different:
-        raise UserError(f"{option} {folder}: begun with other settings: {', '.join(different)}; {ways}")
+    return ", ".join(f"{name} {there.get(name)} there, {value} given" for name, value in settings.items()
+                     if there.get(name) != value)
 
 
 @contextlib.contextmanager
-def begin_output(folder, settings, option="--output", share=None):
+def begin_output(folder, settings, option="--output", share=None, renew=lambda: None):
     """Create the output folder with its `settings`, or go on with one of the same, and hold it in this context.
 
     Raises UserError as `check_output` does. What a killed process has left half-written in the folder is removed.
+    `renew` is called when the folder is held, before its settings are looked at.
     """
-    check_output(folder, settings, option, share)
+    check_ours(folder, option)
     os.makedirs(folder, exist_ok=True)
     with utils.hold(folder, share):
-        _check_settings(folder, settings, option)
+        renew()
+        different = differences_of(folder, settings)
+        if different:
+            raise UserError(f"{option} {folder}: begun with other settings: {different}; {WAYS}")
         if not share:
             utils.clean_temporary(folder)
         if not os.path.exists(os.path.join(folder, SETTINGS)):

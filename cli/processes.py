@@ -4,6 +4,7 @@ import contextlib
 import multiprocessing
 import os
 import signal
+import sys
 import threading
 from collections.abc import Callable
 from concurrent.futures.process import BrokenProcessPool
@@ -50,16 +51,17 @@ def process_all(function, shared, items, keep, pool):
                 keep(future.result())
                 progress.update(pool.per_item)
             if stop.signal:
-                stopping.value = True
+                stopper.send(None)
                 raise Interrupted(stop.signal)
 
     workers, context = min(pool.workers, len(items)), multiprocessing.get_context(pool.method)
-    stopping = context.RawValue("b", False)         # for the workers: begin nothing more
+    stopping, stopper = context.Pipe(duplex=False)  # what is sent here, and never read, tells workers to begin no more
     if pool.method == "spawn":
         _start_quiet_tracker()
     executor = concurrent.futures.ProcessPoolExecutor(workers, context, _start, (shared, pool.prepare, stopping))
     total = pool.per_item * len(items)
-    with StopRequest(_kill_workers) as stop, logging_redirect_tqdm(), progress_bar(pool.unit, total) as progress:
+    with (stopping, stopper, StopRequest(_kill_workers) as stop, logging_redirect_tqdm(),
+          progress_bar(pool.unit, total) as progress):
         try:
             for item in items:
                 with _signals_blocked():            # a process that is started here inherits this for ever
@@ -71,10 +73,12 @@ def process_all(function, shared, items, keep, pool):
             raise UserError("a worker was killed, perhaps for want of memory; run the same command again, perhaps with "
                             "fewer --workers") from error
         finally:
+            broken = sys.exc_info()[0] not in (None, Interrupted)
             executor.shutdown(wait=True, cancel_futures=True)
             for future in pending:
                 if not future.cancelled() and not future.exception() and future.result() is not _NotBegun:
-                    keep(future.result())
+                    with contextlib.suppress(Exception) if broken else contextlib.nullcontext():
+                        keep(future.result())           # what went wrong first is what is told
 
 
 def _kill_workers():
@@ -119,4 +123,4 @@ def _follow_parent():
 
 
 def _work(function, item):
-    return _NotBegun if _stopping.value else function(_shared, item)
+    return _NotBegun if _stopping.poll() else function(_shared, item)

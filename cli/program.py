@@ -1,4 +1,5 @@
 """Run a command: one line for what goes wrong, signals, exit status; and print what a dry run found."""
+import contextlib
 import errno
 import functools
 import sys
@@ -32,30 +33,36 @@ def run(name, work, arguments):
         with SignalWatch(functools.partial(leave, name)):
             return work(arguments) or 0
     except UserError as error:
-        print(f"{name}: error: {one_line(str(error))}", file=sys.stderr)
+        _tell(f"{name}: error: {one_line(str(error))}")
     except OSError as error:
         if error.errno == errno.ENOMEM:
             error.strerror += f"; take {SMALLER.get(name, LESS)}"
         reason = f"{error.filename or 'writing'}: {error.strerror or error}"
-        print(f"{name}: error: {one_line(reason)}", file=sys.stderr)
+        _tell(f"{name}: error: {one_line(reason)}")
     except Interrupted as stop:
-        print(f"{name}: interrupted; {one_line(str(stop))}", file=sys.stderr)
+        _tell(f"{name}: interrupted; {one_line(str(stop))}")
         return 128 + stop.signal
     except Diverged as stop:
-        print(f"{name}: the training diverged; {one_line(str(stop))}", file=sys.stderr)
+        _tell(f"{name}: the training diverged; {one_line(str(stop))}")
         return 1
     except Exception as error:
         if not is_want_of_memory(error):
             raise
-        print(f"{name}: error: not enough memory; take {SMALLER.get(name, LESS)}", file=sys.stderr)
+        _tell(f"{name}: error: not enough memory; take {SMALLER.get(name, LESS)}")
     return 2
+
+
+def _tell(line):
+    """Write a line to stderr, if anybody reads it."""
+    with contextlib.suppress(BrokenPipeError):
+        print(line, file=sys.stderr, flush=True)
 
 
 def is_want_of_memory(error):
     """Tell whether an exception means want of memory: one of Python, of NumPy, or of TensorFlow, not imported here."""
     return isinstance(error, MemoryError) or (
         type(error).__module__.startswith("tensorflow") and (
-            type(error).__name__ == "ResourceExhaustedError" or any(words in str(error) for words in OUT_OF_MEMORY)))
+            type(error).__name__ == "ResourceExhaustedError" or any(part in str(error) for part in OUT_OF_MEMORY)))
 
 
 def tell(changed, data, parameters):

@@ -6,7 +6,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from datasets.images import BrokenImage, is_marked, READ_FORMATS, read_picture, stem, suffix
+from datasets.images import BrokenImage, check_picture, is_marked, READ_FORMATS, read_picture, stem, suffix
 from utils import UserError
 
 LABELS = "latents.npz"          # lies beside an identity's images: their shape, expression, light, pose, landmarks
@@ -197,6 +197,19 @@ def check_without_photos(option, folder, ours):
     people = bool(inside) and all(not os.path.exists(os.path.join(each, ours)) and list_images(each) for each in inside)
     if people or any(not is_marked(os.path.join(folder, name)) for name in list_images(folder)):
         raise UserError(f"{option} {folder}: holds images that this command did not begin; name another folder")
+
+
+def check_picture_place(option, path, ours):
+    """Raise UserError where the picture `path`, which `option` names, would lie among images or replace another file.
+
+    In the working folder, which users often keep pictures in, and in one with a file of the name `ours`, it may lie.
+    """
+    check_picture(option, path)
+    folder = os.path.dirname(path)
+    if not folder or not os.path.isdir(folder) or os.path.exists(os.path.join(folder, ours)):
+        return
+    if any(not is_marked(os.path.join(folder, name)) for name in list_images(folder)):
+        raise UserError(f"{option} {path}: would lie among images that this command did not begin; name another folder")
 
 
 def find_photos(folder, recursive=False):

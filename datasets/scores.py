@@ -1,7 +1,11 @@
 """Keep the scores of a synthesized set: store them, write confidence_scores.csv, turn c_scores into weights."""
+import contextlib
+import errno
+import itertools
 import logging
 import os
 import re
+import shutil
 
 import numpy as np
 
@@ -14,7 +18,6 @@ CSV_NAME = "confidence_scores.csv"
 CSV_LINE = re.compile(r'\s*(?:"((?:[^"]|"")*)"|([^"\n][^\n]*?))[ \t]+(\S+)[ \t]+(\S+)[ \t]+(\S+)[ \t]*\r?(?:\n|$)')
 DAMAGED = ".damaged"                # ends the name of a file that is set aside
 SCORES_FOLDER = ".scores"
-FILES = CSV_NAME, SCORES_FOLDER      # what is written beside the images of a synthesized set
 ROWS = 64                           # images whose distances to all means are in memory at a time
 
 
@@ -90,11 +93,17 @@ class ScoreStore:
                     raise ValueError("embeddings of another length than those of the same classifier")
             except FileNotFoundError:           # set aside by another iteration
                 continue
+            except MemoryError:
+                raise
             except Exception as error:      # NumPy raises nearly anything for a damaged file
+                if isinstance(error, OSError) and error.errno not in (None, errno.EISDIR, errno.EINVAL, errno.ELOOP):
+                    raise UserError(f"{path}: can't be read ({error.strerror}); {utils.RESTORE}") from error
                 reason = (str(getattr(error, "strerror", None) or error).splitlines() or [type(error).__name__])[0]
+                aside = next(name for name in (f"{path}{DAMAGED}{number or ''}" for number in itertools.count())
+                             if not os.path.lexists(name))
                 logging.warning("%s: damaged (%s); set aside as %s, and its images are scored again", path, reason,
-                                os.path.basename(path) + DAMAGED)
-                os.replace(path, path + DAMAGED)
+                                os.path.basename(aside))
+                os.rename(path, aside)
             else:
                 yield chunk
 
@@ -116,6 +125,15 @@ def _read_chunk(path):
     if chunk["d_score"].ndim != 1 or chunk["s_score"].ndim != 1:
         raise ValueError("more than one score for an image")
     return chunk
+
+
+def clear(folder):
+    """Remove the stored scores of the data set in `folder`, and their file."""
+    path = os.path.join(folder, SCORES_FOLDER)
+    if os.path.isdir(path) and not os.path.islink(path):
+        shutil.rmtree(path)
+    with contextlib.suppress(FileNotFoundError):
+        os.remove(os.path.join(folder, CSV_NAME))
 
 
 def write_scores(folder, names, labels, store):

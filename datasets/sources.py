@@ -1,16 +1,20 @@
 """Record what the images of a folder were made from, so that a source that is replaced later is noticed."""
 import contextlib
-import csv
-import io
+import json
+import logging
 import os
 import zlib
 
 import utils
-from utils import UserError
+from utils import Interrupted, read_text, UserError
 
-RECORD = ".sources.csv"             # in the folder of the images; hidden, since it is for the next run only
-FIELDS = ("image", "stamp", "checksum")
+RECORD = ".sources.jsonl"           # in the folder of the images; hidden, since it is for the next run only
 PLANNED = ""                        # the stamp of an image that was begun, and perhaps made
+
+
+def is_inside(name):
+    """Tell whether a relative path leads nowhere but down."""
+    return bool(name) and not os.path.isabs(name) and ".." not in name.split("/")
 
 
 def stamp_of(paths):
@@ -49,17 +53,28 @@ class SourceRecord:
         self._known, self._planned, self._new = self._read(), {}, []
 
     def _read(self):
-        """Read the record -> {name: (stamp, checksum)}."""
+        """Read the record -> {name: (stamp, checksum)}. What is no line of it is left out, with a warning."""
         try:
-            content = utils.read_text(self._path, "surrogateescape")
+            lines = read_text(self._path, "surrogateescape").splitlines()
         except FileNotFoundError:
             return {}
-        except OSError as error:
-            raise UserError(f"{self._path}: can't be read ({error.strerror}); {utils.RESTORE}") from error
-        rows = csv.reader(io.StringIO(content[:content.rfind("\n") + 1], newline=""))
-        with contextlib.suppress(csv.Error):        # what is damaged counts as not recorded
-            return {row[0]: (row[1], row[2]) for row in rows if len(row) == len(FIELDS)}
-        return {}
+        except (OSError, ValueError) as error:
+            raise UserError(f"{self._path}: can't be read ({getattr(error, 'strerror', None) or error}); "
+                            f"{utils.RESTORE}") from error
+        known, damaged = {}, 0
+        for line in lines:
+            try:
+                name, stamp, checksum = row = json.loads(line)
+            except (ValueError, TypeError, RecursionError):
+                damaged += 1
+                continue
+            if all(isinstance(each, str) for each in row) and is_inside(name):
+                known[name] = stamp, checksum
+            else:
+                damaged += 1
+        if damaged:
+            logging.warning("%s: %d lines are damaged and do not count", self._path, damaged)
+        return known
 
     @property
     def names(self):
@@ -92,19 +107,30 @@ class SourceRecord:
             return True
         return False
 
-    def are_others(self, changed):
-        """Tell whether most recorded images, and three or more, are `changed`: their sources are another set."""
-        recorded = {name for name, (stamp, _) in self._known.items() if stamp}
+    def are_others(self, changed, among):
+        """Tell whether most of the images `among`, a set, and three or more, are `changed`.
+
+        Then their sources are another set. Images of which no more is known than their names do not count.
+        """
+        recorded = {name for name in among if self._known.get(name, (PLANNED, ""))[0]}
         return len(changed & recorded) > max(2, len(recorded) / 2)
 
     @contextlib.contextmanager
     def of_run(self, names):
-        """Record the images `names` as begun and, however this context ends, those that were added in it."""
+        """Record the images `names` as begun and, if this context ends well, those that were added in it.
+
+        Where it does not, only those that were flushed before are recorded.
+        """
         self.plan(names)
         try:
             yield
-        finally:
+        except Interrupted:             # in good order: what was added is on disk
             self.flush()
+            raise
+        except BaseException:
+            self._new.clear()           # perhaps their images are not on disk
+            raise
+        self.flush()
 
     def plan(self, names):
         """Record the images `names` as begun, on disk too, and note their sources as they are now."""
@@ -139,13 +165,14 @@ class SourceRecord:
         """Append to the record what was added since the last flush. The images themselves have to be on disk before."""
         if not self._new:
             return
-        lines = io.StringIO()
-        for row in self._new:               # the module csv doesn't quote a carriage return by itself
-            quoting = csv.QUOTE_ALL if "\r" in row[0] else csv.QUOTE_MINIMAL
-            csv.writer(lines, lineterminator="\n", quoting=quoting).writerow(row)
-        with open(self._path, "ab+") as file:
-            size = file.seek(0, os.SEEK_END)
-            file.seek(max(size - 1, 0))
-            torn = b"\n" if size and file.read() != b"\n" else b""          # half a line, which a kill has left
-            file.write(torn + lines.getvalue().encode(errors="surrogateescape"))
+        lines = "".join(json.dumps(row) + "\n" for row in self._new).encode()      # each of them one line of ASCII
+        try:
+            with open(self._path, "ab+") as file:
+                size = file.seek(0, os.SEEK_END)
+                file.seek(max(size - 1, 0))
+                torn = b"\n" if size and file.read() != b"\n" else b""      # half a line, which a kill has left
+                file.write(torn + lines)
+        except OSError as error:
+            raise UserError(f"{self._path}: can't be written ({error.strerror}); make room, or name another folder"
+                            ) from error
         self._new = []

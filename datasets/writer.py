@@ -88,21 +88,23 @@ def existing_images(folder, names):
     return {name for name in names if output_name(name) in found and is_whole(os.path.join(folder, output_name(name)))}
 
 
-def clear(folder, names, more):
-    """Remove what was made of the images `names` from `folder`, their labels, and the files and folders `more`.
+def clear(folder, names, labels):
+    """Remove what was made of the images `names` from `folder`, and with `labels` the file LABELS beside them.
 
-    All else is kept. Folders that are empty then are removed too, but for `folder` itself. `names` and `more` are
-    relative to `folder`.
+    All else is kept, also what lies behind a link in `folder`. Sub-folders that are empty then are removed too.
     """
-    parents = {os.path.dirname(name) for name in names} - {""}
-    written = [output_name(name) for name in names]
-    for name in [*written, *(os.path.join(parent, LABELS) for parent in parents), *more]:
-        path = os.path.join(folder, name)
-        with contextlib.suppress(FileNotFoundError, NotADirectoryError):
-            shutil.rmtree(path) if os.path.isdir(path) and not os.path.islink(path) else os.remove(path)
-    for parent in sorted(parents, key=len, reverse=True):
-        with contextlib.suppress(OSError):          # of others' files in it
-            os.rmdir(os.path.join(folder, parent))
+    root = os.path.realpath(folder)
+    parents = {os.path.dirname(name) for name in names}
+    inside = {parent for parent in parents if os.path.realpath(os.path.join(root, parent)) == os.path.normpath(
+        os.path.join(root, parent))}
+    written = [output_name(name) for name in names if os.path.dirname(name) in inside]
+    for name in written + [os.path.join(parent, LABELS) for parent in inside - {""} if labels]:
+        path = os.path.join(root, name)
+        if os.path.isfile(path) or os.path.islink(path):
+            os.remove(path)
+    for parent in sorted(inside - {""}, key=len, reverse=True):
+        with contextlib.suppress(OSError):          # of others' files in it, or where it is gone
+            os.rmdir(os.path.join(root, parent))
 
 
 def copy_labels(renderings, folder):

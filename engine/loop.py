@@ -7,7 +7,7 @@ from typing import NamedTuple
 from tqdm.contrib.logging import logging_redirect_tqdm
 
 from engine.profiling import Trace
-from engine.session import Events, images_needed, ImagesGone, save_checkpoint
+from engine.session import Events, ImagesGone, needs_met, NoMemory, save_checkpoint
 from utils import Interrupted, progress_bar, StopRequest, UserError
 
 
@@ -97,11 +97,13 @@ def _train(training, step, due, keeper, watch):
     begun = None
     while True:
         try:
-            with images_needed(step):
+            with needs_met(step):
                 result = training.train_step(step - 1, summarize=due.log(step))
             if begun is not None:
                 logging.info("step %d: the images are back after %.0f s", step, time.monotonic() - begun)
             return result
+        except NoMemory as problem:
+            raise NoMemory(f"{problem}; {keeper.save(step - 1)}") from problem
         except ImagesGone as problem:
             with watch.paused():
                 if begun is None:

@@ -37,24 +37,31 @@ class Run:
         `kind` of the run: gen, a training of main.py, or rec, one of recognizer.py.
         """
         self.options, self.identities, self.kind, self.folder = options, identities, kind, folder
-        self._stats, self._held = None, contextlib.ExitStack()
+        self._begun_from = self.checkpoints[:1]
+        self._stats, self._held = None, None
 
     def __enter__(self):
         new = not self.folder
         if new:
             task = self.options.task or os.fsdecode(os.fsencode(utils.git_branch())[:MOST_TASK])
             self.folder = prepare_dirs(self.options.log_dir, task, self.kind)
-        self._held.enter_context(utils.hold(self.folder))
-        if not new:
-            utils.clean_temporary(self.folder)
-        utils.save_json(self.identities, os.path.join(self.folder, IDENTITIES))
-        save_config(self.options, self.folder, identities=IDENTITIES)
-        self._stats = Stats(os.path.join(self.folder, STATS))
-        logging.info("run directory: %s", self.folder)
+        with contextlib.ExitStack() as stack:
+            stack.enter_context(utils.hold(self.folder))
+            if self.checkpoints[:1] != self._begun_from:
+                raise UserError(f"{self.folder}: another training has gone on with it just now; run the same command "
+                                "again")
+            if not new:
+                utils.clean_temporary(self.folder)
+            utils.save_json(self.identities, os.path.join(self.folder, IDENTITIES))
+            save_config(self.options, self.folder, identities=IDENTITIES)
+            self._stats = Stats(os.path.join(self.folder, STATS))
+            logging.info("run directory: %s", self.folder)
+            self._held = stack.pop_all()
         return self
 
     def __exit__(self, *exception):
         self._stats.close()
+        self._begun_from = self.checkpoints[:1]
         self._held.close()
 
     @property
@@ -256,7 +263,8 @@ def check_run_writable(log_dir, resumed):
     check_name(f"--load_path {resumed}" if resumed else f"--log_dir {log_dir}")
     try:
         utils.check_writable(resumed or log_dir)
-        utils.check_free(resumed or "")
+        if resumed:
+            utils.check_free(resumed)
     except OSError as error:
         if resumed:
             raise UserError(f"--load_path {resumed}: can't write there ({error.strerror}); make it writable") from error

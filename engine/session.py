@@ -47,13 +47,17 @@ class ImagesGone(UserError):
     """No image of a set can be read any more. The message tells the step, the folder, the file and why."""
 
 
+class NoMemory(UserError):
+    """A step needs more memory than there is. The message tells the step."""
+
+
 @contextlib.contextmanager
-def images_needed(step):
-    """Raise ImagesGone where a graph that runs `step` in this context finds no image of its set any more."""
+def needs_met(step):
+    """Raise ImagesGone or NoMemory where a graph that runs `step` in this context lacks images or memory."""
     try:
         yield
     except tf.errors.ResourceExhaustedError as error:
-        raise UserError(f"step {step}: not enough memory; take a smaller --batch_size, or narrower networks") from error
+        raise NoMemory(f"step {step}: not enough memory; take a smaller --batch_size") from error
     except tf.errors.OpError as error:
         found = re.search(r"NoImageLeft: (.+)", error.message)
         if not found:

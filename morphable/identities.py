@@ -53,6 +53,11 @@ def find_missing(series, wanted):
     return missing, damaged
 
 
+def count_beyond(output, last):
+    """Count the identities in the folder `output` whose numbers are above `last`."""
+    return sum(name.isdecimal() and int(name) > last for name in os.listdir(output))
+
+
 def _is_complete(series, folder):
     """Tell whether the folder of one identity has all of its images, and labels that can be read."""
     try:

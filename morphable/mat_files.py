@@ -17,6 +17,7 @@ _MATRIX, _COMPRESSED = 14, 15
 _NUMERIC = range(6, 16)                     # classes of matrices that hold numbers
 _COMPLEX = 0x0800                           # a flag of a matrix
 _HEADER = 128
+_MOST = 1 << 30                             # bytes of a variable
 
 
 def read(path):
@@ -38,10 +39,21 @@ def read(path):
     variables = {}
     for kind, data in _elements(content, order):
         if kind == _COMPRESSED:
-            kind, data = next(_elements(memoryview(zlib.decompress(data)), order), (None, b""))
+            kind, data = next(_elements(memoryview(_decompress(data)), order), (None, b""))
         if kind == _MATRIX:
             variables.update([_read_matrix(data, order)])
     return variables
+
+
+def _decompress(data):
+    """Decompress `data` -> bytes. Raises ValueError for more than any face model has."""
+    decompressor = zlib.decompressobj()
+    content = decompressor.decompress(data, _MOST)
+    if decompressor.unconsumed_tail:
+        raise ValueError(f"more than {_MOST} bytes in one variable")
+    if not decompressor.eof:
+        raise ValueError("cut short")
+    return content
 
 
 def _read_version_4(file):

@@ -21,8 +21,7 @@ tf1 = tf.compat.v1
 
 _PUBLISHED_FIXED = re.compile(r"2018040[28]")    # FaceNet's releases trained with --use_fixed_image_standardization
 # What TensorFlow, protobuf and NumPy raise for a damaged file.
-_FILE_ERRORS = (*checkpoints.FILE_ERRORS, google.protobuf.message.DecodeError, TypeError, KeyError, AttributeError,
-                MemoryError)
+_FILE_ERRORS = (*checkpoints.FILE_ERRORS, google.protobuf.message.DecodeError, TypeError, KeyError, AttributeError)
 _NAMED = 3                                      # most variables that an error names
 
 

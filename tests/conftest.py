@@ -54,8 +54,10 @@ class Program:
     """A started `python main.py`, with these options, that is killed when it takes too long."""
 
     def __init__(self, cwd=None, preexec_fn=None, **options):
-        self.process = subprocess.Popen([sys.executable, MAIN, *words(**options)], cwd=cwd, preexec_fn=preexec_fn,
-                                        text=True, stdout=subprocess.PIPE, stderr=subprocess.PIPE)
+        # The tests change the working folder, perhaps in another thread just now.
+        self.process = subprocess.Popen([sys.executable, MAIN, *words(**options)], cwd=cwd or HERE,
+                                        preexec_fn=preexec_fn, text=True, stdout=subprocess.PIPE,
+                                        stderr=subprocess.PIPE)
         self.read = ""                  # of its stderr, so far
         self.timer = threading.Timer(TIMEOUT, self.process.kill)
         self.timer.start()
@@ -122,7 +124,7 @@ def tree(folder):
 
 def products(folder):
     """The same of an output folder, without what the program writes there for its next run."""
-    return {name: content for name, content in tree(folder).items() if name not in ("settings.json", ".sources.csv")}
+    return {name: content for name, content in tree(folder).items() if name not in ("settings.json", ".sources.jsonl")}
 
 
 def read_checkpoint(prefix):

@@ -1,6 +1,6 @@
 """Kill commands at random moments until they have ended by themselves, and compare with runs that were left alone.
 
-    python tests/kill.py --kills 200 --folder FOLDER
+    python tests/kill.py --kills 200
 
 The kills are shared out among rendering people, drawing photos, cropping (where the detector is installed), training a
 classifier, training the generators, synthesis and fitting. Half of them hit the main process alone, half all of its
@@ -17,6 +17,7 @@ import shutil
 import signal
 import subprocess
 import sys
+import tempfile
 import time
 from pathlib import Path
 from typing import NamedTuple
@@ -168,13 +169,13 @@ def main():
     """Run every Series alone and with its share of the kills -> exit status."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--kills", type=int, default=200, help="kills of all commands together (default: 200)")
-    parser.add_argument("--folder", default="killed", help="new folder to work in (default: killed)")
+    parser.add_argument("--folder", help="new folder to work in (default: a temporary one)")
     parser.add_argument("--seed", type=int, default=0, help="seed of the moments (default: 0)")
     options = parser.parse_args()
     from engine.startup import start as start_tensorflow
 
     start_tensorflow()                                  # for reading checkpoints
-    alone, killed = (Path(options.folder).resolve() / name for name in ("alone", "killed"))
+    alone, killed = (Path(options.folder or tempfile.mkdtemp()).resolve() / name for name in ("alone", "killed"))
     for folder in (alone, killed):
         folder.mkdir(parents=True)
     chance, total, wrong, left = random.Random(options.seed), 0, 0, options.kills

@@ -19,7 +19,7 @@ FLOORS = {
     "engine": 1, "cli": 1, "datasets": 1,
     "models": 2, "data_loader": 2, "morphable": 2,
     "recognition": 3,
-    "cautions": 4, "config": 4, "footprint": 4, "graph": 4,
+    "config": 4, "footprint": 4, "graph": 4,
     "preflight": 5, "trainer": 5,
     "main": 6, "gen_syn_latent": 6, "align": 6, "recognizer": 6, "evaluate": 6}
 # What a room may import, where that is less than all lower floors.
@@ -30,7 +30,8 @@ WITHOUT_TENSORFLOW = (
     "datasets.writer", "cli.places", "engine.runs", "engine.weight_files", "engine.checkpoint_index",
     "engine.curves", "engine.startup", "morphable.scene", "morphable.identities", "morphable.drawn_photos",
     "recognition.registry", "recognition.schedule", "recognition.labelled_data", "recognition.verification",
-    "recognition.plots", "recognition.torch_weights", "cautions", "config", "footprint", "engine.memory", "preflight",
+    "recognition.plots", "recognition.torch_weights", "recognition.known_people", "cli.cautions", "config", "footprint",
+    "engine.memory", "engine.endings", "cli.interrupts", "datasets.sources", "morphable.mat_files", "preflight",
     "main",
     "gen_syn_latent", "align", "recognizer", "evaluate")
 # Third-party packages of a room; the most exact name counts.
@@ -44,10 +45,11 @@ NEEDS = {
     "morphable": {"numpy", "scipy"}, "morphable.model_files": {"numpy", "scipy", "h5py"},   # TensorFlow brings h5py
     "morphable.drawn_photos": {"numpy", "scipy", "PIL"},
     "recognition": {"numpy", "tensorflow", "tqdm", "google"},           # google: protobuf, TensorFlow's own
-    "recognition.registry": set(), "recognition.schedule": set(), "recognition.labelled_data": {"numpy", "h5py"},
+    "recognition.registry": set(), "recognition.schedule": set(), "recognition.known_people": set(),
+    "recognition.labelled_data": {"numpy", "h5py"},
     "recognition.verification": {"numpy"}, "recognition.plots": {"numpy", "PIL"},
     "recognition.torch_weights": {"numpy"},
-    "cautions": set(), "config": set(), "footprint": set(), "graph": {"tensorflow"}, "preflight": set(),
+    "config": set(), "footprint": set(), "graph": {"tensorflow"}, "preflight": set(),
     "trainer": {"numpy", "tensorflow", "tqdm"},
     "main": set(), "gen_syn_latent": set(), "align": {"numpy", "PIL"}, "recognizer": {"tensorflow"},
     "evaluate": {"numpy", "scipy"}}

@@ -210,8 +210,8 @@ def others(tmp_path):
 def is_free(folder, share=None):
     """Whether `folder` can be held."""
     try:
-        utils.check_free(str(folder), share)
-        return True
+        with utils.hold(str(folder), share):
+            return True
     except UserError as error:
         assert re.fullmatch(rf"{folder}: .* is writing there; wait until it ends, or name another folder", str(error))
         return False
@@ -229,7 +229,7 @@ def test_what_a_killed_process_held_is_taken_over(tmp_path, others):
     others().kill()
     wait_for(lambda: is_free(tmp_path))
     with utils.hold(str(tmp_path)):
-        assert os.listdir(tmp_path) == [".lock"]
+        assert os.listdir(tmp_path) == [utils.LOCK]
     assert os.listdir(tmp_path) == []
 
 
@@ -245,7 +245,7 @@ def test_shares_of_a_folder_are_held_side_by_side(tmp_path, others):
 @pytest.mark.parametrize("content", ["", "{", "[]", '{"pid": 1}', "\0"])
 def test_a_lock_that_says_nothing_still_holds(tmp_path, others, content):
     others()
-    (tmp_path / ".lock").write_text(content)
+    (tmp_path / utils.LOCK).write_text(content)
     with pytest.raises(UserError) as error:
         utils.check_free(str(tmp_path))
     one_line(error, f"{tmp_path}: another process is writing there")
@@ -260,3 +260,35 @@ def test_a_folder_is_free_again_after_an_error(tmp_path):
     with pytest.raises(KeyError), utils.hold(str(tmp_path)):
         raise KeyError
     assert os.listdir(tmp_path) == []
+
+
+HOLD_OFTEN = """
+import os, sys, utils
+for number in range(300):
+    try:
+        with utils.hold(sys.argv[1]):
+            mine = os.open(os.path.join(sys.argv[1], "inside"), os.O_CREAT | os.O_EXCL)
+            os.close(mine)
+            os.remove(os.path.join(sys.argv[1], "inside"))
+    except utils.UserError:
+        pass
+"""
+
+
+def test_no_two_processes_hold_a_folder_at_a_time(tmp_path):
+    """Each makes a file that must not be there, very often."""
+    processes = [subprocess.Popen([sys.executable, "-c", HOLD_OFTEN, tmp_path], cwd=utils.PROJECT, text=True,
+                                  stderr=subprocess.PIPE) for _ in range(3)]
+    assert [process.communicate()[1] for process in processes] == ["", "", ""]
+    assert os.listdir(tmp_path) == []
+
+
+@pytest.mark.parametrize("make", [lambda path: path.write_text("mine"), lambda path: path.symlink_to("precious"),
+                                  lambda path: path.mkdir()])
+def test_a_file_of_the_locks_name_is_not_written_by_a_look(tmp_path, make):
+    (tmp_path / "precious").write_text("mine")
+    make(tmp_path / utils.LOCK)
+    utils.check_free(str(tmp_path))
+    assert os.path.lexists(tmp_path / utils.LOCK)
+    with utils.hold(str(tmp_path)):
+        assert (tmp_path / "precious").read_text() == "mine"

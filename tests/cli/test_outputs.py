@@ -70,7 +70,7 @@ def test_a_folder_of_somebody_else_is_refused(tmp_path, files, begun):
 
 
 def test_half_written_files_of_a_killed_run_do_not_count(tmp_path):
-    touch(tmp_path, ".tmp-0123", ".lock")
+    touch(tmp_path, ".tmp-0123456789abcdef", utils.LOCK)
     begin_output(str(tmp_path), SETTINGS)
     assert [path.name for path in tmp_path.iterdir()] == ["settings.json"]
 

@@ -310,7 +310,7 @@ def repaint(path, value):
     (lambda: os.remove("out/a/1.jpg"), ["a/1.jpg"]),
     (lambda: open("out/a/1.jpg", "wb").close(), ["a/1.jpg"]),
     (lambda: os.truncate("out/b/1.jpg", 300), ["b/1.png"]),
-    (lambda: os.remove("out/.sources.csv"), ["nobody.jpg"]),
+    (lambda: os.remove("out/.sources.jsonl"), ["nobody.jpg"]),
     (lambda: repaint("photos/new.jpg", 9), ["new.jpg"])])
 def test_what_was_replaced_or_lost_is_cropped_again(cropping, act, again):
     act()
@@ -327,8 +327,9 @@ def test_another_set_of_the_same_names_is_refused(cropping):
     assert before == {path: path.stat().st_mtime_ns for path in Path("out").rglob("*")}
 
 
-def test_a_photo_of_another_input_keeps_its_crop(cropping):
+def test_a_photo_of_another_input_keeps_its_crop(cropping, caplog):
     """A second folder may be cropped to the same output. A crop of the first is not overwritten."""
+    caplog.set_level("INFO")
     Path("photos").rename("first")
     Path("photos/a").mkdir(parents=True)
     repaint("photos/a/1.png", 99)
@@ -337,6 +338,7 @@ def test_a_photo_of_another_input_keeps_its_crop(cropping):
     assert cropping() == ["a/7.png"] and Path("out/a/1.jpg").read_bytes() == before
     rows = align.load_table("out/alignment.csv")
     assert rows["a/1.png"]["status"] == "same name: a/1.jpg" and rows["a/1.jpg"]["status"] == "cropped"
+    assert "out: crops of 3 photos that --input does not have are there too, and are kept, such as" in caplog.text
 
 
 # Ends before the end

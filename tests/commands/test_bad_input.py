@@ -18,13 +18,13 @@ from conftest import (
     NAMES,
     NARROW,
     only_run,
+    products,
     Program,
     run,
     SMALL,
     small_classifier,
     steps_saved,
     succeed,
-    tree,
     words,
     write_checkpoint,
 )
@@ -371,6 +371,6 @@ def test_disk_full_while_writing_images(drawn, trained, tmp_path):
     out = tmp_path / "out"
     options = {**NAMES, **NARROW, "data_dir": drawn, "generate_dataset": True, "save_syn_dataset": out,
                "load_path": trained.run_dir}
-    result = Program(preexec_fn=limit_files(300), **options).finish()
+    result = Program(preexec_fn=limit_files(500), **options).finish()
     TOOL.refused(result, "can't write the image")
-    assert not tree(out)
+    assert not products(out)

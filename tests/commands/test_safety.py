@@ -84,6 +84,7 @@ OVERLAPS = [
     *((MAIN + f"--log_dir {output}", "--log_dir")
       for output in ("data/real", "data/syn/logs", "link_to_real", "link_to_real/new", "data/paired/3dmm")),
     *((TRAIN + f"--log_dir {output}", "--log_dir") for output in ("data/real", "link_to_real/runs", "data/real/10001")),
+    *((MAIN + f"--profile {output}", "--profile") for output in ("data/real", "data/syn/new", "link_to_real")),
     (TRAIN + "--lfw_dir photos --log_dir photos", "--log_dir"),
     ("recognizer.py train --synthetic syn --model_def small --image_size 32 --log_dir data/syn/x", "--log_dir"),
     *((f"recognizer.py verify --weights rec --images photos --output {output}", "--output")
@@ -109,7 +110,10 @@ FOREIGN = [
     ("recognizer.py convert --input notes/todo.txt --output flat", "--output"),
     ("recognizer.py convert --input notes/todo.txt --output notes", "--output"),
     ("evaluate.py curves logs/run --output me.png", "--output"),
-    ("evaluate.py curves logs/run --output flat/1.jpg", "--output")]
+    ("evaluate.py curves logs/run --output flat/1.jpg", "--output"),
+    ("evaluate.py curves logs/run --output flat/new.png", "--output"),
+    ("evaluate.py curves logs/run --output link_to_flat/new.png", "--output"),
+    ("align.py --input photos --output new --preview flat/sheet.png", "--preview")]
 
 
 @pytest.mark.parametrize("line, option", OVERLAPS + FOREIGN,

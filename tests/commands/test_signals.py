@@ -11,6 +11,7 @@ from tool import alive, finish, Tool, wait_for
 
 pytestmark = pytest.mark.slow
 FACES = {"model_def": "small", "image_size": 32, "embedding_size": 8, "batch_size": 4}
+SHORT = "verify", "curves", "distance"          # commands that end by themselves within a second
 TOLD, AT_ONCE = "finishing what is under way; once more to stop at once", "stopped at once"
 # Without a word on stderr but those of an interruption, until a command has begun with what it says of its data.
 COMMANDS = {
@@ -51,22 +52,24 @@ def said(result):
     return [line for line in result.err.splitlines() if line.strip() and "[" not in line and "it/s" not in line]
 
 
-@pytest.mark.parametrize("delay, number", [
-    (.1, signal.SIGINT), (.3, signal.SIGTERM), (.7, signal.SIGINT), (1.5, signal.SIGTERM), (3, signal.SIGINT)])
-@pytest.mark.parametrize("name", COMMANDS)
+@pytest.mark.parametrize("name, delay, number", [
+    (name, delay, number) for delay, number in ((.15, signal.SIGINT), (.8, signal.SIGTERM), (2.5, signal.SIGINT))
+    for name in COMMANDS if delay < .5 or name not in SHORT])
 def test_a_signal_ends_any_command_in_good_order(place, name, delay, number):
     process = started(place, name)
     time.sleep(delay)
     if process.poll() is not None:
         finish(process)
-        return                              # it was faster
+        pytest.skip("it was faster")
     os.killpg(process.pid, number)
     result = finish(process)
     wait_for(lambda: not alive(process.pid), seconds=10)
     lines = said(result)
     if result.status in (0, 2) and TOLD not in lines:
-        return                              # it had ended, and Python was cleaning up
-    assert result.status == 128 + number and "Traceback" not in result.err, result.err[-2000:]
+        pytest.skip("it had ended, and Python was cleaning up")
+    assert result.status in (128 + number, -number) and "Traceback" not in result.err, result.err[-2000:]
+    if result.status < 0:
+        pytest.skip("it had ended, and Python was cleaning up")
     assert len(lines) <= 2 and ": interrupted" in lines[-1] and lines[:-1] in ([], [TOLD]), result.err[-2000:]
 
 
@@ -83,7 +86,7 @@ def test_a_second_signal_ends_it_at_once(place, name, begun):
     start = time.monotonic()
     result = finish(process)
     wait_for(lambda: not alive(process.pid), seconds=10)
-    assert time.monotonic() - start < 3 and result.status == 130 and "Traceback" not in result.err
+    assert time.monotonic() - start < 3 and result.status in (130, -2) and "Traceback" not in result.err
     lines = said(result)
     assert lines == [TOLD, AT_ONCE] or (len(lines) == 2 and lines[0] == TOLD and ": interrupted; " in lines[1])
     for path in tree(place):
@@ -100,3 +103,18 @@ def test_a_second_signal_leaves_a_run_that_goes_on(place):
     saved = steps_saved(only_run(place / "logs"))[-1]
     result = Tool("main.py").run("--load_path", only_run(place / "logs").name, "--max_step", saved + 2, cwd=place)
     assert result.status == 0 and steps_saved(only_run(place / "logs"))[-1] == saved + 2, result.err[-2000:]
+
+
+@pytest.mark.parametrize("name", ["train", "render", "verify"])
+def test_a_signal_is_heard_though_nobody_reads_stderr_any_more(place, name):
+    """As after Ctrl-C in `command 2>&1 | tee log`, which ends tee too."""
+    process = started(place, name)
+    process.stderr.close()
+    time.sleep(.2 if name == "verify" else 4)
+    for _ in range(2):
+        if process.poll() is None:
+            process.send_signal(signal.SIGTERM)
+        time.sleep(.3)
+    process.stderr = None
+    assert finish(process).status != 0
+    wait_for(lambda: not alive(process.pid), seconds=10)

@@ -341,8 +341,8 @@ def battered(tools):
     (options["log_dir"] / "run").mkdir()
     (options["log_dir"] / "run" / "params.json").write_text("{}")       # as of a run that has saved nothing yet
     server = subprocess.Popen([sys.executable, str(HERE / "forked_run.py"), *words(
-        load_path="run", max_step=10 ** 6, **options)], stdin=subprocess.PIPE, stdout=subprocess.PIPE,
-        stderr=subprocess.DEVNULL, text=True, bufsize=1)
+        load_path="run", max_step=10 ** 6, **options)], cwd=HERE, stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True, bufsize=1)
     run_dir, history = options["log_dir"] / "run", []
     try:
         for number in range(KILLS):

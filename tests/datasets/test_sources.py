@@ -1,11 +1,12 @@
 """datasets/sources: what the images of a folder were made from, and which of them have to be made again."""
+import json
 import os
 import shutil
 
 import pytest
 
 from datasets.sources import RECORD, SourceRecord
-from utils import UserError
+from utils import Interrupted, UserError
 
 NAMES = ["00001/1.png", "00001/2.png", "b.png", 'odd, "name"\nof\udcff two lines.png']
 
@@ -39,7 +40,7 @@ def rewrite(path, content, after=10):
 def test_nothing_has_changed(place):
     record = record_of(place)
     assert record.changed(NAMES) == set() and sorted(record.names) == sorted(NAMES)
-    assert not record.are_others(set())
+    assert not record.are_others(set(), set(NAMES))
 
 
 @pytest.mark.parametrize("content, after", [
@@ -47,7 +48,7 @@ def test_nothing_has_changed(place):
 def test_a_replaced_source_is_noticed(place, content, after):
     rewrite(place / "in" / "b.png", content, after)
     record = record_of(place)
-    assert record.changed(NAMES) == {"b.png"} and not record.are_others({"b.png"})
+    assert record.changed(NAMES) == {"b.png"} and not record.are_others({"b.png"}, set(NAMES))
 
 
 def test_a_source_that_is_gone_counts_as_changed(place):
@@ -73,10 +74,10 @@ def test_another_set_of_sources_is_told(place):
     for name in NAMES[:2]:
         rewrite(place / "in" / name, b"other")
     record = record_of(place)
-    assert not record.are_others(record.changed(NAMES))             # half of them
+    assert not record.are_others(record.changed(NAMES), set(NAMES))             # half of them
     rewrite(place / "in" / NAMES[2], b"other")
     record = record_of(place)
-    assert record.are_others(record.changed(NAMES))
+    assert record.are_others(record.changed(NAMES), set(NAMES))
 
 
 @pytest.mark.parametrize("newer", [True, False])
@@ -85,23 +86,37 @@ def test_without_a_record_the_times_decide(place, newer):
     (place / "out" / RECORD).unlink()
     rewrite(place / "in/b.png", b"in b.png", 100 if newer else -100)
     record = record_of(place)
-    assert record.changed(NAMES) == ({"b.png"} if newer else set()) and not record.are_others({"b.png"})
+    assert record.changed(NAMES) == ({"b.png"} if newer else set()) and not record.are_others({"b.png"}, set(NAMES))
     record.flush()
     assert sorted(record_of(place).names) == sorted(set(NAMES) - ({"b.png"} if newer else set()))
 
 
 def test_what_was_begun_is_known_by_its_name(place):
+    """After an error, images that were added last are perhaps not on disk: they are only known to be begun."""
     shutil.rmtree(place / "out")
     (place / "out").mkdir()
     record = record_of(place)
-    with pytest.raises(KeyboardInterrupt), record.of_run(NAMES):
+    with pytest.raises(KeyError), record.of_run(NAMES):
         record.add(NAMES[0])
-        raise KeyboardInterrupt
+        record.flush()
+        record.add(NAMES[1])
+        raise KeyError
     assert sorted(record_of(place).names) == sorted(NAMES)
     (place / "out/00001").mkdir()
-    (place / "out" / NAMES[0]).touch()
-    os.utime(place / "out" / NAMES[0], (0, 0))                      # older than its source, but recorded
-    assert record_of(place).changed(NAMES) == set(NAMES[1:])        # not made at all
+    for name in NAMES[:2]:
+        (place / "out" / name).touch()
+        os.utime(place / "out" / name, (0, 0))                      # older than the source
+    assert record_of(place).changed(NAMES) == set(NAMES[1:])
+
+
+def test_what_was_added_before_a_signal_is_recorded(place):
+    (place / "out" / RECORD).unlink()
+    record = record_of(place)
+    with pytest.raises(Interrupted), record.of_run(NAMES):
+        record.add(NAMES[0])
+        raise Interrupted(2)
+    os.utime(place / "out" / NAMES[0], (0, 0))
+    assert record_of(place).changed(NAMES[:1]) == set()
 
 
 def test_a_source_that_changes_while_its_image_is_made(place):
@@ -115,7 +130,9 @@ def test_a_source_that_changes_while_its_image_is_made(place):
 
 @pytest.mark.parametrize("damage", [
     lambda content: content[:-10], lambda content: b"", lambda content: b"\0\xff\n" + content,
-    lambda content: content + b'"', lambda content: content + b"half a li", lambda content: b"\n\n,,,,,\n" + content])
+    lambda content: content + b'["', lambda content: content + b"half a li",
+    lambda content: b"\n\n[1,2]\n{}\n" + content,
+    lambda content: b"[" * 100000 + b"\n" + content])
 def test_a_damaged_record_loses_no_image(place, damage):
     """What can't be read is not recorded; the rest is, and so is what is added afterwards."""
     path = place / "out" / RECORD
@@ -125,13 +142,20 @@ def test_a_damaged_record_loses_no_image(place, damage):
     with record.of_run([]):
         for name in NAMES:
             record.add(name)
-    assert set(record_of(place).names) >= set(NAMES[:3])
+    assert set(record_of(place).names) == set(NAMES) and record_of(place).changed(NAMES) == set()
+
+
+@pytest.mark.parametrize("name", ["/etc/passwd", "../mine.jpg", "a/../../mine.jpg", ""])
+def test_a_record_names_nothing_outside_of_its_folder(place, name):
+    with open(place / "out" / RECORD, "a") as file:
+        file.write(json.dumps([name, "1@2", "00000000"]) + "\n")
+    assert set(record_of(place).names) == set(NAMES)
 
 
 def test_a_record_that_is_a_folder_is_named(place):
     (place / "out" / RECORD).unlink()
     (place / "out" / RECORD).mkdir()
-    with pytest.raises(UserError, match=r"\.sources\.csv: can't be read \(Is a directory\); restore it"):
+    with pytest.raises(UserError, match=r"\.sources\.jsonl: can't be read \(Is a directory\); restore it"):
         record_of(place)
 
 

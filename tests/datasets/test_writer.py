@@ -97,14 +97,14 @@ def test_an_error_elsewhere_is_the_one_that_is_raised(tmp_path):
 
 def test_existing_images(tmp_path):
     assert existing_images(str(tmp_path), NAMES) == set()
-    for name in (NAMES[1], NAMES[7], "00001/other.png", "00001/.tmp-1234", "other/.tmp-1234"):
+    for name in (NAMES[1], NAMES[7], "00001/other.png", "00001/.tmp-0123456789abcdef", "other/.tmp-0123456789abcdef"):
         (tmp_path / name).parent.mkdir(exist_ok=True)
         (tmp_path / name).touch()
     assert existing_images(str(tmp_path), NAMES) == set(), "empty ones do not count"
     for name in (NAMES[1], NAMES[7]):
         save_image(image_of(1), str(tmp_path / name))
     assert existing_images(str(tmp_path), NAMES) == {NAMES[1], NAMES[7]}
-    assert files(tmp_path) == sorted([NAMES[1], NAMES[7], "00001/other.png", "other/.tmp-1234"])
+    assert files(tmp_path) == sorted([NAMES[1], NAMES[7], "00001/other.png", "other/.tmp-0123456789abcdef"])
 
 
 @pytest.mark.parametrize("name", ["a.jpg", "a.JPEG", "a.png", "a.webp", "a.bmp"])
@@ -129,15 +129,18 @@ def test_an_image_of_another_suffix_is_not_whole(tmp_path):
     assert not is_whole(str(tmp_path / "a.jpg"))
 
 
-def test_clearing_leaves_what_is_not_named(tmp_path):
-    for name in (*NAMES, "00001/latents.npz", "00002/mine.txt", "00002/latents.npz", "scores.csv", ".scores/1.npz",
-                 "me"):
-        (tmp_path / name).parent.mkdir(exist_ok=True)
-        (tmp_path / name).touch()
-    (tmp_path / "link").symlink_to(tmp_path / "00000")
-    clear(str(tmp_path), NAMES[4:] + ["gone/1.png", "me/1.png"], ["scores.csv", ".scores", "none"])
-    assert files(tmp_path) == sorted([*NAMES[:4], "00002/mine.txt", "me"]) and (tmp_path / "link").is_symlink()
-    assert sorted(path.name for path in tmp_path.iterdir() if path.is_dir()) == ["00000", "00002", "link"]
+@pytest.mark.parametrize("labels", [True, False])
+def test_clearing_leaves_what_is_not_named(tmp_path, labels):
+    """Also what lies behind a link."""
+    for name in (*NAMES, "00001/latents.npz", "00002/mine.txt", "00002/latents.npz", "me", "other/0.png",
+                 "other/latents.npz", "00001/5.png/deep"):
+        (tmp_path / "out" / name).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / "out" / name).touch()
+    (tmp_path / "out/link").symlink_to(tmp_path / "out/other")
+    clear(str(tmp_path / "out"), NAMES[4:] + ["gone/1.png", "me/1.png", "link/0.png", "00001/5.png"], labels)
+    left = [*NAMES[:4], "00002/mine.txt", "me", "other/0.png", "other/latents.npz", "00001/5.png/deep"]
+    left += [] if labels else ["00001/latents.npz", "00002/latents.npz"]
+    assert files(tmp_path / "out") == sorted(left) and (tmp_path / "out/link").is_symlink()
 
 
 def test_labels_go_with_the_images(tmp_path):
@@ -196,7 +199,7 @@ def test_a_kill_loses_what_was_not_flushed_and_nothing_else(tmp_path):
     """Left-over temporary files go; the next file gets the next number."""
     store = store_of(tmp_path, rows_of(NAMES[:5]))
     store.add(NAMES[5], 1, 2, [3])
-    (tmp_path / SCORES_FOLDER / ".tmp-12").touch()
+    (tmp_path / SCORES_FOLDER / ".tmp-0123456789abcdef").touch()
     again = ScoreStore(str(tmp_path))
     assert again.scored(True) == set(NAMES[:5])
     again.add(*rows_of(NAMES)[5])

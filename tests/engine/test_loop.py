@@ -17,7 +17,7 @@ from conftest import events, steps_saved
 from engine import loop
 from engine.loop import Due, run_steps, status_line, StepResult, StopWatch
 from engine.runs import Run
-from engine.session import images_needed
+from engine.session import needs_met
 from utils import Diverged, Interrupted, SIGNALS, UserError
 
 tf1 = tf.compat.v1
@@ -471,5 +471,5 @@ def test_checkpoints_and_looks_are_no_part_of_a_steps_time(run, clock):
 
 def test_too_little_memory_is_said_in_one_line(run):
     with pytest.raises(UserError, match=r"step 3: not enough memory; take a smaller --batch_size"), \
-            images_needed(3):
+            needs_met(3):
         raise tf.errors.ResourceExhaustedError(None, None, "OOM when allocating tensor")

@@ -37,8 +37,8 @@ def test_a_run_leaves_no_trace_before_it_is_entered(tmp_path, options):
     assert run.folder is None and run.checkpoints == [] and not list(tmp_path.iterdir())
     with run:
         assert re.fullmatch(rf"{tmp_path}/logs/task_gen_\d{{4}}_\d{{6}}", run.folder)
-        assert sorted(os.listdir(run.folder)) == [".lock", "identities.json", "params.json", "stats.jsonl"]
-    assert ".lock" not in os.listdir(run.folder)
+        assert sorted(os.listdir(run.folder)) == [utils.LOCK, "identities.json", "params.json", "stats.jsonl"]
+    assert utils.LOCK not in os.listdir(run.folder)
     params = runs.load_params(run.folder)
     assert (params["g_lr"], params["task"], params["identities"]) == (8e-5, "task", "identities.json")
     assert json.loads(Path(run.folder, "identities.json").read_text()) == ["a", "b"]
@@ -57,7 +57,7 @@ def test_a_run_that_goes_on_keeps_its_folder_and_its_numbers(options):
     """And loses what a kill left; its options are those of now."""
     with Run(options, ["a"]) as first:
         first.note(1, {"loss": .5})
-    touch(first.folder, ".tmp-model.ckpt-7.index", ".tmp-0123", "model.ckpt-3.index")
+    touch(first.folder, ".tmp-model.ckpt-7.index", ".tmp-0123456789abcdef", "model.ckpt-3.index")
     options.g_lr = 1.
     with Run(options, ["a"], folder=first.folder) as run:
         run.note(2, {"loss": .25})

@@ -1,4 +1,4 @@
-"""cautions: what is typed and has no effect is told with what counts; of a preset, a run or a 0, nothing is said."""
+"""cli/cautions, recognition/known_people: options without effect are told with what counts; presets are not."""
 import json
 import logging
 import shutil
@@ -6,17 +6,17 @@ import shutil
 import numpy as np
 import pytest
 
-import cautions
 import evaluate
 import gen_syn_latent
 import main
 import preflight
 import recognizer
+from cli import cautions
 from cli.options import parse
 from config import COMMAND, read_command_line
 from conftest import NAMES, NARROW, SMALL, small_classifier, words, write_checkpoint
 from preflight import GENERATOR
-from recognition import verification
+from recognition import known_people, verification
 from tool import call, one_line
 from utils import save_json, UserError
 
@@ -237,7 +237,7 @@ def test_people_whom_the_classifier_knows(classifier, caplog, people, part):
             (classifier / "others" / name).mkdir(parents=True)
     for weights in ("run", "run/model.ckpt-1", "run/model.ckpt-1.index"):
         caplog.clear()
-        cautions.warn_of_known_people(weights, folder)
+        known_people.warn_of_known_people(weights, folder)
         assert part in caplog.text and len(caplog.records) == 1 if part else not caplog.records
 
 
@@ -245,14 +245,14 @@ def test_people_whom_the_classifier_knows(classifier, caplog, people, part):
 def test_a_run_that_tells_no_people(classifier, caplog, content):
     (classifier / "run/identities.json").write_text(content)
     (classifier / "others/Anna_Bell").mkdir(parents=True)
-    cautions.warn_of_known_people("run", "others")
+    known_people.warn_of_known_people("run", "others")
     assert not caplog.records
 
 
 def test_the_run_of_another_program_or_none_tells_nothing(classifier, caplog):
     save_json({"conv_hidden_num": 3, "real": "real"}, str(classifier / "run/params.json"))
-    cautions.warn_of_known_people("run", "data/real")
-    cautions.warn_of_known_people("one", "data/real")
+    known_people.warn_of_known_people("run", "data/real")
+    known_people.warn_of_known_people("one", "data/real")
     assert not caplog.records
 
 

@@ -231,6 +231,19 @@ def test_what_fits_begins_without_a_word(machine, line, caplog):
     assert "memory" not in caplog.text
 
 
+@pytest.mark.parametrize("modes", [
+    [], ["--generate_dataset"], ["--generate_dataset", "--scores", "False"], ["--fit_dataset"],
+    ["--is_train", "False"]])
+def test_what_a_graphics_card_holds_does_not_count(modes):
+    """What is left is the program, for which no option can be made smaller."""
+    config = get_config([*words(**NAMES, **NARROW, method_c="none"), *modes])[0]
+    parts = footprint.of_main(config, 3)
+    for on_gpu in (True, False):
+        with pytest.raises(UserError, match=r"not enough memory: about .* GiB are needed, .*; (take a|close)"):
+            footprint.check(parts, on_gpu, memory.Memory(1, 1))
+    footprint.check(parts, on_gpu=True, there=memory.Memory(1e15, 1e15))
+
+
 def test_a_graphics_card_is_asked_by_tensorflow_itself(machine, monkeypatch):
     monkeypatch.setattr(footprint, "uses_gpu", lambda options: True)
     with pytest.raises(AssertionError, match="work has begun"):

@@ -13,7 +13,7 @@ GOLDEN = HERE / "golden"
 
 def check(folder):
     """Run the program on the cases in a folder -> (exit status, its output)."""
-    done = subprocess.run([sys.executable, str(HERE / "check_goldens.py"), str(folder)],
+    done = subprocess.run([sys.executable, str(HERE / "check_goldens.py"), str(folder)], cwd=HERE,
                           stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
     return done.returncode, done.stdout
 

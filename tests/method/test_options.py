@@ -503,7 +503,17 @@ def saved(names, lines):
 @training
 def logged(names, lines):
     """The steps with a log line."""
-    return [int(line[1:].split("/")[0]) for line in lines if "Loss_D" in line]
+    return [int(line[1:].split("/")[0]) for line in lines if line.startswith("[")]
+
+
+def waits(case):
+    """The seconds that a training waits for lost images."""
+    trainer, _ = learner(command_line(case.world, {}))
+    trainer.config, seen = case.config, []
+    case.patch.setattr(trainer_module, "run_steps", lambda training, run, due: seen.append(due.patience))
+    trainer.train(runs.Run(case.config, [], folder=case.world.scratch()), sample_sheet(
+        case.config, case.data.renderings))
+    return seen
 
 
 # The table
@@ -624,6 +634,8 @@ ROWS = [
 
     Row("log_dir", "{logs}/others", run_directory, lambda before, seen: (before[0], seen[0]) == (".", "others")),
     Row("log_step", 2, logged, [2, 4, 6], SHORT),
+    Row("checkpoint_minutes", 1e-6, saved, [2, 3], dict(max_step=3, log_step=100)),
+    Row("patience", 5., waits, [5.]),
     Row("save_step", 2, grids, [2, 4, 6], SHORT),
     Row("checkpoint_step", 4, saved, [4, 6], SHORT),
     Row("keep_every", 2, saved, [2, 4, 5, 6], dict(**SHORT, checkpoint_step=1)),

@@ -12,7 +12,7 @@ from conftest import tree, write_checkpoint
 from datasets.image_sets import find_photos, find_renderings
 from datasets.images import save_image
 from tool import one_line
-from utils import UserError
+from utils import LOCK, UserError
 
 OPTIONS = dict(generate_dataset=True, fit_dataset=True, save_syn_dataset="generated", save_fitting="fitting",
                overwrite=False, input_scale_size=16, grayscale=False, precision="float32", random_seed=1,
@@ -135,10 +135,10 @@ def no_settings_in_it(place):
     (other_weights, ["weights model.ckpt-1 ", " there, model.ckpt-2 "]),
     (weights_to_come, ["weights model.ckpt-1 ", "of the training to come"]),
     (other_renderings, ["renderings None there"]),
-    (fewer("syn"), ["--save_syn_dataset", "1 images in it are of images that", "syn does not have, such as 00005/"]),
-    (fewer("real"), ["--save_fitting", "1 images in it are of images that", "real does not have", "--overwrite"]),
-    (replaced("syn", 16), ["--save_syn_dataset", "made from other images of the same names", "--overwrite"]),
-    (replaced("real", 9), ["--save_fitting", "made from other images of the same names"]),
+    (fewer("syn"), ["--save_syn_dataset", "holds 1 images that ", "syn has no source of, such as 00005/"]),
+    (fewer("real"), ["--save_fitting", "holds 1 images that ", "real has no source of", "--overwrite"]),
+    (replaced("syn", 16), ["--save_syn_dataset", "made from other images", "the same names", "--overwrite"]),
+    (replaced("real", 9), ["--save_fitting", "made from other images", "the same names"]),
     (foreign("generated"), ["--save_syn_dataset", "did not begin", "name another folder"]),
     (foreign("fitting"), ["--save_fitting", "did not begin"]),
     (of_another_command, ["--save_syn_dataset", "command align.py there"]),
@@ -167,7 +167,14 @@ def test_new_renderings_and_photos_are_added(place):
     assert {"generated/00006/00001.jpg", "fitting/new.jpg"} <= made(place).keys()
 
 
-@pytest.mark.parametrize("change", [give(random_seed=2), other_weights, fewer("syn"), replaced("syn", 16)])
+def without_record(place):
+    """As after a copy of what is visible, and with other weights."""
+    (place.data / "generated/.sources.jsonl").unlink()
+    other_weights(place)
+
+
+@pytest.mark.parametrize("change", [give(random_seed=2), other_weights, fewer("syn"), replaced("syn", 16),
+                                    without_record])
 def test_overwrite_begins_anew_and_leaves_what_is_not_ours(place, change):
     for name in ("mine.txt", "00001/mine.jpg", "mine/00001.jpg"):
         (place.data / "generated" / name).parent.mkdir(exist_ok=True)
@@ -178,7 +185,7 @@ def test_overwrite_begins_anew_and_leaves_what_is_not_ours(place, change):
     product = place.products()[0]
     with preflight.begin_product(place.config, product, place.prefix):
         left = {name for name in made(place) if name.startswith("generated/")}
-    ours = {"generated/settings.json", "generated/.lock"}
+    ours = {"generated/settings.json", f"generated/{LOCK}"}
     assert left - ours == {"generated/mine.txt", "generated/00001/mine.jpg", "generated/mine/00001.jpg"}
     assert outputs.SETTINGS in {name.removeprefix("generated/") for name in left}
 
@@ -199,6 +206,7 @@ def test_overwrite_does_not_touch_what_the_command_did_not_begin(place, change):
     before = made(place)
     with pytest.raises(UserError, match=r"--save_syn_dataset"):
         place.check()
-    with pytest.raises(UserError, match=r"--save_syn_dataset"):
-        preflight.begin_product(place.config, place.products()[0], place.prefix)
+    with pytest.raises(UserError, match=r"--save_syn_dataset"), \
+            preflight.begin_product(place.config, place.products()[0], place.prefix):
+        pass
     assert made(place) == before

@@ -40,6 +40,12 @@ def test_nothing_is_missing(folder):
     assert identities.find_missing(series_of(folder), range(1, 6, 2)) == ([5], [])
 
 
+def test_identities_beyond_the_last_are_counted(folder):
+    (folder / "00009").mkdir()
+    (folder / "notes").mkdir()
+    assert [identities.count_beyond(str(folder), last) for last in (1, 3, 8, 9)] == [3, 1, 1, 0]
+
+
 def test_of_a_new_folder_the_range_itself_is_missing(tmp_path):
     """So that ten million identities take no memory."""
     missing, damaged = identities.find_missing(series_of(tmp_path), range(1, 10_000_000))
