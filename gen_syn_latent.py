@@ -17,10 +17,13 @@ from typing import NamedTuple
 import footprint
 import utils
 from cli import cautions, outputs, places, processes, program
-from cli.options import checked, choose, Command, number, one_of, parse, path, text, whole
+from cli.options import boolean, checked, choose, Command, number, one_of, parse, path, text, whole
 from utils import UserError
 
 ANGLES = "pitch", "yaw", "roll"
+ORIGINS = "african", "asian", "caucasian"               # as in morphable/makehuman_people.py
+SEXES = {"any": .5, "female": 1.0, "male": 0.0}         # shares of women
+ADULT = 18
 CORES = len(os.sched_getaffinity(0))
 
 
@@ -39,7 +42,26 @@ def _parse_shard(word):
     return int(index), int(count)
 
 
+def _parse_sex(word):
+    """Convert "any", "female", "male" or a share of women to that share. Raises ValueError for another form."""
+    return SEXES[word.lower()] if word.lower() in SEXES else float(word)
+
+
+def _parse_origin(word):
+    """Convert "african=1,asian=2" to weights in the order of ORIGINS. Raises ValueError for another form."""
+    pairs = [part.partition("=") for part in word.lower().split(",")]
+    names = [name.strip() for name, _, _ in pairs]
+    if len(set(names)) < len(names) or not set(names) <= set(ORIGINS):
+        raise ValueError
+    weights = {name: float(value) if equals else 1.0 for name, (_, equals, value) in zip(names, pairs)}
+    return tuple(weights.get(name, 0.0) for name in ORIGINS)
+
+
 angle = number(-10, 10)
+years = number(5, 90)
+sex = checked("SEX", _parse_sex, lambda value: 0 <= value <= 1, "any, female, male, or the share of women from 0 to 1")
+origin = checked("SHARES", _parse_origin, lambda value: 0 < sum(value) < float("inf") and min(value) >= 0,
+                 "shares that are not all 0, such as african=1,asian=1,caucasian=2")
 shard = checked("I/N", _parse_shard, lambda value: 1 <= value[0] <= value[1] <= 9_999_999,
                 "I/N with I from 1 to N, such as 2/5")
 
@@ -49,7 +71,14 @@ def _people_options(add):
     add("output", text, None, "folder to write to; what is complete there is kept", needed=True)
     add("n_id", whole(1, 9_999_999), 10000, "identities")
     add("n_im", whole(1, 99_999), 50, "images of each identity")
-    add("model", path, None, "file or folder of a morphable model, see docs/people.md", "the built-in model")
+    add("model", path, None, "builtin, makehuman, or the file or folder of a morphable model, see docs/people.md",
+        "the built-in model")
+    add("age", years, None, "ages of the people of makehuman, in years", "18 75, or 5 75 with --children",
+        values=("LOW", "HIGH"))
+    add("sex", sex, None, "sex of the people of makehuman: any, female, male, or the share of women", "any")
+    add("origin", origin, None, "origins of the people of makehuman, in shares that the data set then has",
+        "african=1,asian=1,caucasian=1")
+    add("children", boolean, False, "children among the people of makehuman")
     add("statistics", path, None, "folder of 300W-3D / AFLW2000-3D .mat files that expressions, light, pose and colour "
         "are sampled like", "built-in statistics")
     add("seed", whole(0, 2 ** 63 - 1), 1, "seed of all random numbers")
@@ -98,6 +127,12 @@ def _resolve_people(options, error):
         low, high = getattr(options, name) or (0, 0)
         if low > high:
             error(f"--{name}: {low:g} is more than {high:g}; give the lower one first")
+    if options.age:
+        low, high = options.age
+        if low > high:
+            error(f"--age: {low:g} is more than {high:g}; give the lower one first")
+        if low < ADULT and not options.children:
+            error(f"--age {low:g}: children are left out by default; say --children True, or give {ADULT} or more")
 
 
 def _resolve_drawn(options, error):
@@ -128,7 +163,10 @@ def main(arguments):
     options = parsed.options
     cautions.warn_of_unused(cautions.PEOPLE if command.name == "people" else (), options, parsed.typed)
     os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")      # each worker has one core; NumPy asks when it is loaded
-    {"people": render_people, "pairs": render_pairs, "drawn": draw_photos}[command.name](options)
+    if command.name == "people":
+        render_people(options, parsed.typed)
+    else:
+        {"pairs": render_pairs, "drawn": draw_photos}[command.name](options)
 
 
 def _settings_of(command, options, model, names, **settings):
@@ -145,22 +183,31 @@ def _settings_of(command, options, model, names, **settings):
 
 def _check_model(options):
     """Raise UserError where --model names what is not there. A model is a file, or a folder of some."""
-    if options.model and not os.path.isdir(options.model):
+    if options.model and options.model not in ("builtin", "makehuman") and not os.path.isdir(options.model):
         places.check_files({f"--model {options.model}": options.model})
 
 
-def _scene_of(options, model, statistics=None):
+def _scene_of(options, model, statistics=None, cast=None):
     """Make the Scene of a FaceModel, framed as the `options` say."""
     from morphable.scene import Framing, set_scene
 
     framing = Framing(options.size, options.margin, options.supersample, getattr(options, "crop", "face") == "none")
     logging.info("model: %s, %d vertices", model.name, len(model.shape_mean))
-    return set_scene(model, framing, statistics, getattr(options, "seed", 1))
+    return set_scene(model, framing, statistics, getattr(options, "seed", 1), cast)
+
+
+def _wishes_of(options):
+    """Collect whom the `options` ask for -> makehuman_people.Wishes."""
+    from morphable.makehuman_people import Wishes
+
+    usual = Wishes()
+    age = options.age or (5.0 if options.children else usual.age[0], usual.age[1])
+    return Wishes(tuple(age), usual.female if options.sex is None else options.sex, options.origin or usual.origin)
 
 
 # People
 
-def render_people(options):
+def render_people(options, typed):
     """Render those identities of this shard that are not there yet. Raises UserError for bad input."""
     outputs.check_folder(options.output)
     outputs.check_apart("--output", options.output, {"--statistics": options.statistics or ""})
@@ -168,15 +215,21 @@ def render_people(options):
     _check_model(options)
     footprint.check(footprint.of_rendering(options, options.n_id))
     from morphable import identities
-    from morphable.scene import load_model, load_statistics
+    from morphable.scene import is_makehuman, load_cast, load_model, load_statistics
 
-    statistics = load_statistics(options.statistics)        # before a built-in model, which takes seconds
-    model = load_model(options.model)
+    drawn = is_makehuman(options.model)
+    statistics = load_statistics(options.statistics, drawn)     # before a built-in model, which takes seconds
+    cast, model = load_cast(options.model, _wishes_of(options)) if drawn else (None, load_model(options.model))
+    if not drawn:
+        cautions.warn_of_unused(cautions.NOT_DRAWN, options, typed)
     tell = logging.warning if options.statistics and statistics.description.startswith("built-in") else logging.info
     tell("statistics: %s", statistics.description)
-    scene = _scene_of(options, model, statistics)
+    scene = _scene_of(options, model, statistics, cast)
     names = "seed", "n_im", *ANGLES, "crop", "size", "margin", "format", "supersample"
     settings = _settings_of("people", options, model, names, statistics=statistics.description)
+    if cast:
+        settings.update(targets_checksum=cast.head.checksum, age=list(cast.wishes.age), female=cast.wishes.female,
+                        origin=list(cast.wishes.origin))
     ranges = {name: getattr(options, name) for name in ANGLES if getattr(options, name)}
     job = _Job(scene, options.output, identities.Series(options.output, options.n_im, options.format, ranges))
     first, count = options.shard

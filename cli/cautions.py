@@ -69,6 +69,10 @@ PEOPLE = (
     Rule(("shard",), lambda options: options.shard[0] <= options.n_id, "beyond --n_id, so this part has no identity"))
 
 
+NOT_DRAWN = Rule(("age", "sex", "origin", "children"), lambda options: False,
+                 "only the people of --model makehuman are drawn by it"),
+
+
 def warn_of_unused(rules, options, typed):
     """Warn of each option in `typed`, {option: value}, that has no effect by one of the `rules`.
 

@@ -13,7 +13,7 @@ from datasets.image_sets import LABELS
 from datasets.images import save_image
 from datasets.writer import is_whole
 from morphable import face_model
-from morphable.scene import clipped_texture, make_mesh, render_face, sample_person, sample_shot
+from morphable.scene import expose, render_face, sample_shot, sample_subject
 
 CHUNK = 16                  # images whose vertices are computed at once
 VERSION = 1                 # of the labels and of all that makes the images
@@ -100,24 +100,23 @@ def render_identity(scene, series, identity):
 def _write_identity(scene, series, identity, folder):
     """Write the images and labels of one identity into `folder`."""
     model = scene.model
-    shape, texture = sample_person(scene, identity)
-    neutral = model.shape_mean + face_model.combine(shape, model.shape_basis)
-    skin = clipped_texture(scene, texture)
+    subject = sample_subject(scene, identity)
     numbers = range(1, series.count + 1)
     expressions, shots = zip(*(sample_shot(scene, identity, image, series.ranges) for image in numbers))
+    shots = [expose(subject, shot) for shot in shots]
     names = image_names(series)
     boxes, landmarks = [], []
     for start in range(0, series.count, CHUNK):
         chunk = slice(start, start + CHUNK)
         moves = face_model.combine(expressions[chunk], model.expression_basis)
-        for name, vertices, shot in zip(names[chunk], neutral + moves, shots[chunk]):
-            face = render_face(scene, make_mesh(scene, vertices, skin), shot)
+        for name, move, shot in zip(names[chunk], moves, shots[chunk]):
+            face = render_face(scene, subject.pose(move), shot)
             save_image(face.image, os.path.join(folder, name), quality=100)
             boxes.append(face.box)
             landmarks.append(face.landmarks)
     illumination, pose, color = map(np.array, zip(*shots))
     with utils.atomic_write(os.path.join(folder, LABELS)) as file:
-        np.savez(file, Shape_Para=shape, Tex_Para=texture, Exp_Para=np.array(expressions), Illum_Para=illumination,
+        np.savez(file, **subject.labels, Exp_Para=np.array(expressions), Illum_Para=illumination,
                  Pose_Para=pose, Color_Para=color, box=np.array(boxes, np.float64), landmarks=np.array(landmarks),
                  names=names, identity=identity, seed=scene.seed, size=face.image.shape[0], model=model.name,
                  statistics=scene.statistics.description, version=VERSION)

@@ -4,27 +4,28 @@ import numpy as np
 from morphable import makehuman_files
 
 # What everybody's rest is: a pleasant face, so that the negative of each mode is a serious one
-REST = {"laugh": .34, "smile": .16, "wide": .22, "brow_up": .1, "inner_up": .08, "lower_down": .05}
+REST = {"laugh": .3, "smile": .34, "wide": .14, "brow_up": .14, "inner_up": .14, "lower_down": .05}
 # Each mode: its deviation, and the face units that it is made of. _ stands for Left and Right alike.
 MODES = {
-    "laugh": (.45, {"mouthSmile_": .5, "jawOpen": .14, "cheekSquint_": .35, "eyeSquint_": .15, "mouthUpperUp_": .5,
+    "laugh": (.45, {"mouthSmile_": .5, "jawOpen": .14, "cheekSquint_": .35, "eyeSquint_": .15, "mouthUpperUp_": .34,
                     "mouthLowerDown_": .25}),
-    "open": (.085, {"jawOpen": 1}), "smile": (.2, {"mouthSmile_": 1}), "blink": (.12, {"eyeBlink_": 1}),
-    "brow_up": (.4, {"browOuterUp_": 1, "browInnerUp": .6}), "brow_down": (.16, {"browDown_": 1}),
-    "wide": (.25, {"eyeWide_": 1}), "squint": (.3, {"eyeSquint_": 1}), "pucker": (.18, {"mouthPucker": 1}),
-    "funnel": (.12, {"mouthFunnel": 1}), "frown": (.13, {"mouthFrown_": 1}), "stretch": (.13, {"mouthStretch_": 1}),
-    "gaze_side": (.45, {"eyeLookInLeft": -1, "eyeLookOutLeft": 1, "eyeLookInRight": 1, "eyeLookOutRight": -1}),
-    "gaze_up": (.4, {"eyeLookUp_": 1, "eyeLookDown_": -1}),
-    "upper_up": (.2, {"mouthUpperUp_": 1}), "lower_down": (.3, {"mouthLowerDown_": 1}), "sneer": (.17, {"noseSneer_": 1}),
-    "puff": (.12, {"cheekPuff": 1}), "mouth_side": (.16, {"mouthLeft": 1, "mouthRight": -1}),
+    "open": (.085, {"jawOpen": 1}), "smile": (.2, {"mouthSmile_": 1}), "blink": (.1, {"eyeBlink_": 1}),
+    "brow_up": (.4, {"browOuterUp_": 1, "browInnerUp": .6}), "brow_down": (.1, {"browDown_": 1}),
+    "wide": (.18, {"eyeWide_": 1}), "squint": (.22, {"eyeSquint_": 1}), "pucker": (.18, {"mouthPucker": 1}),
+    "funnel": (.12, {"mouthFunnel": 1}), "frown": (.09, {"mouthFrown_": 1}), "stretch": (.09, {"mouthStretch_": 1}),
+    "gaze_side": (.3, {"eyeLookInLeft": -1, "eyeLookOutLeft": 1, "eyeLookInRight": 1, "eyeLookOutRight": -1}),
+    "gaze_up": (.2, {"eyeLookUp_": 1, "eyeLookDown_": -1}),
+    "upper_up": (.13, {"mouthUpperUp_": 1}), "lower_down": (.22, {"mouthLowerDown_": 1}),
+    "sneer": (.09, {"noseSneer_": 1}),
+    "puff": (.12, {"cheekPuff": 1}), "mouth_side": (.11, {"mouthLeft": 1, "mouthRight": -1}),
     "jaw_side": (.14, {"jawLeft": 1, "jawRight": -1}), "jaw_forward": (.15, {"jawForward": 1}),
     "press": (.2, {"mouthPress_": 1}), "dimple": (.3, {"mouthDimple_": 1}),
-    "smile_side": (.14, {"mouthSmileLeft": 1, "mouthSmileRight": -1}),
+    "smile_side": (.1, {"mouthSmileLeft": 1, "mouthSmileRight": -1}),
     "brow_side": (.3, {"browOuterUpLeft": 1, "browOuterUpRight": -1}),
-    "blink_side": (.07, {"eyeBlinkLeft": 1, "eyeBlinkRight": -1}), "roll_lower": (.2, {"mouthRollLower": 1}),
+    "blink_side": (.07, {"eyeBlinkLeft": 1, "eyeBlinkRight": -1}), "roll_lower": (.13, {"mouthRollLower": 1}),
     "roll_upper": (.1, {"mouthRollUpper": 1}), "shrug": (.15, {"mouthShrugLower": 1}),
     "inner_up": (.3, {"browInnerUp": 1}), "cheek": (.2, {"cheekSquint_": 1}),
-    "sneer_side": (.18, {"noseSneerLeft": 1, "noseSneerRight": -1})}
+    "sneer_side": (.1, {"noseSneerLeft": 1, "noseSneerRight": -1})}
 # Expressions by name, as coefficients of modes on top of REST
 NAMED = {
     "neutral": {"laugh": -.34, "smile": -.12}, "rest": {}, "smile": {"smile": .4, "cheek": .25},

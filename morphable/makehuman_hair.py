@@ -19,10 +19,9 @@ LINE_AXIS = -5.0                    # z of that axis
 CENTRE, CROWN = np.array([0, 25, -5.0]), np.array([0, .94, -.342])      # what the hair's block is unrolled about
 WIDEST_ANGLE = np.radians(128)      # from the crown, at the rim of the block
 WHORL = np.array([6, 138, -40.0])   # where hair thins first
-LAYERS = (.12, .4, .68, .92)        # of the height of the hair
-DARK = (.58, .74, .9, 1.0)          # how dark a layer is
-BEARD_LAYERS, BEARD_DARK = (.1, .42, .75), (.62, .82, 1.0)
-BEARD_BOX = 60.0, 250.0, 520.0, 150.0       # left, top, width and height of the beard's block within the skin's
+LAYERS = (.12, .58), (.4, .74), (.68, .9), (.92, 1.0)      # share of the hair's height, and how bright it is there
+BEARD_LAYERS = (.1, .62), (.42, .82), (.75, 1.0)
+BEARD_BOX = 60.0, 278.0, 520.0, 258.0       # left, top, width and height of the beard's block within the skin's
 SHEETS = (.22, .55)                 # thresholds of long hair, inner and outer sheet
 SHEET_ANGLES, SHEET_ROWS = 73, 22
 PATTERNS = "radial", "side", "back", "curls", "fine"
@@ -216,12 +215,14 @@ def dress(kit, atlas, points, normals, person):
     if not (cut == "bald" and read(person, "crown") < 0):
         _paint_hair(kit, atlas, person)
         height = heights(kit, person, reach(kit.rest[kit.skull], person))
-        parts += _layers(points, normals, kit.skull, kit.triangles, kit.texels, height, LAYERS, DARK)
+        skull = kit.skull, kit.triangles, kit.texels
+        parts += _layers(points[kit.skull], normals[kit.skull] * height[:, None], skull, LAYERS)
     if BEARDS[person.beard] not in ("none", "stubble"):
         _paint_beard(kit, atlas, person)
         tall = 2.5 + 7 * read(person, "beard_length") ** 2
         height = tall * smooth_step(kit.rest[kit.jaw][:, 1], -15, -70) * .7 + .3 * tall + .3
-        parts += _layers(points, normals, kit.jaw, kit.jaw_triangles, kit.jaw_texels, height, BEARD_LAYERS, BEARD_DARK)
+        jaw = kit.jaw, kit.jaw_triangles, kit.jaw_texels
+        parts += _layers(points[kit.jaw], normals[kit.jaw] * height[:, None], jaw, BEARD_LAYERS)
     flat = sum(len(part[2]) for part in parts)
     if cut in ("bob", "long"):
         _paint_sheet(kit, atlas, person)
@@ -229,10 +230,14 @@ def dress(kit, atlas, points, normals, person):
     return _join(parts, flat)
 
 
-def _layers(points, normals, vertices, triangles, texels, height, shares, darkness):
-    """Lift copies of a part of the skin -> list of (points, follow, triangles, texels, threshold, shade)."""
-    return [(points[vertices] + normals[vertices] * (height * share)[:, None], vertices, triangles, texels, share * .9,
-             np.full(len(vertices), dark)) for share, dark in zip(shares, darkness)]
+def _layers(points, lift, surface, layers):
+    """Lift copies of a part of the skin -> list of (points, follow, triangles, texels, threshold, shade).
+
+    `surface` has the part's vertices, triangles and texels; `points` and `lift` [n, 3] are of its vertices.
+    """
+    vertices, triangles, texels = surface
+    return [(points + share * lift, vertices, triangles, texels, share * .9, np.full(len(vertices), bright))
+            for share, bright in layers]
 
 
 def _join(parts, flat):
@@ -288,7 +293,7 @@ def _paint_beard(kit, atlas, person):
         zone = zone * lip
     elif kind == "goatee":
         zone = zone * np.maximum(np.maximum(lip, chin), round_ * smooth_step(y, -76, -66))
-    tall = smooth_step(zone + .12 * hairs, .12, .7) * np.clip(.78 + .25 * hairs, 0, 1.1)
+    tall = smooth_step(zone + .12 * hairs, .12, .7) * smooth_step(zone, .04, .2) * np.clip(.78 + .25 * hairs, 0, 1.1)
     block = atlas[top:top + height, left:left + width]
     colour = .9 * hair_colour(person) + read(person, "grey") * 8 + np.array([8, 2, 0])
     block[..., :3] = np.clip(colour * (1 + .2 * hairs)[..., None], 0, 255)

@@ -5,12 +5,12 @@ the faces of news photos have: about 136 of 255, with a deviation of 23; and 19 
 """
 import numpy as np
 
-from morphable.latents import BlockStatistics, BLOCKS, Statistics, builtin_statistics
+from morphable.latents import BLOCKS, BlockStatistics, builtin_statistics, Statistics
 
 DESCRIPTION = "built-in, of photos"
-WARMTH = np.array([.055, 0, -.075])         # of one deviation of a light's colour
+WARMTH = np.array([.030, 0, -.042])         # of one deviation of a light's colour
 GREY = np.array([.3, .59, .11])
-USUAL, ADAPTED = 140.0, .5                  # brightness of a cheek, and how much of it the camera evens out
+USUAL, ADAPTED = 196.0, .62                  # brightness of a cheek, and how much of it the camera evens out
 
 
 def statistics():
@@ -23,10 +23,10 @@ def statistics():
     lights[6, 3], lights[7, 4], lights[8, 5] = .33, .75, 9
     colours = np.zeros([7, 4])
     colours[:3, 0], colours[:3, 1] = .13, .6 * WARMTH
-    colours[3:6, 2], colours[6, 3] = .018, .1
+    colours[3:6, 2], colours[6, 3] = .018, .06
     blocks = dict(builtin_statistics().blocks)
-    blocks["Illum_Para"] = BlockStatistics(np.array([.66, .65, .65, .52, .50, .48, .45, 0, 20, 13]), whole * lights)
-    blocks["Color_Para"] = BlockStatistics(np.array([1, 1, 1, .01, .01, .012, 1.03]), whole * colours)
+    blocks["Illum_Para"] = BlockStatistics(np.array([.70, .69, .68, .50, .48, .46, .38, 0, 20, 13]), whole * lights)
+    blocks["Color_Para"] = BlockStatistics(np.array([1, 1, 1, .008, .008, .01, 1.06]), whole * colours)
     assert set(blocks) == set(BLOCKS)
     return Statistics(DESCRIPTION, blocks, True)
 
@@ -36,6 +36,6 @@ def expose(color, illumination, tone):
     light = np.maximum(illumination[:3], 0) + .72 * np.maximum(illumination[3:6], 0)
     bright = max(float((tone * light) @ GREY), 1.0)
     color = np.array(color)
-    color[:3] = np.clip(color[:3], .6, 1.5) * np.clip((USUAL / bright) ** ADAPTED, .6, 1.7)
+    color[:3] = np.clip(color[:3], .6, 1.5) * np.clip((USUAL / bright) ** ADAPTED, .6, 1.9)
     color[6] = np.clip(color[6], .75, 1.25)
     return color

@@ -21,7 +21,7 @@ GROUPS = {"left_eye": ["helper-l-eye"], "right_eye": ["helper-r-eye"], "upper_te
           "lower_teeth": ["helper-lower-teeth"], "tongue": ["helper-tongue"],
           "lashes": ["helper-l-eyelashes-2", "helper-r-eyelashes-2"]}
 TEETH_FORWARD = {"upper_teeth": (0, -4, 5), "lower_teeth": (0, 1, 3)}   # millimetres, so that open lips show them
-LASH_LENGTH = .18                           # of what it is in base.obj, where lashes are a bar before the eye
+LASH_LENGTH = .12                           # of what it is in base.obj, where lashes are a bar before the eye
 
 # The atlas: blocks of one image, (left, top, width, height) in texels. The skin is unrolled about a vertical axis.
 ATLAS_WIDTH, ATLAS_HEIGHT = 640, 1860

@@ -55,7 +55,7 @@ class Head(NamedTuple):
     positions: np.ndarray       # [h, w, 3] of the mean's skin at the texels of the skin's block
     kit: makehuman_hair.Kit
     incidence: sparse.csr_matrix
-    key: int                    # checksum of code and data
+    checksum: int               # CRC-32 of the targets' fields, by which data of two versions are told apart
 
 
 class Figure(NamedTuple):
@@ -83,7 +83,7 @@ def load(path=None):
     except (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile, zlib.error) as error:
         logging.warning("%s: can't be read (%s), the model is built anew", cache, utils.one_line(str(error)))
     logging.info("building the model %s from %s", NAME, root)
-    head = build(root, key)
+    head = build(root)
     try:
         os.makedirs(os.path.dirname(cache), exist_ok=True)
         with utils.atomic_write(cache) as file:
@@ -107,7 +107,7 @@ def _key(root):
     return value
 
 
-def build(root, key):
+def build(root):
     """Build the Head from the data in the folder `root`. This takes some seconds. Raises UserError."""
     base = makehuman_files.read_mesh(root)
     count = len(base.points)
@@ -142,7 +142,7 @@ def build(root, key):
     kit = makehuman_hair.build(mesh, rest, masks, positions)
     return Head(np.array(catalogue), (start + pleasant).astype(np.float32), fields.astype(np.float32),
                 fine.astype(np.float32), deviations, mesh, rest.astype(np.float32), shade, masks,
-                positions.astype(np.float32), kit, incidence, key)
+                positions.astype(np.float32), kit, incidence, zlib.crc32(np.ascontiguousarray(fields, np.float32)))
 
 
 def _shade(mesh, rest, incidence):
@@ -170,7 +170,8 @@ def _pack(head):
     for prefix, group in (("mesh", head.mesh._asdict()), ("kit", head.kit._asdict()), ("mask", head.masks)):
         for name, value in group.items():
             if sparse.issparse(value):
-                arrays.update({f"{prefix}.{name}.{part}": getattr(value, part) for part in ("data", "indices", "indptr")})
+                arrays.update({f"{prefix}.{name}.{part}": getattr(value, part)
+                               for part in ("data", "indices", "indptr")})
                 arrays[f"{prefix}.{name}.shape"] = np.array(value.shape)
             else:
                 arrays[f"{prefix}.{name}"] = value.astype(np.float16) if prefix == "mask" else value
@@ -190,7 +191,7 @@ def _unpack(arrays):
     mesh = HeadMesh(refine=refine, **mesh)
     masks = {name: mask.astype(np.float32) for name, mask in groups["mask"].items()}
     incidence = renderer.compute_incidence(mesh.triangles, len(arrays["rest"]))
-    arrays["key"] = int(arrays["key"])
+    arrays["checksum"] = int(arrays["checksum"])
     return Head(mesh=mesh, kit=makehuman_hair.Kit(**groups["kit"]), masks=masks, incidence=incidence, **arrays)
 
 

@@ -24,14 +24,16 @@ OPPOSITES = (("decr", "incr"), ("down", "up"), ("in", "out"), ("backward", "forw
 # Deviations of weights by the first words of a target's name; the longest that fits counts. Larger ones make monsters.
 DEVIATIONS = {
     "cheek": .33, "chin": .33, "mouth": .33, "nose": .33, "eye": .3, "ear": .22, "eyebrows": .28, "forehead": .35,
-    "head": .2, "neck": .1, "asym": .16, "forehead-nubian": .12, "forehead-scale-vert": .13, "eyebrows-trans-forward": .15,
+    "head": .2, "neck": .1, "asym": .16, "forehead-nubian": .12, "forehead-scale-vert": .13,
+    "eyebrows-trans-forward": .15, "eyebrows-angle": .15, "mouth-angles": .2,
     "head-fat": .18, "head-angle": .15, "head-scale": .2, "chin-height": .22, "chin-bones": .25, "chin-jaw-drop": .18,
     "mouth-scale-vert": .18, "mouth-trans": .15, "nose-trans": .15, "nose-scale-depth": .25, "nose-compression": .2,
     "nose-greek": .2, "eye-push": .2, "eye-bag": .2, "eye-scale": .22, "ear-wing": .2, "neck-scale-vert": .06,
     "measure-neck": .06, "neck-trans": 0, "head-trans": 0, "head-age": 0, "mouth-trans-in": .06, "mouth-trans-out": .06,
     "nose-trans-in": .06, "nose-trans-out": .06}
+# Mean weights of targets without an opposite
 FORMS = {"head-oval": .3, "head-invertedtriangular": .12, "head-diamond": .08, "head-round": .08, "head-square": .05,
-         "head-rectangular": .07, "head-triangular": .04, "chin-triangle": .08}     # mean weights of what has no opposite
+         "head-rectangular": .07, "head-triangular": .04, "chin-triangle": .08}
 CUTS = "bald", "buzz", "short", "parted", "curly", "swept", "bob", "long", "bun"
 BEARDS = "none", "stubble", "moustache", "goatee", "full"
 
@@ -287,5 +289,5 @@ def _draw_cut(random, age, woman, african):
 def label(person):
     """Name what is known of a Person -> {field: value} for latents.npz."""
     return {"age": person.age, "female": person.female, "origin": person.origin, "origins": np.array(ORIGINS),
-            "hair": CUTS[person.cut], "beard": BEARDS[person.beard], "traits": person.traits,
+            "hair": CUTS[person.cut], "beard": BEARDS[person.beard],
             "trait_names": np.array(TRAITS)}

@@ -11,14 +11,14 @@ from morphable.makehuman_mesh import ATLAS_HEIGHT, ATLAS_WIDTH, BLOCKS, EYE, EYE
 from morphable.makehuman_people import TRAITS
 
 # rgb of skin by melanin, from fair to dark
-TONES = np.array([[222, 182, 161], [205, 160, 134], [178, 129, 100], [140, 96, 70], [100, 66, 48], [70, 46, 36]], float)
+TONES = np.array([[222, 183, 165], [206, 163, 141], [180, 134, 109], [149, 107, 84], [115, 82, 65], [88, 62, 50.0]])
 TONE_STEPS = np.array([0, .2, .42, .64, .84, 1])
 IRISES = np.array([[112, 138, 158], [96, 118, 98], [112, 82, 48], [66, 42, 26], [44, 28, 19]], float)
 IRIS_STEPS = np.array([0, .25, .5, .8, 1])
 SEED = 77                           # of all patterns of the skin
 # The middle line of the right half's brow: x and y, and half its width there
 BROW_X = np.array([7, 12, 20, 30, 40, 50, 58, 64.0])
-BROW_Y = np.array([49.2, 50, 51.6, 53.4, 54.4, 53.0, 49.8, 45.5])
+BROW_Y = np.array([52.8, 52.9, 53.0, 53.3, 53.2, 51.6, 48.6, 44.8])
 BROW_HALF = np.array([1.6, 2.9, 3.2, 3.0, 2.6, 2.0, 1.3, .7])
 
 
@@ -91,7 +91,8 @@ def make_masks(positions, lips):
     beard = _beard_zone(x, y, z) * (1 - smooth_step(lips, .1, .5))
     waves = pattern(9, 1) * 1.4
     lines = np.sin((y + waves) * 2 * np.pi / 8.5)
-    forehead = smooth_step(lines, .35, 1) * np.clip(.75 + .4 * pattern(16, 11), 0, 1.2) * smooth_step(y, 56, 64) * smooth_step(y, 96, 80) * np.exp(-(x / 42) ** 4)
+    forehead = smooth_step(lines, .35, 1) * np.clip(.75 + .4 * pattern(16, 11), 0, 1.2)
+    forehead *= smooth_step(y, 56, 64) * smooth_step(y, 96, 80) * np.exp(-(x / 42) ** 4)
     around = np.arctan2(ey + 2, np.maximum(ex + 6, 1))
     far = np.hypot(ex, ey)
     crow = smooth_step(np.sin(around * 19 + pattern(14, 2) * .5), .3, .95) * smooth_step(ex, 15, 20) * \
@@ -101,7 +102,8 @@ def make_masks(positions, lips):
     bag = np.exp(-((ey + 14 - .008 * ex ** 2) / 1.6) ** 2) * smooth_step(np.abs(ex + 2), 17, 8) * front
     pouch = bump(ax, y, EYE[0] - 2, EYE[1] - 12, 13, 5) * front
     frown = np.exp(-((ax - 6.5 - .05 * (y - 50)) / 1.1) ** 2) * smooth_step(y, 42, 47) * smooth_step(y, 64, 56)
-    mouth_line = np.exp(-((ax - 30 - .12 * (-52 - y)) / 1.4) ** 2) * smooth_step(y, -48, -54) * smooth_step(y, -76, -64)
+    mouth_line = np.exp(-((ax - 30 - .12 * (-52 - y)) / 1.4) ** 2)
+    mouth_line *= smooth_step(y, -48, -54) * smooth_step(y, -76, -64)
     speckle = pattern(2.6, 3, 1)
     masks = dict(
         cheek=(bump(ax, y, 40, -2, 19, 17) + .8 * bump(x, y, 0, 2, 12, 12) + .35 * bump(x, y, 0, -76, 16, 10)) * front,
@@ -124,9 +126,9 @@ def make_masks(positions, lips):
 def _beard_zone(x, y, z):
     """Compute where a beard grows -> [h, w] in 0..1."""
     ax = np.abs(x)
-    top = np.interp(ax, [0, 8, 22, 34, 46, 58, 66, 74], [-24.5, -25.5, -29, -38, -42, -34, -12, 12])
+    top = np.interp(ax, [0, 8, 22, 34, 46, 58, 66, 74], [-17.5, -18, -22.5, -33, -40, -33, -12, 12])
     zone = smooth_step(y, top + 3, top - 4) * smooth_step(y, -108, -88) * smooth_step(z, -12, 12)
-    under_lip = bump(ax, y, 17, -60, 9, 7) * .75
+    under_lip = bump(ax, y, 13, -54, 7, 4) * .5
     return np.clip(zone - under_lip, 0, 1) * smooth_step(ax, 82, 74)
 
 
@@ -140,7 +142,7 @@ def read(person, name):
 def skin_tone(person):
     """Find the colour of the skin -> rgb [3]."""
     tone = np.array([np.interp(read(person, "melanin"), TONE_STEPS, TONES[:, channel]) for channel in range(3)])
-    return tone + read(person, "yellow") * np.array([0, 1.5, -7]) + read(person, "ruddy") * np.array([3, -3.5, -3])
+    return tone + read(person, "yellow") * np.array([0, 1.5, -5]) + read(person, "ruddy") * np.array([3, -3.5, -3])
 
 
 def hair_colour(person):
@@ -165,7 +167,8 @@ def paint_skin(masks, positions, person):
               - (.05 + .07 * get["bags"]) * masks["pouch"]
               - .30 * get["freckles"] * masks["freckles"] * .6 - .2 * get["spots"] * masks["spots"])
     skin = factor[..., None] * tone.astype(np.float32)
-    red = (.075 + .03 * get["blush"] + .02 * get["ruddy"]) * masks["cheek"] + .07 * masks["ear"] + .012 * masks["blotch"]
+    red = (.075 + .03 * get["blush"] + .02 * get["ruddy"]) * masks["cheek"]
+    red += .07 * masks["ear"] + .012 * masks["blotch"]
     skin += fair * red[..., None] * np.float32([70, -70, -62])
     skin += (fair * masks["eye"])[..., None] * np.float32([-5, -8, -4])
     shadow = .5 * get["shadow"] * masks["shadow"]
@@ -178,7 +181,8 @@ def paint_skin(masks, positions, person):
     lip_factor = 1 + .04 * masks["pores"] - .10 * masks["lip_line"]
     skin += (.88 * masks["lips"])[..., None] * (lip_factor[..., None] * lip - skin)
     brows = _brows(masks, positions, get)
-    brow_colour = np.minimum(.72 * hair_colour(person) + .06 * tone, [96, 84, 76]) * (1 - .25 * np.clip(get["brow_dark"], -1, 1))
+    brow_colour = np.minimum(.72 * hair_colour(person) + .06 * tone, [96, 84, 76])
+    brow_colour *= 1 - .25 * np.clip(get["brow_dark"], -1, 1)
     skin += brows[..., None] * (brow_colour - skin)
     liner = np.clip((.35 + .6 * get["liner"]) * masks["liner"], 0, .92)
     skin += liner[..., None] * (np.float32([30, 22, 20]) - skin)
@@ -207,13 +211,16 @@ def paint_eye(person):
     y = (height / 2 - row) / (height * .47) * EYE_RADIUS
     radius, around = np.hypot(x, y), np.arctan2(y, x)
     age = np.clip(person.age / 80, 0, 1)
-    sclera = np.array([222, 214, 208.0]) - age * np.array([10, 12, 22]) - read(person, "melanin") * np.array([18, 22, 26])
+    melanin, green = read(person, "eye_melanin"), read(person, "eye_green")
+    sclera = np.array([222, 214, 208.0]) - age * np.array([10, 12, 22])
+    sclera -= read(person, "melanin") * np.array([18, 22, 26])
     eye = sclera * (1 - .22 * smooth_step(radius, 6, 15))[..., None]
-    melanin = np.clip(read(person, "eye_melanin") - .25 * read(person, "eye_green") * (read(person, "eye_melanin") < .7), 0, 1)
+    melanin = np.clip(melanin - .25 * green * (melanin < .7), 0, 1)
     iris = np.array([np.interp(melanin, IRIS_STEPS, IRISES[:, channel]) for channel in range(3)])
     random = np.random.default_rng([SEED, 55])
     rays = sum(np.cos(around * count + random.uniform(0, 6)) for count in (7, 13, 19, 29)) / 4
-    fibre = 1 + .22 * rays * smooth_step(radius, 2, 3.5) + .22 * smooth_step(radius, 4.6, 2.4) - .55 * smooth_step(radius, 4.7, 5.9)
+    fibre = 1 + .22 * rays * smooth_step(radius, 2, 3.5) + .22 * smooth_step(radius, 4.6, 2.4)
+    fibre -= .55 * smooth_step(radius, 4.7, 5.9)
     fibre = fibre * (1 - .28 * smooth_step(y, 0, 5)) + .12 * smooth_step(-y, 0, 4)
     eye += smooth_step(radius, 6.05, 5.55)[..., None] * (fibre[..., None] * iris - eye)
     eye += smooth_step(radius, 2.45, 2.0)[..., None] * (np.array([12, 10, 10]) - eye)
@@ -229,7 +236,7 @@ def paint_small(atlas, person):
     age = np.clip((person.age - 20) / 60, 0, 1)
     tooth = np.array([226, 216, 198.0]) - age * np.array([16, 22, 38])
     for name, top in (("upper_teeth", True), ("lower_teeth", False)):
-        left, up, width, height = BLOCKS[name]
+        _, _, width, height = BLOCKS[name]
         across, down = np.meshgrid(np.linspace(-1, 1, width), np.linspace(0, 1, height))
         gum = smooth_step(down, .34, .2) if top else smooth_step(down, .66, .8)
         edge = np.abs((np.abs(across) * 6.5) % 1 - .5)

@@ -5,9 +5,22 @@ from typing import NamedTuple
 import numpy as np
 
 from datasets import crop
-from morphable import builtin_model, face_model, latents, model_files, renderer
+from morphable import (
+    builtin_model,
+    face_model,
+    latents,
+    makehuman_files,
+    makehuman_light,
+    makehuman_model,
+    makehuman_people,
+    makehuman_texture,
+    model_files,
+    renderer,
+    textured_renderer,
+)
 from utils import UserError
 
+BUILTIN, MAKEHUMAN = "builtin", "makehuman"             # names of models
 CANVAS = 450                # side in pixels of the whole picture that sampled poses refer to
 
 
@@ -19,6 +32,12 @@ class Framing(NamedTuple):
     whole: bool = False                     # True: no crop, the whole picture of CANVAS pixels
 
 
+class Cast(NamedTuple):
+    """People who are drawn by age, sex and origin rather than from a FaceModel's components."""
+    head: makehuman_model.Head
+    wishes: makehuman_people.Wishes
+
+
 class Scene(NamedTuple):
     """What all images of a set share."""
     model: face_model.FaceModel
@@ -26,6 +45,14 @@ class Scene(NamedTuple):
     framing: Framing
     statistics: latents.Statistics | None = None        # what people and images are sampled from
     seed: int = 1                           # of all random numbers
+    cast: Cast | None = None                # who is in it, if not people of the model's components
+
+
+class Subject(NamedTuple):
+    """A person in front of the camera."""
+    labels: dict                            # what is known of the person, {field: value}
+    pose: object                            # a function: moves [V, 3] of an expression -> the mesh to be rendered
+    tone: np.ndarray | None = None          # rgb [3] of the skin, to which the camera adapts; None: it does not
 
 
 class RenderedFace(NamedTuple):
@@ -37,19 +64,30 @@ class RenderedFace(NamedTuple):
 
 # What a scene is made of
 
-def set_scene(model, framing, statistics=None, seed=1):
+def set_scene(model, framing, statistics=None, seed=1, cast=None):
     """Make the Scene of a FaceModel. The incidence of its triangles is computed here, once for all images."""
     incidence = renderer.compute_incidence(model.triangles, len(model.shape_mean))
-    return Scene(model, incidence, framing, statistics, seed)
+    return Scene(model, incidence, framing, statistics, seed, cast)
+
+
+def is_makehuman(path):
+    """Tell whether `path` asks for the people of MakeHuman's head: it is the word, or a folder of the data."""
+    return path == MAKEHUMAN or makehuman_files.holds_head(path)
+
+
+def load_cast(path, wishes):
+    """Load the people of MakeHuman's head -> (Cast, FaceModel). Raises UserError when the data can't be read."""
+    head = makehuman_model.load(None if path == MAKEHUMAN else path)
+    return Cast(head, wishes), makehuman_model.to_face_model(head)
 
 
 def load_model(path):
-    """Load the FaceModel at `path`, or build the built-in one if `path` is None or "".
+    """Load the FaceModel at `path`, or build the built-in one if `path` is None, "" or BUILTIN.
 
     A model without texture borrows the built-in one's. A model without landmarks gets the vertices that lie nearest to
     the built-in one's. A log line tells of either. Raises UserError when the file can't be read.
     """
-    if not path:
+    if not path or path == BUILTIN:
         return builtin_model.build()
     model = _as_user_error(model_files.load, path)
     if model.landmarks is None or model.texture_mean is None:
@@ -63,12 +101,15 @@ def load_model(path):
     return model
 
 
-def load_statistics(folder):
-    """Fit latents.Statistics to the .mat files in `folder`; None or "" stands for the built-in ones.
+def load_statistics(folder, like_photos=False):
+    """Fit latents.Statistics to the .mat files in `folder`; None or "" stands for built-in ones.
 
-    Raises UserError when a file is broken or none is there.
+    `like_photos` tells which built-in ones: those for people of MakeHuman's head. Raises UserError when a file is
+    broken or none is there.
     """
-    return _as_user_error(latents.fit_statistics, folder) if folder else latents.builtin_statistics()
+    if folder:
+        return _as_user_error(latents.fit_statistics, folder)
+    return makehuman_light.statistics() if like_photos else latents.builtin_statistics()
 
 
 def _as_user_error(function, argument):
@@ -98,6 +139,32 @@ def sample_shot(scene, identity, image, ranges=None):
     return expression, renderer.Shot(*shot)
 
 
+def sample_subject(scene, identity):
+    """Sample person number `identity` -> Subject. It depends on the scene's seed and on `identity` only."""
+    if scene.cast:
+        head, wishes = scene.cast
+        return show_person(scene, makehuman_people.draw_person(list(head.catalogue), wishes, scene.seed, identity))
+    shape, texture = sample_person(scene, identity)
+    neutral = scene.model.shape_mean + face_model.combine(shape, scene.model.shape_basis)
+    skin = clipped_texture(scene, texture)
+    return Subject({"Shape_Para": shape, "Tex_Para": texture}, lambda moves: make_mesh(scene, neutral + moves, skin))
+
+
+def show_person(scene, person):
+    """Give a makehuman_people.Person a body -> Subject."""
+    figure = makehuman_model.make_figure(scene.cast.head, person)
+    labels = {"Shape_Para": person.weights, "Tex_Para": person.traits, **makehuman_people.label(person)}
+    return Subject(labels, lambda moves: makehuman_model.with_expression(figure, moves),
+                   makehuman_texture.skin_tone(person))
+
+
+def expose(subject, shot):
+    """Let the camera adapt to the skin of a Subject -> renderer.Shot."""
+    if subject.tone is None:
+        return shot
+    return shot._replace(color=makehuman_light.expose(shot.color, shot.illumination, subject.tone))
+
+
 def clipped_texture(scene, coefficients):
     """Compute the texture [V, 3] of `coefficients` [n_texture], float32 rgb clipped to 0..255."""
     return np.clip(face_model.compute_texture(scene.model, coefficients), 0, 255)
@@ -119,11 +186,12 @@ def locate_face(scene, vertices, pose, height):
 
 
 def render_face(scene, mesh, shot):
-    """Render a renderer.Mesh as a renderer.Shot shows it, in the scene's framing -> RenderedFace."""
+    """Render a mesh of either renderer as a renderer.Shot shows it, in the scene's framing -> RenderedFace."""
     landmarks, box = locate_face(scene, mesh.vertices, shot.pose, CANVAS)
     size = scene.framing.size
     if scene.framing.whole:
         box, size = (0, 0, CANVAS, CANVAS), CANVAS
     frame = renderer.Frame(CANVAS, CANVAS, box, (size, size), scene.framing.supersample)
-    image, _ = renderer.render(mesh, shot, frame)
+    render = textured_renderer.render if isinstance(mesh, textured_renderer.TexturedMesh) else renderer.render
+    image, _ = render(mesh, shot, frame)
     return RenderedFace(image, box, crop.points_in_crop(landmarks, box, size))
