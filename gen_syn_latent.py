@@ -1,6 +1,7 @@
-"""Render people of a 3D morphable model with their labels, render the people of annotated photos, or draw photos.
+"""Render people of a 3D morphable model with their labels, render the people of photos, or draw photos.
 
     python gen_syn_latent.py people --output data/syn --n_id 10000 --n_im 50
+    python gen_syn_latent.py fit --photos PHOTOS --output data/paired
     python gen_syn_latent.py pairs --annotations 300W-3D --model 3DDFA --output data/paired
     python gen_syn_latent.py drawn --output data --photos 600 --pairs 200
 """
@@ -98,6 +99,19 @@ def _pairs_options(add):
     add("output", text, None, "folder to write to; what is complete there is kept", needed=True)
 
 
+def _fit_options(add):
+    """Add the options that say what is fitted to which photos."""
+    add("photos", text, None, "folder of photos; the photos in a folder below it are of one person", needed=True)
+    add("output", text, None, "folder to write to; what is complete there is kept", needed=True)
+    add("model", path, None, "builtin, makehuman, or the file or folder of a morphable model, see docs/people.md",
+        "the built-in model")
+    add("faces", one_of(("largest", "all")), "largest", "faces of a photo: the large and central one, or all of them, "
+        "each as a person of its own")
+    add("preview", outputs.image_file((".png", ".jpg", ".jpeg")), None,
+        "image to write: photo, rendering and both laid over each other, of some pairs")
+    add("shard", shard, (1, 1), "fit only each N-th person, from the I-th on: for several machines", "1/1")
+
+
 def _drawn_options(add):
     """Add the options of drawn photos and pairs."""
     add("output", text, None, "folder to write to; what is complete there is kept", needed=True)
@@ -161,6 +175,10 @@ COMMANDS = [
             "beside them. The word `people` may be left out.",
             ("gen_syn_latent.py people --output data/syn --n_id 100 --n_im 10 --size 64",),
             {"People": _people_options, "Pictures": _people_picture_options}, _resolve_people, presets=True),
+    Command("gen_syn_latent.py", "fit", "Fit a face model to photos and render it as each shows it: OUTPUT/*.jpg and "
+            "OUTPUT/3dmm/*.jpg, with fitting.csv and latents.npz beside them.",
+            ("gen_syn_latent.py fit --photos PHOTOS --output data/paired --preview sheet.png",),
+            {"Fits": _fit_options, "Pictures": _picture_options}, outputs.resolve_margin),
     Command("gen_syn_latent.py", "pairs", "Render the people of annotated photos: OUTPUT/*.jpg and OUTPUT/3dmm/*.jpg.",
             ("gen_syn_latent.py pairs --annotations 300W-3D --model 3DDFA/Model_Shape.mat --output data/paired",),
             {"Pairs": _pairs_options, "Pictures": _picture_options}, outputs.resolve_margin),
@@ -180,7 +198,7 @@ def main(arguments):
     if command.name == "people":
         render_people(options, parsed.typed)
     else:
-        {"pairs": render_pairs, "drawn": draw_photos}[command.name](options)
+        {"pairs": render_pairs, "fit": fit_photos, "drawn": draw_photos}[command.name](options)
 
 
 def _settings_of(command, options, model, names, **settings):
@@ -345,6 +363,50 @@ def _render_pair(job, named):
 
     name, photo = named
     return name, pairs.render_pair(job.scene, job.output, photo)
+
+
+# Pairs of any photos
+
+def fit_photos(options):
+    """Fit a model to those photos that are not fitted yet, and crop photo and rendering alike. Raises UserError."""
+    places.check_folders({f"--photos {options.photos}": options.photos})
+    outputs.check_apart("--output", options.output, {"--photos": options.photos})
+    outputs.check_folder(options.output)
+    _check_model(options)
+    from morphable.fitting import albums, landmark_net, photo_fits, preview, template
+    from morphable.fitting.geometry import point_model
+
+    preview.check(options.preview, {"--photos": options.photos, "--output": options.output}, outputs.SETTINGS)
+    landmark_net.check()
+    people = albums.find(options.photos, options.faces == photo_fits.ALL)
+    footprint.check(footprint.of_rendering(options, sum(len(album.photos) for album in people)))
+    fitted, chosen = template.load(options.model), albums.share_of(people, options.shard)
+    settings = _settings_of("fit", options, fitted.model, ("faces", "size", "margin", "supersample"),
+                            networks_checksum=landmark_net.checksum())
+    share = "{}-{}".format(*options.shard) if options.shard[1] > 1 else None
+    with outputs.begin_output(options.output, settings, share=share):
+        missing = albums.find_missing(options.photos, options.output, chosen)
+        albums.prepare(options.output, alone=not share)
+        try:
+            if missing:
+                found = []
+                processes.process_all(photo_fits.match, fitted, [None], found.append, _fitting_pool(options, "model"))
+                job = photo_fits.Job(options.photos, options.output, fitted, point_model(fitted.model, *found),
+                                     options.faces, options.size, options.margin, options.supersample)
+                processes.process_all(photo_fits.fit_person, job, missing, lambda nothing: None,
+                                      _fitting_pool(options, "person"))
+        except utils.Interrupted:
+            albums.write_tables(options.output, people)
+            raise
+        rows = albums.write_tables(options.output, people)
+    albums.tell(options, rows, len(missing), people)
+    if options.preview:
+        preview.draw(options.preview, options.output, rows)
+
+
+def _fitting_pool(options, unit):
+    """Make the Pool of processes that fit, which say nothing: their networks write lines of their own."""
+    return processes.Pool(options.workers, unit, prepare=lambda: os.dup2(os.open(os.devnull, os.O_WRONLY), 2))
 
 
 # Drawn photos

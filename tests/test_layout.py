@@ -9,8 +9,9 @@ from config import get_config, LEGACY
 
 ROOT = Path(__file__).resolve().parent.parent
 PACKAGES = "engine", "cli", "datasets", "morphable", "recognition"
+ROOMS = "morphable/fitting",                            # within packages
 FILES = {".".join(path.relative_to(ROOT).with_suffix("").parts): path
-         for folder in ("", *PACKAGES) for path in sorted((ROOT / folder).glob("*.py"))}
+         for folder in ("", *PACKAGES, *ROOMS) for path in sorted((ROOT / folder).glob("*.py"))}
 MODULES = [name for name in FILES if not name.endswith("__init__")]
 # Where a room stands: a file, or a package with all files in it. A room imports only from lower floors, and a package
 # from itself.
@@ -29,6 +30,7 @@ WITHOUT_TENSORFLOW = (
     "utils", "cli.options", "cli.program", "cli.outputs", "cli.processes", "datasets.image_sets", "datasets.scores",
     "datasets.writer", "cli.places", "engine.runs", "engine.weight_files", "engine.checkpoint_index",
     "engine.curves", "engine.startup", "morphable.scene", "morphable.identities", "morphable.drawn_photos",
+    "morphable.fitting.photo_fits", "morphable.fitting.preview",
     "recognition.registry", "recognition.schedule", "recognition.labelled_data", "recognition.verification",
     "recognition.plots", "recognition.torch_weights", "recognition.known_people", "cli.cautions", "config", "footprint",
     "engine.memory", "engine.endings", "cli.interrupts", "datasets.sources", "morphable.mat_files", "preflight",
@@ -44,6 +46,9 @@ NEEDS = {
     "models": {"tensorflow"}, "data_loader": {"numpy", "tensorflow"},
     "morphable": {"numpy", "scipy"}, "morphable.model_files": {"numpy", "scipy", "h5py"},   # TensorFlow brings h5py
     "morphable.drawn_photos": {"numpy", "scipy", "PIL"},
+    **{f"morphable.fitting.{name}": {"numpy", "scipy", "PIL"} for name in (
+        "appearance", "correspondences", "criteria", "preview")},
+    "morphable.fitting.landmark_net": {"numpy", "PIL", "ai_edge_litert", "tensorflow"},
     "recognition": {"numpy", "tensorflow", "tqdm", "google"},           # google: protobuf, TensorFlow's own
     "recognition.registry": set(), "recognition.schedule": set(), "recognition.known_people": set(),
     "recognition.labelled_data": {"numpy", "h5py"},
@@ -83,7 +88,7 @@ def room(module):
 def test_packages_are_empty():
     """So that a command can check its input before TensorFlow loads."""
     assert {name: FILES[name].read_text() for name in FILES if name.endswith("__init__")} == {
-        f"{package}.__init__": "" for package in PACKAGES}
+        f"{package.replace('/', '.')}.__init__": "" for package in (*PACKAGES, *ROOMS)}
 
 
 @pytest.mark.parametrize("name", MODULES)
