@@ -27,8 +27,9 @@ MOST_TEXTURE = 3.0                  # standard deviations
 DARKER = 1.7                        # errors where the photo is darker than the model count more: hair, glasses
 FIRM, LOOSE = 1.5, 4.0              # robust scale: so many times the median error, and levels
 PRIOR = .003                        # of a directional light half as strong as the ambient one
-# Of ambient and half the directional light being 1, in each round and last: else light explains all that skin differs
-EXPOSED = 1.0, .3, .1, .03, .01
+# Ambient and half the directional light are about USUAL, the more surely in the first rounds: else light would explain
+# all that skin differs. With 1 instead of USUAL, fair people come out tanned and the whites of their eyes glow.
+USUAL, EXPOSED = .85, (3.0, 1.0, .1, .03, .01)
 HEIGHTS, SIDES = np.radians(np.linspace(-30, 75, 5)), np.radians(np.linspace(-80, 80, 8))
 REFINED = np.radians([12, 6, 3])
 GLOSSES, HIGHLIGHT = (8.0, 20.0), 12.0      # exponents that are tried; deviation of a highlight, in levels
@@ -148,8 +149,8 @@ def _best_light(colours, photo, weights, directions, exposed):
     a = whole + ridge / 16 + exposure
     b = cosines.T @ squares - ridge / 8 + exposure / 2
     c = (cosines ** 2).T @ squares + ridge / 4 + exposure / 4
-    first = np.broadcast_to(products.sum(axis=0) + exposure, b.shape)
-    second = cosines.T @ products + exposure / 2
+    first = np.broadcast_to(products.sum(axis=0) + USUAL * exposure, b.shape)
+    second = cosines.T @ products + USUAL * exposure / 2
     determinant = np.maximum(a * c - b * b, 1e-9)
     both = np.stack([(c * first - b * second) / determinant, (a * second - b * first) / determinant])
     only = np.stack([np.maximum(first / a, 0), np.zeros_like(first)]), np.stack([np.zeros_like(first), second / c])
