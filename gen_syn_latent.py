@@ -371,7 +371,7 @@ def fit_photos(options):
     """Fit a model to those photos that are not fitted yet, and crop photo and rendering alike. Raises UserError."""
     places.check_folders({f"--photos {options.photos}": options.photos})
     outputs.check_apart("--output", options.output, {"--photos": options.photos})
-    outputs.check_folder(options.output)
+    outputs.check_ours(options.output)
     _check_model(options)
     from morphable.fitting import albums, landmark_net, photo_fits, preview, template
     from morphable.fitting.geometry import point_model

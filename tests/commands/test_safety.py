@@ -60,6 +60,7 @@ MAIN = f"main.py {NETWORKS} "
 MAKE = MAIN + "--pretrained_gen logs/run --generate_dataset "
 FIT = MAIN + "--pretrained_gen logs/run --fit_dataset "
 PAIRS = "gen_syn_latent.py pairs --annotations annotated --model none.mat --output "
+FITS = "gen_syn_latent.py fit --photos photos --output "
 TRAIN = "recognizer.py train --real real --model_def small --image_size 32 "
 
 OVERLAPS = [
@@ -73,6 +74,8 @@ OVERLAPS = [
     ("align.py --input photos --output new --preview link_to_photos/sheet.png", "--preview"),
     *((PAIRS + output, "--output")
       for output in ("annotated", "annotated/crops", ".", "link_to_annotated", "link_to_annotated/../annotated")),
+    *((FITS + output, "--output") for output in ("photos", "photos/new", ".", "link_to_photos/new")),
+    (FITS + "new --preview photos/sheet.png", "--preview"),
     ("gen_syn_latent.py --statistics annotated --output annotated", "--output"),
     ("gen_syn_latent.py people --statistics annotated --output link_to_annotated/new", "--output"),
     *((MAKE + f"--save_syn_dataset {output}", "--save_syn_dataset")
@@ -96,6 +99,8 @@ FOREIGN = [
     ("align.py --input photos --output new --preview me.png", "--preview"),
     *((f"gen_syn_latent.py --n_id 1 --n_im 1 --size 16 --output {output}", "--output")
       for output in ("photos", "flat", "notes", "data/real", "data/syn", "link_to_photos")),
+    *((FITS + output, "--output") for output in ("flat", "notes", "data", "data/real", "link_to_flat")),
+    (FITS + "new --preview flat/sheet.png", "--preview"), (FITS + "new --preview me.png", "--preview"),
     ("gen_syn_latent.py drawn --photos 1 --pairs 0 --size 16 --output data", "data/real"),
     ("gen_syn_latent.py drawn --photos 0 --pairs 1 --size 16 --output data", "data/paired"),
     *((MAKE + f"--save_syn_dataset {output}", "--save_syn_dataset")
