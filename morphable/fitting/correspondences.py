@@ -35,6 +35,9 @@ MILLIMETRE = 1000.0
 OPENING = 13 * MILLIMETRE           # of the mouth, in the views that tell upper lips from lower ones
 THIN, AROUND = 4 * MILLIMETRE, 11   # a lip's or lid's point is no deeper behind what is foremost within so many pixels
 SPREAD = 6 * MILLIMETRE             # over views, at which a point counts half
+# Other people than the mean, who tell how far the points are off: their number, seed, components, share of expressions
+# and yaw in radians
+TRIED, SEED, LEADING, MILD, TURNED = 16, 14, 40, .7, .4
 FINE = 5.0                          # weight of lips and lids
 BROW = 2.0
 
@@ -60,11 +63,37 @@ def find(model, incidence, net):
         lips, lip_spread = _mean_of(_look(model, incidence, net, skin, opened, OPEN_VIEWS))
         found, moved = _nearest(opened, skin, lips[LIPS])
         vertices[LIPS], offsets[LIPS], spread[LIPS] = found, moved, lip_spread[LIPS]
+    offsets = offsets + _correct(model, incidence, net, vertices, offsets)
     weights = 1 / (1 + (spread / SPREAD) ** 2)
     weights[LIPS] *= FINE
     weights[LIDS] *= FINE
     weights[BROWS] *= BROW
     return Correspondences(vertices.astype(np.int32), offsets.astype(np.float32), weights)
+
+
+def _correct(model, incidence, net, vertices, offsets):
+    """Find how far the points are off on average, on renderings of other people than the mean -> [468, 3]."""
+    matrix = np.repeat(TRIED / 4 * np.eye(3)[None], len(vertices), axis=0)
+    right = np.zeros([len(vertices), 3])
+    for number in range(TRIED):
+        random = np.random.default_rng([SEED, number])
+        shape = np.zeros(len(model.shape_std))
+        count = min(len(shape), LEADING)
+        shape[:count] = random.standard_normal(count)
+        expression = random.standard_normal(len(model.expression_std)) * MILD
+        seen = (model.shape_mean + np.tensordot((shape * model.shape_std).astype(np.float32), model.shape_basis, 1)
+                + np.tensordot((expression * model.expression_std).astype(np.float32), model.expression_basis, 1))
+        yaw, pitch = random.uniform(-TURNED, TURNED, 2) * [1, .6]
+        image, pose = _photograph(model, incidence, seen, yaw, pitch)
+        faces = net.find(image)
+        if not faces:
+            continue
+        placed = renderer.project(seen[vertices] + offsets.astype(np.float32), pose, SIDE)[:, :2]
+        away = (faces[0].points - placed) * [1, -1] / pose[6]           # micrometres
+        camera = renderer.rotation_matrix(*pose[:3])[:2]
+        matrix += camera.T @ camera
+        right += away @ camera
+    return np.linalg.solve(matrix, right[..., None])[..., 0]
 
 
 def _component(model):
@@ -89,26 +118,31 @@ def _open_mouth(model):
 
 def _look(model, incidence, net, skin, vertices, views):
     """Let the network look at `vertices` from `views` -> list of (places [468, 3], weights [468])."""
-    mesh = renderer.Mesh(vertices, np.clip(model.texture_mean, 0, 255), model.triangles, incidence)
-    normals = renderer.compute_normals(vertices, model.triangles, incidence)
-    landmarks = vertices[model.landmarks]
-    scale = FACE_SHARE * SIDE / np.linalg.norm(landmarks[CHIN] - landmarks[BRIDGE])
-    seen = []
+    normals, seen = renderer.compute_normals(vertices, model.triangles, incidence), []
     for yaw, pitch in views:
-        turn = renderer.rotation_matrix(pitch, yaw, 0)
-        middle = scale * turn @ landmarks[NOSE_TIP]
-        pose = np.array([pitch, yaw, 0, SIDE / 2 + .5 - middle[0], SIDE / 2 + .5 - middle[1], 0, scale])
-        image, covered = renderer.render(mesh, renderer.Shot(LIGHT, pose, PLAIN), renderer.Frame(SIDE, SIDE))
-        image[~covered] = GREY
-        faces = net.find(Image.fromarray(image))
+        image, pose = _photograph(model, incidence, vertices, yaw, pitch)
+        faces = net.find(image)
         if faces:
             points = renderer.project(vertices, pose, SIDE)
-            found = _places_below(points, vertices, normals @ turn[2], model.triangles, skin, faces[0].points)
+            facing = normals @ renderer.rotation_matrix(pitch, yaw, 0)[2]
+            found = _places_below(points, vertices, facing, model.triangles, skin, faces[0].points)
             seen.append((*found, 2.0 if (yaw, pitch) == (0, 0) else 1.0))
     if not seen:
         raise UserError(f"--model: the network for landmarks finds no face in renderings of {model.name}; name another "
                         "model")
     return [(places, factor * np.clip(facing - .15, .01, 1) ** 2) for places, facing, factor in seen]
+
+
+def _photograph(model, incidence, vertices, yaw, pitch):
+    """Render `vertices` in the mean's colours -> (Pillow image, Pose_Para)."""
+    mesh = renderer.Mesh(vertices, np.clip(model.texture_mean, 0, 255), model.triangles, incidence)
+    landmarks = vertices[model.landmarks]
+    scale = FACE_SHARE * SIDE / np.linalg.norm(landmarks[CHIN] - landmarks[BRIDGE])
+    middle = scale * renderer.rotation_matrix(pitch, yaw, 0) @ landmarks[NOSE_TIP]
+    pose = np.array([pitch, yaw, 0, SIDE / 2 + .5 - middle[0], SIDE / 2 + .5 - middle[1], 0, scale])
+    image, covered = renderer.render(mesh, renderer.Shot(LIGHT, pose, PLAIN), renderer.Frame(SIDE, SIDE))
+    image[~covered] = GREY
+    return Image.fromarray(image), pose
 
 
 def _places_below(points, vertices, facing, triangles, skin, wanted):
