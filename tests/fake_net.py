@@ -94,11 +94,13 @@ class FakeNet:
                 found.append(landmark_net.FoundFace(seen, score, flag, shift))
             self.known[zlib.crc32(np.ascontiguousarray(picture))] = found
 
-    def find(self, picture):
+    def find(self, picture, small=False):
         """Find the faces that were taught of a Pillow image -> list of FoundFace."""
         return self.known.get(zlib.crc32(np.asarray(picture).tobytes()), [])
 
-    find_all = find
+    def find_around(self, picture, points):
+        """Find the same; all faces are looked at again."""
+        return self.find(picture)
 
     def save(self, path, *sitters, image=None, **found):
         """Save a photo of one Sitter, of `image` if given, and learn the points of all `sitters`."""

@@ -88,7 +88,8 @@ def _grey_face(picture, points):
 
 def mirrored_distance(picture, face, net):
     """Measure how far points are from where the mirrored photo has them, in pixels; infinite where it has no face."""
-    found = net.find(picture.transpose(Image.Transpose.FLIP_LEFT_RIGHT))
+    points = [picture.width - 1, 0] + face.points * [-1, 1]
+    found = net.find_around(picture.transpose(Image.Transpose.FLIP_LEFT_RIGHT), points)
     here, there = MIRROR
     away = [[picture.width - 1, 0] + other.points[there] * [-1, 1] - face.points[here] for other in found]
     return min((float(np.median(np.linalg.norm(each, axis=1))) for each in away), default=np.inf)

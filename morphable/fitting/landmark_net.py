@@ -26,6 +26,7 @@ NEAR_SIDE, FAR_SIDE, MESH_SIDE = 128, 192, 192      # inputs in pixels
 NEAR_GRIDS, FAR_GRIDS = ((16, 2), (8, 6)), ((48, 1),)       # (cells a side, anchors a cell)
 LEAST_SCORE, OVERLAP = .5, .3       # of a detection that counts; of two that are one (intersection over union)
 GROWTH = 1.5                        # side of the mesh's region, by that of the face
+SURE, CLOSE = .75, 2.5              # score below which it is looked again, at so many times the face
 PASSES = 3                          # of the mesh; each one's region is around the points of the one before
 EYE_CORNERS = 33, 263               # outer ones, at the left and at the right of the image
 SAME = .5                           # overlap of the points' boxes of two found faces that are one
@@ -48,28 +49,42 @@ class LandmarkNet:
         self._near, self._far, self._mesh = (_Network(interpreter, name) for name in (NEAR, FAR, MESH))
         self._near_anchors, self._far_anchors = _anchors(NEAR_GRIDS), _anchors(FAR_GRIDS)
 
-    def find(self, picture):
-        """Find the faces in a Pillow RGB image -> list of FoundFace, those with the best score first."""
-        found = self._detect(picture, self._near, NEAR_SIDE, self._near_anchors)
-        if not found:
-            found = self._detect(picture, self._far, FAR_SIDE, self._far_anchors)
-        return [self._lay_mesh(picture, score, region) for score, region in found]
+    def find(self, picture, small=False):
+        """Find the faces in a Pillow RGB image -> list of FoundFace, those with the best score first.
 
-    def find_all(self, picture):
-        """Find the faces in a Pillow RGB image with both detectors, small faces too -> list of FoundFace."""
-        found = (self._detect(picture, self._near, NEAR_SIDE, self._near_anchors)
-                 + self._detect(picture, self._far, FAR_SIDE, self._far_anchors))
+        Small faces are looked for where `small` is true, or where no large one is sure.
+        """
+        whole = (*(np.array(picture.size) / 2), max(picture.size))
+        found = self._detect(picture, self._near, NEAR_SIDE, self._near_anchors, whole)
+        if small or all(score < SURE for score, _ in found):
+            found += self._detect(picture, self._far, FAR_SIDE, self._far_anchors, whole)
         faces = []
         for face in sorted((self._lay_mesh(picture, *each) for each in found), key=lambda face: -face.score):
             if all(_overlap(_box(face), _box(other)) < SAME for other in faces):
-                faces.append(face)
-        return faces
+                faces.append(face if face.score >= SURE else self._look_closer(picture, face))
+        return sorted(faces, key=lambda face: -face.score)
 
-    def _detect(self, picture, network, side, anchors):
-        """Detect faces -> list of (score, region of the mesh)."""
-        longer = max(picture.size)
-        corner = (np.array(picture.size) - longer) / 2
-        square = sample(picture, (*(corner + longer / 2), longer, 0.0), side)
+    def find_around(self, picture, points):
+        """Find the faces around `points` [n, 2] in a Pillow RGB image -> list of FoundFace."""
+        low, high = points.min(axis=0) + .5, points.max(axis=0) + .5
+        square = (*((low + high) / 2), CLOSE * max((high - low).max(), 1))
+        found = self._detect(picture, self._near, NEAR_SIDE, self._near_anchors, square)
+        return [self._lay_mesh(picture, score, region) for score, region in found]
+
+    def _look_closer(self, picture, face):
+        """Give a face the score that it has when the detector sees little else: it is more if the face is small."""
+        again = [other.score for other in self.find_around(picture, face.points)
+                 if _overlap(_box(face), _box(other)) >= SAME]
+        return face._replace(score=max([face.score, *again]))
+
+    def _detect(self, picture, network, side, anchors, square):
+        """Detect faces in a square -> list of (score, region of the mesh).
+
+        The square is the column and the row of its middle, and its side.
+        """
+        longer = square[2]
+        corner = np.array(square[:2]) - longer / 2
+        square = sample(picture, (*square, 0.0), side)
         raw, logits = network.run(square / 127.5 - 1)
         scores = 1 / (1 + np.exp(-np.clip(logits.ravel().astype(np.float64), -80, 80)))
         good = scores > LEAST_SCORE

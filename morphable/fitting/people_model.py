@@ -111,6 +111,7 @@ def resemble(people, shape, texture, hair=None):
     both[TEXTURE_MODES:TEXTURE_MODES + len(shape)] = shape
     values = dict(zip((*TRAITS, *KNOWN), people.mean_traits + both @ people.traits))
     values.update(COMBED)
+    values["stubble"] *= values["female"] < .5
     traits = np.array([np.clip(values[name], *LIMITS.get(name, (-2.5, 2.5))) for name in TRAITS])
     age, female = np.clip(values["age"], *WISHES.age), np.clip(values["female"], 0, 1)
     weights = people.mean_weights + both[TEXTURE_MODES:] @ people.weights

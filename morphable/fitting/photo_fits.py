@@ -83,7 +83,7 @@ def _look_at(job, read, photo):
         picture = read(photo)
     except BrokenImage as error:
         return [], [f"unreadable: {str(error).rpartition('(')[2].rstrip(')')}"]
-    faces = _net().find(picture) if job.faces == LARGEST else _net().find_all(picture)
+    faces = _net().find(picture, small=job.faces == ALL)
     if not faces:
         return [], ["no face"]
     chosen = [_choose(faces, *picture.size)] if job.faces == LARGEST else faces
