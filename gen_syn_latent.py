@@ -72,7 +72,7 @@ def _people_options(add):
     add("n_id", whole(1, 9_999_999), 10000, "identities")
     add("n_im", whole(1, 99_999), 50, "images of each identity")
     add("model", path, None, "builtin, makehuman, or the file or folder of a morphable model, see docs/people.md",
-        "the built-in model")
+        "makehuman where its data are installed, else builtin")
     add("age", years, None, "ages of the people of makehuman, in years", "18 75, or 5 75 with --children",
         values=("LOW", "HIGH"))
     add("sex", sex, None, "sex of the people of makehuman: any, female, male, or the share of women", "any")
@@ -229,8 +229,9 @@ def render_people(options, typed):
     _check_model(options)
     footprint.check(footprint.of_rendering(options, options.n_id))
     from morphable import identities, sweeps
-    from morphable.scene import is_makehuman, load_cast, load_model, load_statistics
+    from morphable.scene import is_makehuman, load_cast, load_model, load_statistics, usual_model
 
+    options.model = options.model or usual_model()
     drawn = is_makehuman(options.model)
     statistics = load_statistics(options.statistics, drawn)     # before a built-in model, which takes seconds
     cast, model = load_cast(options.model, _wishes_of(options)) if drawn else (None, load_model(options.model))

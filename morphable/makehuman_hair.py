@@ -19,7 +19,7 @@ LINE_AXIS = -5.0                    # z of that axis
 CENTRE, CROWN = np.array([0, 25, -5.0]), np.array([0, .94, -.342])      # what the hair's block is unrolled about
 WIDEST_ANGLE = np.radians(128)      # from the crown, at the rim of the block
 WHORL = np.array([6, 138, -40.0])   # where hair thins first
-LAYERS = (.12, .58), (.4, .74), (.68, .9), (.92, 1.0)      # share of the hair's height, and how bright it is there
+LAYERS = (.12, .66), (.38, .78), (.64, .9), (.86, 1.0)      # share of the hair's height, and how bright it is there
 BEARD_LAYERS = (.1, .62), (.42, .82), (.75, 1.0)
 BEARD_BOX = 60.0, 278.0, 520.0, 258.0       # left, top, width and height of the beard's block within the skin's
 SHEETS = (.22, .55)                 # thresholds of long hair, inner and outer sheet
@@ -186,7 +186,7 @@ def heights(kit, person, inside):
         full += 3.5 * np.sign(-side) * np.tanh(x / 25) * top
     if cut in ("bob", "long") and read(person, "fringe") <= .45:
         full *= 1 - .45 * np.exp(-((x - 14 * np.sign(read(person, "side"))) / 5) ** 2) * smooth_step(z, -40, 10)
-    soft = 2.0 if cut in ("buzz", "bald") else 13.0
+    soft = 2.0 if cut in ("buzz", "bald") else 20.0
     return np.where(inside > 0, full * (1 - np.exp(-np.maximum(inside, 0) / soft)), .25 * inside) + .25
 
 
@@ -200,7 +200,7 @@ def paint_scalp(skin, positions, person):
     places = positions.reshape(-1, 3)[here]
     inside = reach(places, person)
     hairs = noise(places * [1, .5, 1], 1.6, 71, 1)
-    cover = strength * smooth_step(inside + 2.2 * hairs, -1.5, 7)
+    cover = strength * smooth_step(inside + 3.2 * hairs, -4, 9)
     shade = 1 - (.2 if CUTS[person.cut] not in ("bald", "buzz") else .05) * smooth_step(inside, -15, 1)
     flat = skin.reshape(-1, 5)
     colour = .62 * hair_colour(person) + .16 * skin_tone(person)
@@ -270,13 +270,13 @@ def _paint_hair(kit, atlas, person):
     """Paint the hair's block: colour along strands, and how high hair stands."""
     left, top, width, height = BLOCKS["hair"]
     strands, inside = _pattern(kit, person), reach(kit.positions, person)
-    ragged = 2.4 if CUTS[person.cut] not in ("buzz", "bald") else 1.5
+    ragged = 4.5 if CUTS[person.cut] not in ("buzz", "bald") else 1.5
     tall = smooth_step(inside + ragged * strands, -.5, 9) * np.clip(.8 + .24 * strands, .2, 1.1)
     grey = read(person, "grey")
     salt = 1 + (.15 + .12 * grey * (1 - grey) * 4) * strands
     block = atlas[top:top + height, left:left + width]
     block[..., :3] = np.clip(hair_colour(person) * salt[..., None], 0, 255)
-    block[..., 3] = (.75 + .3 * strands) * (.45 if CUTS[person.cut] in ("curly", "buzz", "bald") else 1)
+    block[..., 3] = (.5 + .25 * strands) * (.45 if CUTS[person.cut] in ("curly", "buzz", "bald") else 1)
     block[..., 4] = tall
 
 

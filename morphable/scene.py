@@ -9,6 +9,7 @@ from morphable import (
     builtin_model,
     face_model,
     latents,
+    makehuman_expressions,
     makehuman_files,
     makehuman_light,
     makehuman_model,
@@ -21,6 +22,7 @@ from morphable import (
 from utils import UserError
 
 BUILTIN, MAKEHUMAN = "builtin", "makehuman"             # names of models
+EXPRESSION_STREAM = 5       # of random numbers, apart from those of latents.py and makehuman_people.py
 CANVAS = 450                # side in pixels of the whole picture that sampled poses refer to
 
 
@@ -68,6 +70,11 @@ def set_scene(model, framing, statistics=None, seed=1, cast=None):
     """Make the Scene of a FaceModel. The incidence of its triangles is computed here, once for all images."""
     incidence = renderer.compute_incidence(model.triangles, len(model.shape_mean))
     return Scene(model, incidence, framing, statistics, seed, cast)
+
+
+def usual_model():
+    """Name the model that is used where none is asked for: MakeHuman's head if its data are installed."""
+    return MAKEHUMAN if makehuman_files.is_installed() else BUILTIN
 
 
 def is_makehuman(path):
@@ -136,6 +143,8 @@ def sample_shot(scene, identity, image, ranges=None):
     `ranges`, e.g. {"yaw": (-1, 1)} in radians, spreads an angle evenly; see `latents.sample_image`.
     """
     expression, *shot = latents.sample_image(scene.statistics, scene.model, scene.seed, identity, image, ranges)
+    if scene.cast:
+        expression = makehuman_expressions.draw(latents.make_generator(scene.seed, EXPRESSION_STREAM, identity, image))
     return expression, renderer.Shot(*shot)
 
 
