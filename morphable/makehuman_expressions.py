@@ -36,7 +36,7 @@ HABITS = (
     (.03, {"brow_down": (.3, .7), "press": (.1, .5), "frown": (.1, .3), "smile": (-.15, 0)}),
     (.02, {"inner_up": (.4, .9), "frown": (.2, .4), "laugh": (-.15, 0), "smile": (-.15, 0)}),
     (.02, {"pucker": (.3, .7)}))
-LOOSENESS = .5              # how far other modes go with these, in shares of their deviations
+LOOSENESS, CROOKED = .4, .22            # how far other modes go with these, in shares of deviations; and sideways ones
 # Expressions by name, as coefficients of modes on top of REST
 NAMED = {
     "neutral": {"laugh": -.12, "smile": -.3}, "rest": {}, "smile": {"smile": .4, "cheek": .25},
@@ -77,7 +77,8 @@ def draw(random):
     """Draw an expression that people have in photos, by a np.random.Generator -> coefficients [n] of modes."""
     habit = HABITS[random.choice(len(HABITS), p=[share for share, _ in HABITS])][1]
     strength, loose = random.random(), random.standard_normal(len(MODES))
-    result = np.array([LOOSENESS * deviation for deviation, _ in MODES.values()]) * np.clip(loose, -2.5, 2.5)
+    free = {name: CROOKED if name.endswith("_side") and name != "gaze_side" else LOOSENESS for name in MODES}
+    result = np.array([free[name] * MODES[name][0] for name in MODES]) * np.clip(loose, -2.5, 2.5)
     for mode in ("laugh", "open"):          # their negatives push lips through each other
         result[list(MODES).index(mode)] = 0
     return result + coefficients({mode: low + (high - low) * strength for mode, (low, high) in habit.items()})

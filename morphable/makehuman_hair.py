@@ -208,9 +208,12 @@ def paint_scalp(skin, positions, person):
     flat[here, 3] *= 1 - .8 * cover
 
 
-def dress(kit, atlas, points, normals, person):
-    """Make the Dress of a Person whose head has `points` and `normals` [V, 3]; paint its blocks of the atlas."""
-    parts = []
+def dress(kit, atlas, points, normals, person, worn=()):
+    """Make the Dress of a Person whose head has `points` and `normals` [V, 3]; paint its blocks of the atlas.
+
+    `worn` are parts of what the person wears, as `_layers` makes them, with closed surfaces.
+    """
+    parts = list(worn)
     cut = CUTS[person.cut]
     if not (cut == "bald" and read(person, "crown") < 0):
         _paint_hair(kit, atlas, person)

@@ -18,6 +18,7 @@ from morphable import (
     face_model,
     makehuman_expressions,
     makehuman_files,
+    makehuman_glasses,
     makehuman_hair,
     makehuman_mesh,
     makehuman_people,
@@ -229,7 +230,13 @@ def make_figure(head, person):
         left, top, width, height = BLOCKS[side]
         atlas[top:top + height, left:left + width] = makehuman_texture.paint_eye(person)
     makehuman_texture.paint_small(atlas, person)
-    hair = makehuman_hair.dress(head.kit, atlas, points, normals, person)
+    eyes = np.stack([points[np.unique(head.mesh.triangles[head.mesh.part == PARTS.index(side)])].mean(axis=0)
+                     for side in ("left_eye", "right_eye")])
+    phase = makehuman_texture.read(person, "phase")
+    makehuman_texture.put(atlas, "glasses", makehuman_glasses.colour(phase), 1.2)
+    skin_points = points[np.unique(head.mesh.triangles[head.mesh.part == 0])]
+    worn = makehuman_glasses.make(skin_points, eyes, person)
+    hair = makehuman_hair.dress(head.kit, atlas, points, normals, person, worn)
     count, opaque = len(points), len(head.mesh.triangles)
     triangles = np.concatenate([head.mesh.triangles, hair.triangles + count]).astype(np.int32)
     points = (np.concatenate([points, hair.points]) * MICROMETRES).astype(np.float32)

@@ -108,6 +108,19 @@ def load_model(path):
     return model
 
 
+def load_people(path, wishes, statistics=None):
+    """Load whose pictures are made -> (Cast or None, FaceModel, latents.Statistics).
+
+    `path` is what `load_model` takes, or the word or folder of MakeHuman's head; None is `usual_model()`. `wishes` say
+    which people of that head, and `statistics` is a folder as in `load_statistics`, or None. Raises UserError.
+    """
+    path = path or usual_model()
+    drawn = is_makehuman(path)
+    found = load_statistics(statistics, drawn)          # before a model, which takes seconds
+    cast, model = load_cast(path, wishes) if drawn else (None, load_model(path))
+    return cast, model, found
+
+
 def load_statistics(folder, like_photos=False):
     """Fit latents.Statistics to the .mat files in `folder`; None or "" stands for built-in ones.
 
