@@ -8,7 +8,7 @@ from morphable.makehuman_mesh import BLOCKS
 from morphable.makehuman_people import GLASSES
 
 CURVE = .004                        # the front falls back by CURVE x^2
-GAP = 2.0                           # between frames and skin
+GAP, TILT = 1.0, .06                 # between frames and skin; how far rims fall back downwards
 RIM_STEPS, AROUND = 26, 6           # points along a rim, and around a tube
 # Half the width and half the height of a rim, how square it is (the power of a superellipse), thickness of the tube
 FORMS = {"round": (23.5, 21.0, 2.0, 1.0), "square": (26.0, 17.5, 3.6, 1.7), "half-rim": (25.0, 16.5, 3.0, 1.2)}
@@ -26,8 +26,8 @@ def make(points, eyes, person):
     wide, high, power, thick = FORMS[kind]
     middle = eyes.mean(axis=0)
     level, apart = middle[1] - 2, max(np.abs(eyes[:, 0] - middle[0]).mean(), wide + 5.5)
-    near = (np.abs(points[:, 1] - level) < high) & (np.abs(points[:, 0]) > 13) & (np.abs(points[:, 0]) < 50)
-    front = (points[near, 2] + CURVE * points[near, 0] ** 2).max() + GAP
+    near = (np.abs(points[:, 1] - level) < high) & (np.abs(points[:, 0]) > 13) & (np.abs(points[:, 0]) < apart + wide)
+    front = (points[near, 2] + CURVE * points[near, 0] ** 2).max() + GAP + thick + TILT * high
     bridge_y = level + .35 * high
     nose = (np.abs(points[:, 0]) < 8) & (np.abs(points[:, 1] - bridge_y) < 3)
     top = max(points[nose, 2].max() + GAP, front - 4)
@@ -39,7 +39,7 @@ def make(points, eyes, person):
         across = np.sign(np.cos(turn)) * np.abs(np.cos(turn)) ** (2 / power)
         up = np.sign(np.sin(turn)) * np.abs(np.sin(turn)) ** (2 / power)
         x, y = sign * (apart + wide * across), level + high * up * np.where(up < 0, 1.08, 1)
-        tubes.append((np.column_stack([x, y, front - CURVE * x ** 2 + .06 * (y - level)]), thick))
+        tubes.append((np.column_stack([x, y, front - CURVE * x ** 2 + TILT * (y - level)]), thick))
         outer = apart + wide
         ends = np.array([[outer, level + .45 * high, front - CURVE * outer ** 2], [side, level + 6, 38],
                          [side, level + 6, 0], [side - 1, level + 2, -12]])

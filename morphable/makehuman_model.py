@@ -31,6 +31,7 @@ from morphable.makehuman_mesh import BLOCKS, EYE, HeadMesh, PARTS
 NAME = "MakeHuman"
 MICROMETRES = 1000.0
 MEAN_AGE = 32.0
+COUNT = 406                         # targets that people are made of
 SHADE_POWER, TINT = .8, np.array([.80, 1.02, 1.12])     # dark is warm
 # What the head is stretched by about its eyes, in x, y and z: as far as the distances between 468 landmarks of frontal
 # renderings and of a hundred news photos are apart on average
@@ -118,13 +119,17 @@ def build(root):
     folders = "macrodetails", *makehuman_files.LOCAL_FOLDERS
     catalogue = makehuman_people.list_catalogue({folder: makehuman_files.list_targets(root, folder)
                                                  for folder in folders})
-    everywhere = np.stack([makehuman_files.read_target(root, f"{makehuman_files.TARGETS}/{name}.target.gz", count)
-                           for name in catalogue])
     macros = makehuman_people.macro_weights(MEAN_AGE, .5, [1 / 3] * 3, .5, .5)
+    targets = os.path.join(root, *makehuman_files.TARGETS.split("/"))
     missing = sorted(set(macros) - {name.partition("/")[2] for name in catalogue})
     if missing:
-        raise utils.UserError(f"{os.path.join(root, *makehuman_files.TARGETS.split('/'), 'macrodetails')}: "
-                              f"{missing[0]}.target.gz is missing; {makehuman_files.INSTALL}")
+        raise utils.UserError(f"{os.path.join(targets, 'macrodetails', missing[0])}.target.gz: is missing; "
+                              f"{makehuman_files.INSTALL}")
+    if len(catalogue) != COUNT:
+        raise utils.UserError(f"{targets}: has {len(catalogue)} targets of the head and not {COUNT}; damaged, or of "
+                              f"another version than {makehuman_files.VERSION}; {makehuman_files.INSTALL}")
+    everywhere = np.stack([makehuman_files.read_target(root, f"{makehuman_files.TARGETS}/{name}.target.gz", count)
+                           for name in catalogue])
     usual = np.array([macros.get(name.partition("/")[2], 0) for name in catalogue], np.float32)
     mean = base.points + np.tensordot(usual, everywhere, 1)
     mesh = makehuman_mesh.build(root, base, mean)

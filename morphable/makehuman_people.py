@@ -16,6 +16,7 @@ CHILD, ADULT, OLDEST = 5.0, 18.0, 90.0      # years
 PERSON_STREAM, ORDER_STREAM = 3, 4          # of random numbers, apart from those of latents.py
 LONGEST_BLOCK = 240                         # people among whom shares are exact, at most
 GLASSES_SHARE = .06, .34                    # of the people wear glasses, at 25 years and at 65
+VARIETY = 1.25                              # factor of all deviations below
 PURE_SHARE = .72                            # of the people are of one origin, or nearly so
 # Ages of macro targets, as MakeHuman has them: a target's weight falls to 0 at its neighbours
 STAGES = {"baby": 1.0, "child": 11.0, "young": 25.0, "old": 88.0}
@@ -56,7 +57,7 @@ class Person(NamedTuple):
     traits: np.ndarray                      # [len(TRAITS)] of skin, eyes and hair
     cut: int                                # of the hair, index in CUTS
     beard: int                              # index in BEARDS
-    glasses: int                            # index in GLASSES
+    glasses: int = 0                        # index in GLASSES
 
 
 # What makes skin, eyes and hair; most are about 0 with a deviation of 1, shares are in 0..1
@@ -203,7 +204,7 @@ def _draw_weights(random, catalogue, age, female, origin):
         if name in FORMS:
             weights[index] = max(0, random.normal(FORMS[name], .6 * FORMS[name] + .04))
             continue
-        deviation = _deviation(name) * (1 - .5 * childlike)
+        deviation = VARIETY * _deviation(name) * (1 - .5 * childlike)
         key, sign = _axis(name)
         if key not in drawn:
             drawn[key] = random.standard_normal()
@@ -243,7 +244,7 @@ def _draw_traits(random, age, woman, origin):
     dyed = woman and uniform() < .45
     values = dict(
         melanin=np.clip(.84 * african + .32 * asian + .13 * caucasian + .075 * normal() * (1 + .6 * african), 0, 1),
-        yellow=.8 * asian + .35 * normal(), ruddy=.5 * caucasian + .5 * normal() - .3 * asian, blush=.5 * normal(),
+        yellow=.55 * asian + .35 * normal(), ruddy=.5 * caucasian + .5 * normal() - .3 * asian, blush=.5 * normal(),
         freckles=max(0, normal() - 1.3) * caucasian, wrinkles=np.clip(old + .12 * normal(), 0, 1.25),
         bags=np.clip(.3 + .5 * old + .25 * normal(), 0, 1.3), spots=np.clip(old - .45 + .2 * normal(), 0, 1),
         lip_red=.55 * normal() + (.5 if woman else -.35), lip_dark=.5 * normal(),

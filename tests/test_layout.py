@@ -43,7 +43,7 @@ NEEDS = {
     "cli": {"tqdm"}, "datasets": {"numpy", "PIL"}, "datasets.detection": {"numpy", "PIL", "mtcnn", "tensorflow"},
     "models": {"tensorflow"}, "data_loader": {"numpy", "tensorflow"},
     "morphable": {"numpy", "scipy"}, "morphable.model_files": {"numpy", "scipy", "h5py"},   # TensorFlow brings h5py
-    "morphable.drawn_photos": {"numpy", "scipy", "PIL"},
+    "morphable.drawn_photos": {"numpy", "scipy", "PIL"}, "morphable.makehuman_photos": {"numpy", "scipy", "PIL"},
     "recognition": {"numpy", "tensorflow", "tqdm", "google"},           # google: protobuf, TensorFlow's own
     "recognition.registry": set(), "recognition.schedule": set(), "recognition.known_people": set(),
     "recognition.labelled_data": {"numpy", "h5py"},

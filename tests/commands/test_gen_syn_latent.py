@@ -361,7 +361,8 @@ def test_files_of_other_settings_or_of_others_are_not_touched(drawn, tmp_path):
     for name in ("real/00001/00001.jpg", "paired/00001.jpg"):
         (out / name).parent.mkdir(parents=True)
         (out / name).write_bytes(b"somebody else's")
-        TOOL.refused(TOOL.run("drawn", *BUILTIN, "--output", out, "--photos", 6, "--pairs", 3, "--size", 32), "did not begin")
+        TOOL.refused(TOOL.run("drawn", *BUILTIN, "--output", out, "--photos", 6, "--pairs", 3, "--size", 32),
+                     "did not begin")
         assert tree(out) == {name: b"somebody else's"}
         shutil.rmtree(out)
 
