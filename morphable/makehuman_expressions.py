@@ -4,11 +4,11 @@ import numpy as np
 from morphable import makehuman_files
 
 # What everybody's rest is: a slightly pleasant face
-REST = {"laugh": .12, "smile": .3, "wide": .05, "brow_up": .10, "inner_up": .12}
+REST = {"laugh": .12, "smile": .3, "wide": .05, "brow_up": .12, "inner_up": .04}
 # Each mode: its deviation, and the face units that it is made of. _ stands for Left and Right alike.
 MODES = {
-    "laugh": (.45, {"mouthSmile_": .5, "jawOpen": .14, "cheekSquint_": .35, "eyeSquint_": .15, "mouthUpperUp_": .34,
-                    "mouthLowerDown_": .25}),
+    "laugh": (.45, {"mouthSmile_": .68, "jawOpen": .17, "cheekSquint_": .4, "eyeSquint_": .15, "mouthUpperUp_": .24,
+                    "mouthLowerDown_": .2}),
     "open": (.085, {"jawOpen": 1}), "smile": (.2, {"mouthSmile_": 1}), "blink": (.1, {"eyeBlink_": 1}),
     "brow_up": (.4, {"browOuterUp_": 1, "browInnerUp": .6}), "brow_down": (.1, {"browDown_": 1}),
     "wide": (.18, {"eyeWide_": 1}), "squint": (.22, {"eyeSquint_": 1}), "pucker": (.18, {"mouthPucker": 1}),
@@ -41,8 +41,8 @@ LOOSENESS, CROOKED = .4, .22            # how far other modes go with these, in 
 NAMED = {
     "neutral": {"laugh": -.12, "smile": -.3}, "rest": {}, "smile": {"smile": .4, "cheek": .25},
     "laugh": {"laugh": .95, "squint": .2}, "surprise": {"open": .35, "brow_up": .9, "wide": .5, "laugh": -.1},
-    "anger": {"brow_down": .7, "sneer": .3, "frown": .3, "press": .4, "laugh": -.1, "smile": -.2},
-    "sadness": {"inner_up": .9, "frown": .5, "laugh": -.12, "smile": -.2}, "blink": {"blink": .95},
+    "anger": {"brow_down": 1.1, "sneer": .4, "frown": .5, "press": .4, "laugh": -.1, "smile": -.2},
+    "sadness": {"inner_up": 1.1, "frown": .8, "laugh": -.12, "smile": -.2}, "blink": {"blink": .95},
     "pucker": {"pucker": .7, "laugh": -.1}, "wink": {"blink": .45, "blink_side": .45, "smile": .3}}
 
 

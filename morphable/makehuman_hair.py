@@ -289,7 +289,7 @@ def _paint_beard(kit, atlas, person):
     x, y = np.abs(kit.beard_places[..., 0]), kit.beard_places[..., 1]
     zone, hairs = np.moveaxis(kit.beard.astype(np.float32), -1, 0)
     lip = smooth_step(x, 34, 26) * smooth_step(y, -50, -44)
-    chin = smooth_step(x, 32, 22) * smooth_step(y, -50, -60)
+    chin = smooth_step(x, 32, 22) * smooth_step(y, -45, -53)
     round_ = smooth_step(x, 36, 28) * smooth_step(x, 22, 27)
     kind = BEARDS[person.beard]
     if kind == "moustache":

@@ -36,6 +36,7 @@ SHADE_POWER, TINT = .8, np.array([.80, 1.02, 1.12])     # dark is warm
 # What the head is stretched by about its eyes, in x, y and z: as far as the distances between 468 landmarks of frontal
 # renderings and of a hundred news photos are apart on average
 PROPORTIONS = np.array([.965, 1.03, 1.0])
+SUNK = 7000.0                       # micrometres; the mouth's inside does not show through a cheek that a smile draws
 LEAST_LIGHT = .25                   # in the mouth
 KEPT_CACHES = 3
 # Vertices of base.obj for the 68 landmarks in iBUG's order (Sagonas et al. 2013)
@@ -249,8 +250,17 @@ def make_figure(head, person):
     texels = np.concatenate([head.mesh.texels, hair.texels]).astype(np.float32)
     mesh = textured_renderer.TexturedMesh(
         points, triangles, renderer.compute_incidence(triangles, len(points)), texels, atlas, shade, opaque,
-        hair.thresholds, opaque + hair.flat)
+        hair.thresholds, opaque + hair.flat, _sink(head.mesh, len(points)))
     return Figure(points, hair.follow, mesh)
+
+
+def _sink(mesh, count):
+    """Find how far inside the mouth the vertices of a HeadMesh lie, with hair after them -> float32 [count]."""
+    inside = np.zeros(count, np.float32)
+    inside[:len(mesh.inner)] = mesh.inner
+    behind = np.isin(mesh.part, [PARTS.index(part) for part in ("upper_teeth", "lower_teeth", "tongue")])
+    inside[mesh.triangles[behind].ravel()] = 1
+    return SUNK * inside
 
 
 def with_expression(figure, moves):

@@ -16,7 +16,7 @@ CHILD, ADULT, OLDEST = 5.0, 18.0, 90.0      # years
 PERSON_STREAM, ORDER_STREAM = 3, 4          # of random numbers, apart from those of latents.py
 LONGEST_BLOCK = 240                         # people among whom shares are exact, at most
 GLASSES_SHARE = .06, .34                    # of the people wear glasses, at 25 years and at 65
-VARIETY = 1.25                              # factor of all deviations below
+VARIETY = 1.15                              # factor of all deviations below
 PURE_SHARE = .72                            # of the people are of one origin, or nearly so
 # Ages of macro targets, as MakeHuman has them: a target's weight falls to 0 at its neighbours
 STAGES = {"baby": 1.0, "child": 11.0, "young": 25.0, "old": 88.0}
@@ -284,8 +284,8 @@ def _draw_cut(random, age, woman, african):
         chances = dict(buzz=.01 + .05 * african, short=.07 + .1 * (age > 50), parted=.04, curly=.08 + .5 * african,
                        swept=.08, bob=.22, long=.34 * (1 - .5 * african) * (.6 if age > 60 else 1), bun=.2)
     else:
-        chances = dict(bald=.04 + .05 * african, buzz=.14 + .4 * african, short=.36, parted=.2 * (1 - .8 * african),
-                       curly=.05 + .25 * african, swept=.15 * (1 - .7 * african), long=.025)
+        chances = dict(bald=(.04 + .05 * african) * (age > 22), buzz=.14 + .4 * african, short=.36, parted=.2 * (1 - .8 * african),
+                       curly=.05 + .25 * african, swept=.15 * (1 - .7 * african), long=.02)
     shares = np.array(list(chances.values()))
     return str(random.choice(list(chances), p=shares / shares.sum()))
 

@@ -15,7 +15,7 @@ from morphable.makehuman_people import CUTS
 
 SHADOW_SIZE, SHADOW_REACH = 176, 430.0          # pixels and millimetres of the picture that the light sees
 BIAS, RAMP = 4.0, 5.0                           # millimetres behind that picture at which a shadow begins, and is full
-PORES, FINE_WRINKLES = .020, .08                # of the skin's brightness
+PORES, FINE_WRINKLES = .014, .06                # of the skin's brightness
 BARE_CUTS = "bald", "buzz"                      # hair without loose strands
 # rgb of clothes, and of what is behind people: walls, wood, plants, sky, night
 CLOTHES = ((38, 42, 54), (28, 28, 32), (74, 80, 92), (92, 34, 40), (40, 62, 98), (214, 212, 206), (120, 104, 84),

@@ -18,7 +18,7 @@ IRIS_STEPS = np.array([0, .25, .5, .8, 1])
 SEED = 77                           # of all patterns of the skin
 # The middle line of the right half's brow: x and y, and half its width there
 BROW_X = np.array([6.5, 12, 20, 30, 40, 50, 58, 64.0])
-BROW_Y = np.array([50.6, 50.9, 51.4, 52.0, 52.2, 50.7, 47.4, 43.4])
+BROW_Y = np.array([49.0, 49.6, 50.7, 52.2, 53.2, 52.3, 49.0, 45.0])
 BROW_HALF = np.array([1.6, 2.9, 3.2, 3.0, 2.6, 2.0, 1.3, .7])
 
 
@@ -247,7 +247,8 @@ def paint_small(atlas, person):
         put(atlas, name, colour, .8)
     put(atlas, "tongue", np.array([168, 88, 84.0]), .5)
     put(atlas, "mouth", np.array([92, 38, 35.0]), .1)
-    put(atlas, "lashes", np.array([28, 21, 19.0]), .05)
+    lash = np.array([28, 21, 19.0])
+    put(atlas, "lashes", lash + (.12 + .3 * (1 - person.female)) * (.8 * skin_tone(person) - lash), .05)
 
 
 def put(atlas, name, colour, gloss):
