@@ -4,7 +4,7 @@ import numpy as np
 from morphable import makehuman_files
 
 # What everybody's rest is: a slightly pleasant face
-REST = {"laugh": .12, "smile": .3, "wide": .05, "brow_up": .12, "inner_up": .04}
+REST = {"laugh": .12, "smile": .3, "squint": .1, "brow_up": -.04}
 # Each mode: its deviation, and the face units that it is made of. _ stands for Left and Right alike.
 MODES = {
     "laugh": (.45, {"mouthSmile_": .68, "jawOpen": .17, "cheekSquint_": .4, "eyeSquint_": .15, "mouthUpperUp_": .24,

@@ -284,8 +284,9 @@ def _draw_cut(random, age, woman, african):
         chances = dict(buzz=.01 + .05 * african, short=.07 + .1 * (age > 50), parted=.04, curly=.08 + .5 * african,
                        swept=.08, bob=.22, long=.34 * (1 - .5 * african) * (.6 if age > 60 else 1), bun=.2)
     else:
-        chances = dict(bald=(.04 + .05 * african) * (age > 22), buzz=.14 + .4 * african, short=.36, parted=.2 * (1 - .8 * african),
-                       curly=.05 + .25 * african, swept=.15 * (1 - .7 * african), long=.02)
+        chances = dict(bald=(.04 + .05 * african) * (age > 22), buzz=.14 + .4 * african, short=.36,
+                       parted=.2 * (1 - .8 * african), curly=.05 + .25 * african, swept=.15 * (1 - .7 * african),
+                       long=.02)
     shares = np.array(list(chances.values()))
     return str(random.choice(list(chances), p=shares / shares.sum()))
 

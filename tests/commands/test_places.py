@@ -74,6 +74,7 @@ TABLE = [
     ("people", "preset", NO_FILE), ("people", "output", NO_PLACE), ("people", "model", NO_MODEL),
     ("people", "statistics", NO_FOLDER), ("pairs", "annotations", NO_FOLDER), ("pairs", "model", NO_MODEL),
     ("pairs", "output", NO_PLACE), ("drawn", "preset", NO_FILE), ("drawn", "output", NO_PLACE),
+    ("drawn", "model", NO_MODEL),
     ("align", "input", NO_FOLDER), ("align", "output", NO_PLACE), ("align", "pairs", NO_FOLDER),
     ("align", "preview", NO_PICTURE), ("distance", "photos", NO_FOLDER), ("curves", "output", NO_PICTURE)]
 MORE = {"filter_filename": ["--filter_percentile", "50"], "learning_rate_schedule_file": ["--learning_rate", "-1"],
