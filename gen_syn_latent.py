@@ -73,7 +73,7 @@ def _people_options(add):
     add("n_id", whole(1, 9_999_999), 10000, "identities")
     add("n_im", whole(1, 99_999), 50, "images of each identity")
     add("model", path, None, "builtin, makehuman, or the file or folder of a morphable model, see docs/people.md",
-        "the built-in model")
+        "makehuman where its data are installed, else builtin")
     add("age", years, None, "ages of the people of makehuman, in years", "18 75, or 5 75 with --children",
         values=("LOW", "HIGH"))
     add("sex", sex, None, "sex of the people of makehuman: any, female, male, or the share of women", "any")
@@ -104,7 +104,7 @@ def _fit_options(add):
     add("photos", text, None, "folder of photos; the photos in a folder below it are of one person", needed=True)
     add("output", text, None, "folder to write to; what is complete there is kept", needed=True)
     add("model", path, None, "builtin, makehuman, or the file or folder of a morphable model, see docs/people.md",
-        "the built-in model")
+        "makehuman where its data are installed, else builtin")
     add("faces", one_of(("largest", "all")), "largest", "faces of a photo: the large and central one, or all of them, "
         "each as a person of its own")
     add("preview", outputs.image_file((".png", ".jpg", ".jpeg")), None,
@@ -117,6 +117,8 @@ def _drawn_options(add):
     add("output", text, None, "folder to write to; what is complete there is kept", needed=True)
     add("photos", whole(0, 9_999_999), 600, "photos, 5 of each person")
     add("pairs", whole(0, 9_999_999), 200, "pairs of a photo and its rendering")
+    add("model", path, None, "builtin, makehuman, or the file or folder of a morphable model, see docs/people.md",
+        "makehuman where its data are installed, else builtin")
     add("seed", whole(0, 2 ** 63 - 1), 1, "seed of all random numbers")
     outputs.crop_options(add, size=64)
     add("workers", whole(1, 1024), CORES, "processes", "one for each core")
@@ -150,8 +152,6 @@ def _resolve_people(options, error):
             error(f"--age: {low:g} is more than {high:g}; give the lower one first")
         if low < ADULT and not options.children:
             error(f"--age {low:g}: children are left out by default; say --children True, or give {ADULT} or more")
-
-
     if options.sweep:
         what, *numbers = options.sweep
         try:
@@ -182,7 +182,7 @@ COMMANDS = [
     Command("gen_syn_latent.py", "pairs", "Render the people of annotated photos: OUTPUT/*.jpg and OUTPUT/3dmm/*.jpg.",
             ("gen_syn_latent.py pairs --annotations 300W-3D --model 3DDFA/Model_Shape.mat --output data/paired",),
             {"Pairs": _pairs_options, "Pictures": _picture_options}, outputs.resolve_margin),
-    Command("gen_syn_latent.py", "drawn", "Draw photos of the built-in model's people, OUTPUT/real/PERSON/*.jpg, and "
+    Command("gen_syn_latent.py", "drawn", "Draw photos of a face model's people, OUTPUT/real/PERSON/*.jpg, and "
             "pairs, OUTPUT/paired/*.jpg with OUTPUT/paired/3dmm/*.jpg: data to try everything on.",
             ("gen_syn_latent.py drawn --output data --photos 600 --pairs 200 --size 64",),
             {"Drawn photos": _drawn_options}, _resolve_drawn, presets=True)]
@@ -211,6 +211,12 @@ def _settings_of(command, options, model, names, **settings):
 
     return {"command": f"gen_syn_latent.py {command}", "version": VERSION, "model": model.name,
             "model_checksum": checksum(model), **settings, **{name: getattr(options, name) for name in names}}
+
+
+def _settings_of_cast(cast):
+    """Collect the settings of a scene.Cast -> dict."""
+    return {"targets_checksum": cast.head.checksum, "age": list(cast.wishes.age), "female": cast.wishes.female,
+            "origin": list(cast.wishes.origin)}
 
 
 def _check_model(options):
@@ -246,13 +252,11 @@ def render_people(options, typed):
     places.check_folders({f"--statistics {options.statistics}": options.statistics})
     _check_model(options)
     footprint.check(footprint.of_rendering(options, options.n_id))
-    from morphable import identities, sweeps
-    from morphable.scene import is_makehuman, load_cast, load_model, load_statistics
+    from morphable import identities, people_index, sweeps
+    from morphable.scene import load_people
 
-    drawn = is_makehuman(options.model)
-    statistics = load_statistics(options.statistics, drawn)     # before a built-in model, which takes seconds
-    cast, model = load_cast(options.model, _wishes_of(options)) if drawn else (None, load_model(options.model))
-    if not drawn:
+    cast, model, statistics = load_people(options.model, _wishes_of(options), options.statistics)
+    if not cast:
         cautions.warn_of_unused(cautions.NOT_DRAWN, options, typed)
     tell = logging.warning if options.statistics and statistics.description.startswith("built-in") else logging.info
     tell("statistics: %s", statistics.description)
@@ -263,8 +267,7 @@ def render_people(options, typed):
         sweeps.check(scene, options.sweep)
         settings.update(sweep=options.sweep)
     if cast:
-        settings.update(targets_checksum=cast.head.checksum, age=list(cast.wishes.age), female=cast.wishes.female,
-                        origin=list(cast.wishes.origin))
+        settings.update(_settings_of_cast(cast))
     ranges = {name: getattr(options, name) for name in ANGLES if getattr(options, name)}
     series = identities.Series(options.output, options.n_im, options.format, ranges, options.sweep)
     job = _Job(scene, options.output, series)
@@ -285,6 +288,8 @@ def render_people(options, typed):
         identities.remove_temporary(options.output, wanted)
         pool = processes.Pool(options.workers, "image", options.n_im)
         processes.process_all(_render_identity, job, missing, lambda nothing: None, pool)
+        if cast:
+            people_index.write(options.output)
     logging.info("%s: %d images of %d identities rendered", options.output, len(missing) * options.n_im, len(missing))
 
 
@@ -374,7 +379,6 @@ def fit_photos(options):
     outputs.check_ours(options.output)
     _check_model(options)
     from morphable.fitting import albums, landmark_net, photo_fits, preview, template
-    from morphable.fitting.geometry import point_model
 
     preview.check(options.preview, {"--photos": options.photos, "--output": options.output}, outputs.SETTINGS)
     landmark_net.check()
@@ -389,12 +393,10 @@ def fit_photos(options):
         albums.prepare(options.output, alone=not share)
         try:
             if missing:
-                found = []
-                processes.process_all(photo_fits.match, fitted, [None], found.append, _fitting_pool(options, "model"))
-                job = photo_fits.Job(options.photos, options.output, fitted, point_model(fitted.model, *found),
-                                     options.faces, options.size, options.margin, options.supersample)
-                processes.process_all(photo_fits.fit_person, job, missing, lambda nothing: None,
-                                      _fitting_pool(options, "person"))
+                found, pool = [], processes.Pool(options.workers, "person", prepare=photo_fits.silence)
+                processes.process_all(photo_fits.match, fitted, [None], found.append, pool._replace(unit="model"))
+                job = photo_fits.make_job(options, fitted, *found)
+                processes.process_all(photo_fits.fit_person, job, missing, lambda nothing: None, pool)
         except utils.Interrupted:
             albums.write_tables(options.output, people)
             raise
@@ -404,26 +406,24 @@ def fit_photos(options):
         preview.draw(options.preview, options.output, rows)
 
 
-def _fitting_pool(options, unit):
-    """Make the Pool of processes that fit, which say nothing: their networks write lines of their own."""
-    return processes.Pool(options.workers, unit, prepare=lambda: os.dup2(os.open(os.devnull, os.O_WRONLY), 2))
-
-
 # Drawn photos
 
 def draw_photos(options):
-    """Draw those photos and pairs of the built-in model's people that are not there yet. Raises UserError."""
+    """Draw those photos and pairs of a model's people that are not there yet. Raises UserError."""
     outputs.check_folder(options.output)
+    _check_model(options)
     footprint.check(footprint.of_rendering(options, max(options.photos, options.pairs)))
     from morphable import drawn_photos
-    from morphable.scene import load_model, load_statistics
+    from morphable.makehuman_people import Wishes
+    from morphable.scene import load_people
 
     options.supersample = 2
-    model = load_model(None)
-    job = _Job(_scene_of(options, model, load_statistics(None)), options.output)
+    cast, model, statistics = load_people(options.model, Wishes())
+    job = _Job(_scene_of(options, model, statistics, cast), options.output)
     kinds = [("real", options.photos, drawn_photos.photo_names, _write_photo),
              ("paired", options.pairs, drawn_photos.pair_names, _write_pair)]
     settings = _settings_of("drawn", options, model, ("seed", "size", "margin"))
+    settings.update(_settings_of_cast(cast) if cast else {})
     folders = [os.path.join(options.output, folder) for folder, wanted, *_ in kinds if wanted]
     for folder in folders:                                          # all are checked before one is created
         outputs.check_output(folder, settings)

@@ -11,7 +11,7 @@ from utils import UserError
 
 LABELS = "latents.npz"          # lies beside an identity's images: their shape, expression, light, pose, landmarks
 # Files that lie beside images on purpose: nobody has to be told of them.
-OURS = {LABELS, "settings.json", "alignment.csv", "fitting.csv", "confidence_scores.csv"}
+OURS = {LABELS, "settings.json", "alignment.csv", "fitting.csv", "confidence_scores.csv", "people.csv"}
 OUR_ENDINGS = ".mat", ".damaged"
 
 

@@ -1,7 +1,8 @@
-"""Photo-like pictures of the built-in model's people, for the demo: photos to learn the look of, and exact pairs.
+"""Photo-like pictures of people, for the demo: photos to learn the look of, and exact pairs.
 
 A drawn photo is a rendering with shine on its skin, laid over hair, clothes and a background, and seen by a camera with
 blur, vignetting, a tone and noise. A pair is exact: the drawn photo and the rendering have the same parameters.
+Photos of people of MakeHuman's head are drawn by makehuman_photos.py.
 """
 import os
 
@@ -10,8 +11,17 @@ from PIL import Image, ImageDraw, ImageFilter
 
 from datasets.images import FORMATS, save_image, suffix
 from datasets.writer import is_whole
-from morphable import face_model, renderer
-from morphable.scene import CANVAS, clipped_texture, make_mesh, render_face, sample_person, sample_shot
+from morphable import face_model, makehuman_people, makehuman_photos, renderer
+from morphable.scene import (
+    CANVAS,
+    clipped_texture,
+    expose,
+    make_mesh,
+    render_face,
+    sample_person,
+    sample_shot,
+    show_person,
+)
 
 FINE = 4                    # a photo is composed so many times larger, then reduced
 SHINE = .18, 14             # strength and exponent of the light reflected by skin, in 0..1
@@ -25,6 +35,8 @@ def draw_pair(scene, identity, image):
 
     Photo and rendering depend on the scene, `identity` and `image` only. A person keeps clothes and hair in all images.
     """
+    if scene.cast:
+        return _draw_cast(scene, identity, image)
     size = scene.framing.size
     shape, texture = sample_person(scene, identity)
     expression, shot = sample_shot(scene, identity, image)
@@ -39,6 +51,21 @@ def draw_pair(scene, identity, image):
     hair = tuple(int(value) for value in head[covered][:50].mean(axis=0))       # the uppermost rows of the head
     behind = _add_body(_make_background(random, fine_size), FINE * landmarks, hair, person_random)
     return _expose(np.where(covered[..., None], head, behind), size, random), rendering
+
+
+def _draw_cast(scene, identity, image):
+    """Draw image number `image` of a person of MakeHuman's head, as `draw_pair` tells."""
+    head, wishes = scene.cast
+    person = makehuman_people.draw_person(list(head.catalogue), wishes, scene.seed, identity)
+    subject = show_person(scene, person)
+    expression, shot = sample_shot(scene, identity, image)
+    shot = expose(subject, shot)
+    mesh = subject.pose(face_model.combine(expression, scene.model.expression_basis))
+    rendering, box, _ = render_face(scene, mesh, shot)
+    fine = FINE * scene.framing.size
+    frame = renderer.Frame(CANVAS, CANVAS, box, (fine, fine), FINE)
+    seeds = [scene.seed, identity], [scene.seed, identity, image]
+    return makehuman_photos.take(mesh, head.masks, person, shot, frame, seeds), rendering
 
 
 def _make_background(random, size):

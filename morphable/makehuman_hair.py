@@ -19,7 +19,7 @@ LINE_AXIS = -5.0                    # z of that axis
 CENTRE, CROWN = np.array([0, 25, -5.0]), np.array([0, .94, -.342])      # what the hair's block is unrolled about
 WIDEST_ANGLE = np.radians(128)      # from the crown, at the rim of the block
 WHORL = np.array([6, 138, -40.0])   # where hair thins first
-LAYERS = (.12, .58), (.4, .74), (.68, .9), (.92, 1.0)      # share of the hair's height, and how bright it is there
+LAYERS = (.12, .66), (.38, .78), (.64, .9), (.86, 1.0)      # share of the hair's height, and how bright it is there
 BEARD_LAYERS = (.1, .62), (.42, .82), (.75, 1.0)
 BEARD_BOX = 60.0, 278.0, 520.0, 258.0       # left, top, width and height of the beard's block within the skin's
 SHEETS = (.22, .55)                 # thresholds of long hair, inner and outer sheet
@@ -186,7 +186,7 @@ def heights(kit, person, inside):
         full += 3.5 * np.sign(-side) * np.tanh(x / 25) * top
     if cut in ("bob", "long") and read(person, "fringe") <= .45:
         full *= 1 - .45 * np.exp(-((x - 14 * np.sign(read(person, "side"))) / 5) ** 2) * smooth_step(z, -40, 10)
-    soft = 2.0 if cut in ("buzz", "bald") else 13.0
+    soft = 2.0 if cut in ("buzz", "bald") else 20.0
     return np.where(inside > 0, full * (1 - np.exp(-np.maximum(inside, 0) / soft)), .25 * inside) + .25
 
 
@@ -200,7 +200,7 @@ def paint_scalp(skin, positions, person):
     places = positions.reshape(-1, 3)[here]
     inside = reach(places, person)
     hairs = noise(places * [1, .5, 1], 1.6, 71, 1)
-    cover = strength * smooth_step(inside + 2.2 * hairs, -1.5, 7)
+    cover = strength * smooth_step(inside + 3.2 * hairs, -4, 9)
     shade = 1 - (.2 if CUTS[person.cut] not in ("bald", "buzz") else .05) * smooth_step(inside, -15, 1)
     flat = skin.reshape(-1, 5)
     colour = .62 * hair_colour(person) + .16 * skin_tone(person)
@@ -208,9 +208,12 @@ def paint_scalp(skin, positions, person):
     flat[here, 3] *= 1 - .8 * cover
 
 
-def dress(kit, atlas, points, normals, person):
-    """Make the Dress of a Person whose head has `points` and `normals` [V, 3]; paint its blocks of the atlas."""
-    parts = []
+def dress(kit, atlas, points, normals, person, worn=()):
+    """Make the Dress of a Person whose head has `points` and `normals` [V, 3]; paint its blocks of the atlas.
+
+    `worn` are parts of what the person wears, as `_layers` makes them, with closed surfaces.
+    """
+    parts = list(worn)
     cut = CUTS[person.cut]
     if not (cut == "bald" and read(person, "crown") < 0):
         _paint_hair(kit, atlas, person)
@@ -270,13 +273,13 @@ def _paint_hair(kit, atlas, person):
     """Paint the hair's block: colour along strands, and how high hair stands."""
     left, top, width, height = BLOCKS["hair"]
     strands, inside = _pattern(kit, person), reach(kit.positions, person)
-    ragged = 2.4 if CUTS[person.cut] not in ("buzz", "bald") else 1.5
+    ragged = 4.5 if CUTS[person.cut] not in ("buzz", "bald") else 1.5
     tall = smooth_step(inside + ragged * strands, -.5, 9) * np.clip(.8 + .24 * strands, .2, 1.1)
     grey = read(person, "grey")
     salt = 1 + (.15 + .12 * grey * (1 - grey) * 4) * strands
     block = atlas[top:top + height, left:left + width]
     block[..., :3] = np.clip(hair_colour(person) * salt[..., None], 0, 255)
-    block[..., 3] = (.75 + .3 * strands) * (.45 if CUTS[person.cut] in ("curly", "buzz", "bald") else 1)
+    block[..., 3] = (.5 + .25 * strands) * (.45 if CUTS[person.cut] in ("curly", "buzz", "bald") else 1)
     block[..., 4] = tall
 
 
@@ -286,7 +289,7 @@ def _paint_beard(kit, atlas, person):
     x, y = np.abs(kit.beard_places[..., 0]), kit.beard_places[..., 1]
     zone, hairs = np.moveaxis(kit.beard.astype(np.float32), -1, 0)
     lip = smooth_step(x, 34, 26) * smooth_step(y, -50, -44)
-    chin = smooth_step(x, 32, 22) * smooth_step(y, -50, -60)
+    chin = smooth_step(x, 32, 22) * smooth_step(y, -45, -53)
     round_ = smooth_step(x, 36, 28) * smooth_step(x, 22, 27)
     kind = BEARDS[person.beard]
     if kind == "moustache":

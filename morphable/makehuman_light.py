@@ -1,7 +1,7 @@
 """Light, pose and colour of photos of MakeHuman's head: like the exposure and white balance of ordinary photos.
 
 The numbers were chosen so that the cheeks have the brightness, the tint and the difference between left and right that
-the faces of news photos have: about 136 of 255, with a deviation of 23; and 19 % from side to side.
+the faces of news photos have: about 156 of 255, with a deviation of 23; and 20 % from side to side.
 """
 import numpy as np
 
@@ -10,7 +10,7 @@ from morphable.latents import BLOCKS, BlockStatistics, builtin_statistics, Stati
 DESCRIPTION = "built-in, of photos"
 WARMTH = np.array([.030, 0, -.042])         # of one deviation of a light's colour
 GREY = np.array([.3, .59, .11])
-USUAL, ADAPTED = 196.0, .62                  # brightness of a cheek, and how much of it the camera evens out
+USUAL, ADAPTED = 212.0, .70                  # brightness of a cheek, and how much of it the camera evens out
 
 
 def statistics():

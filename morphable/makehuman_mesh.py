@@ -21,13 +21,14 @@ GROUPS = {"left_eye": ["helper-l-eye"], "right_eye": ["helper-r-eye"], "upper_te
           "lower_teeth": ["helper-lower-teeth"], "tongue": ["helper-tongue"],
           "lashes": ["helper-l-eyelashes-2", "helper-r-eyelashes-2"]}
 TEETH_FORWARD = {"upper_teeth": (0, -4, 5), "lower_teeth": (0, 1, 3)}   # millimetres, so that open lips show them
-LASH_LENGTH = .12                           # of what it is in base.obj, where lashes are a bar before the eye
+LASH_LENGTH = .05                           # of what it is in base.obj, where lashes are a bar before the eye
 
 # The atlas: blocks of one image, (left, top, width, height) in texels. The skin is unrolled about a vertical axis.
 ATLAS_WIDTH, ATLAS_HEIGHT = 640, 1860
 BLOCKS = {"skin": (0, 0, 640, 640), "hair": (0, 640, 640, 640), "left_eye": (0, 1280, 160, 160),
           "right_eye": (160, 1280, 160, 160), "upper_teeth": (320, 1280, 160, 60), "lower_teeth": (320, 1340, 160, 60),
           "tongue": (320, 1400, 80, 40), "lashes": (400, 1400, 80, 40), "mouth": (480, 1400, 80, 40),
+          "glasses": (560, 1400, 80, 40),
           "long_hair": (0, 1440, 640, 240), "beard": (0, 1680, 360, 180)}
 AXIS_Z = 5.0                                # of the axis that the skin is unrolled about
 FRONT_SHARE = .82                           # of the block's width that goes to the front half of the head

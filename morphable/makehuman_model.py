@@ -18,6 +18,7 @@ from morphable import (
     face_model,
     makehuman_expressions,
     makehuman_files,
+    makehuman_glasses,
     makehuman_hair,
     makehuman_mesh,
     makehuman_people,
@@ -25,12 +26,17 @@ from morphable import (
     renderer,
     textured_renderer,
 )
-from morphable.makehuman_mesh import BLOCKS, HeadMesh, PARTS
+from morphable.makehuman_mesh import BLOCKS, EYE, HeadMesh, PARTS
 
 NAME = "MakeHuman"
 MICROMETRES = 1000.0
 MEAN_AGE = 32.0
+COUNT = 406                         # targets that people are made of
 SHADE_POWER, TINT = .8, np.array([.80, 1.02, 1.12])     # dark is warm
+# What the head is stretched by about its eyes, in x, y and z: as far as the distances between 468 landmarks of frontal
+# renderings and of a hundred news photos are apart on average
+PROPORTIONS = np.array([.965, 1.03, 1.0])
+SUNK = 7000.0                       # micrometres; the mouth's inside does not show through a cheek that a smile draws
 LEAST_LIGHT = .25                   # in the mouth
 KEPT_CACHES = 3
 # Vertices of base.obj for the 68 landmarks in iBUG's order (Sagonas et al. 2013)
@@ -114,13 +120,17 @@ def build(root):
     folders = "macrodetails", *makehuman_files.LOCAL_FOLDERS
     catalogue = makehuman_people.list_catalogue({folder: makehuman_files.list_targets(root, folder)
                                                  for folder in folders})
-    everywhere = np.stack([makehuman_files.read_target(root, f"{makehuman_files.TARGETS}/{name}.target.gz", count)
-                           for name in catalogue])
     macros = makehuman_people.macro_weights(MEAN_AGE, .5, [1 / 3] * 3, .5, .5)
+    targets = os.path.join(root, *makehuman_files.TARGETS.split("/"))
     missing = sorted(set(macros) - {name.partition("/")[2] for name in catalogue})
     if missing:
-        raise utils.UserError(f"{os.path.join(root, *makehuman_files.TARGETS.split('/'), 'macrodetails')}: "
-                              f"{missing[0]}.target.gz is missing; {makehuman_files.INSTALL}")
+        raise utils.UserError(f"{os.path.join(targets, 'macrodetails', missing[0])}.target.gz: is missing; "
+                              f"{makehuman_files.INSTALL}")
+    if len(catalogue) != COUNT:
+        raise utils.UserError(f"{targets}: has {len(catalogue)} targets of the head and not {COUNT}; damaged, or of "
+                              f"another version than {makehuman_files.VERSION}; {makehuman_files.INSTALL}")
+    everywhere = np.stack([makehuman_files.read_target(root, f"{makehuman_files.TARGETS}/{name}.target.gz", count)
+                           for name in catalogue])
     usual = np.array([macros.get(name.partition("/")[2], 0) for name in catalogue], np.float32)
     mean = base.points + np.tensordot(usual, everywhere, 1)
     mesh = makehuman_mesh.build(root, base, mean)
@@ -140,9 +150,11 @@ def build(root):
     positions, lips = makehuman_texture.rest_positions(mesh, rest, ("skin", chosen), mesh.texels[chosen])
     masks = makehuman_texture.make_masks(positions, lips)
     kit = makehuman_hair.build(mesh, rest, masks, positions)
-    return Head(np.array(catalogue), (start + pleasant).astype(np.float32), fields.astype(np.float32),
-                fine.astype(np.float32), deviations, mesh, rest.astype(np.float32), shade, masks,
-                positions.astype(np.float32), kit, incidence, zlib.crc32(np.ascontiguousarray(fields, np.float32)))
+    middle = EYE * [0, 1, 1]
+    start, rest = ((points - middle) * PROPORTIONS + middle for points in (start + pleasant, rest))
+    fields, fine = (np.asarray(moves * PROPORTIONS, np.float32) for moves in (fields, fine))
+    return Head(np.array(catalogue), start.astype(np.float32), fields, fine, deviations, mesh, rest.astype(np.float32),
+                shade, masks, positions.astype(np.float32), kit, incidence, zlib.crc32(np.ascontiguousarray(fields)))
 
 
 def _shade(mesh, rest, incidence):
@@ -224,7 +236,13 @@ def make_figure(head, person):
         left, top, width, height = BLOCKS[side]
         atlas[top:top + height, left:left + width] = makehuman_texture.paint_eye(person)
     makehuman_texture.paint_small(atlas, person)
-    hair = makehuman_hair.dress(head.kit, atlas, points, normals, person)
+    eyes = np.stack([points[np.unique(head.mesh.triangles[head.mesh.part == PARTS.index(side)])].mean(axis=0)
+                     for side in ("left_eye", "right_eye")])
+    phase = makehuman_texture.read(person, "phase")
+    makehuman_texture.put(atlas, "glasses", makehuman_glasses.colour(phase), 1.2)
+    skin_points = points[np.unique(head.mesh.triangles[head.mesh.part == 0])]
+    worn = makehuman_glasses.make(skin_points, eyes, person)
+    hair = makehuman_hair.dress(head.kit, atlas, points, normals, person, worn)
     count, opaque = len(points), len(head.mesh.triangles)
     triangles = np.concatenate([head.mesh.triangles, hair.triangles + count]).astype(np.int32)
     points = (np.concatenate([points, hair.points]) * MICROMETRES).astype(np.float32)
@@ -232,8 +250,17 @@ def make_figure(head, person):
     texels = np.concatenate([head.mesh.texels, hair.texels]).astype(np.float32)
     mesh = textured_renderer.TexturedMesh(
         points, triangles, renderer.compute_incidence(triangles, len(points)), texels, atlas, shade, opaque,
-        hair.thresholds, opaque + hair.flat)
+        hair.thresholds, opaque + hair.flat, _sink(head.mesh, len(points)))
     return Figure(points, hair.follow, mesh)
+
+
+def _sink(mesh, count):
+    """Find how far inside the mouth the vertices of a HeadMesh lie, with hair after them -> float32 [count]."""
+    inside = np.zeros(count, np.float32)
+    inside[:len(mesh.inner)] = mesh.inner
+    behind = np.isin(mesh.part, [PARTS.index(part) for part in ("upper_teeth", "lower_teeth", "tongue")])
+    inside[mesh.triangles[behind].ravel()] = 1
+    return SUNK * inside
 
 
 def with_expression(figure, moves):

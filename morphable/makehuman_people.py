@@ -15,6 +15,8 @@ SEXES = "female", "male"
 CHILD, ADULT, OLDEST = 5.0, 18.0, 90.0      # years
 PERSON_STREAM, ORDER_STREAM = 3, 4          # of random numbers, apart from those of latents.py
 LONGEST_BLOCK = 240                         # people among whom shares are exact, at most
+GLASSES_SHARE = .06, .34                    # of the people wear glasses, at 25 years and at 65
+VARIETY = 1.15                              # factor of all deviations below
 PURE_SHARE = .72                            # of the people are of one origin, or nearly so
 # Ages of macro targets, as MakeHuman has them: a target's weight falls to 0 at its neighbours
 STAGES = {"baby": 1.0, "child": 11.0, "young": 25.0, "old": 88.0}
@@ -25,7 +27,7 @@ OPPOSITES = (("decr", "incr"), ("down", "up"), ("in", "out"), ("backward", "forw
 DEVIATIONS = {
     "cheek": .33, "chin": .33, "mouth": .33, "nose": .33, "eye": .3, "ear": .22, "eyebrows": .28, "forehead": .35,
     "head": .2, "neck": .1, "asym": .16, "forehead-nubian": .12, "forehead-scale-vert": .13,
-    "eyebrows-trans-forward": .15, "eyebrows-angle": .15, "mouth-angles": .2,
+    "eyebrows-trans-forward": .15, "eyebrows-angle": .15, "mouth-angles": .12,
     "head-fat": .18, "head-angle": .15, "head-scale": .2, "chin-height": .22, "chin-bones": .25, "chin-jaw-drop": .18,
     "mouth-scale-vert": .18, "mouth-trans": .15, "nose-trans": .15, "nose-scale-depth": .25, "nose-compression": .2,
     "nose-greek": .2, "eye-push": .2, "eye-bag": .2, "eye-scale": .22, "ear-wing": .2, "neck-scale-vert": .06,
@@ -36,6 +38,7 @@ FORMS = {"head-oval": .3, "head-invertedtriangular": .12, "head-diamond": .08, "
          "head-rectangular": .07, "head-triangular": .04, "chin-triangle": .08}
 CUTS = "bald", "buzz", "short", "parted", "curly", "swept", "bob", "long", "bun"
 BEARDS = "none", "stubble", "moustache", "goatee", "full"
+GLASSES = "none", "round", "square", "half-rim"
 
 
 class Wishes(NamedTuple):
@@ -46,7 +49,7 @@ class Wishes(NamedTuple):
 
 
 class Person(NamedTuple):
-    """Who somebody is. Numbers may be blended with another person's; `cut` and `beard` may not."""
+    """Who somebody is. Numbers may be blended with another person's; `cut`, `beard` and `glasses` may not."""
     age: float                              # years
     female: float                           # 1: a woman, 0: a man
     origin: np.ndarray                      # [3] shares of ORIGINS
@@ -54,6 +57,7 @@ class Person(NamedTuple):
     traits: np.ndarray                      # [len(TRAITS)] of skin, eyes and hair
     cut: int                                # of the hair, index in CUTS
     beard: int                              # index in BEARDS
+    glasses: int = 0                        # index in GLASSES
 
 
 # What makes skin, eyes and hair; most are about 0 with a deviation of 1, shares are in 0..1
@@ -108,7 +112,9 @@ def draw_person(catalogue, wishes, seed, identity):
     shares = _mix(random, origin, wishes.origin)
     weights = _draw_weights(random, catalogue, age, female, shares)
     traits, cut, beard = _draw_traits(random, age, SEXES[sex] == "female", shares)
-    return Person(float(age), float(female), shares, weights, traits, cut, beard)
+    wears = random.random() < np.interp(age, [8, 25, 65], [0, *GLASSES_SHARE])
+    glasses = random.integers(1, len(GLASSES)) if wears else 0
+    return Person(float(age), float(female), shares, weights, traits, cut, beard, int(glasses))
 
 
 def _mix(random, origin, wanted):
@@ -198,7 +204,7 @@ def _draw_weights(random, catalogue, age, female, origin):
         if name in FORMS:
             weights[index] = max(0, random.normal(FORMS[name], .6 * FORMS[name] + .04))
             continue
-        deviation = _deviation(name) * (1 - .5 * childlike)
+        deviation = VARIETY * _deviation(name) * (1 - .5 * childlike)
         key, sign = _axis(name)
         if key not in drawn:
             drawn[key] = random.standard_normal()
@@ -238,7 +244,7 @@ def _draw_traits(random, age, woman, origin):
     dyed = woman and uniform() < .45
     values = dict(
         melanin=np.clip(.84 * african + .32 * asian + .13 * caucasian + .075 * normal() * (1 + .6 * african), 0, 1),
-        yellow=.8 * asian + .35 * normal(), ruddy=.5 * caucasian + .5 * normal() - .3 * asian, blush=.5 * normal(),
+        yellow=.55 * asian + .35 * normal(), ruddy=.5 * caucasian + .5 * normal() - .3 * asian, blush=.5 * normal(),
         freckles=max(0, normal() - 1.3) * caucasian, wrinkles=np.clip(old + .12 * normal(), 0, 1.25),
         bags=np.clip(.3 + .5 * old + .25 * normal(), 0, 1.3), spots=np.clip(old - .45 + .2 * normal(), 0, 1),
         lip_red=.55 * normal() + (.5 if woman else -.35), lip_dark=.5 * normal(),
@@ -278,8 +284,9 @@ def _draw_cut(random, age, woman, african):
         chances = dict(buzz=.01 + .05 * african, short=.07 + .1 * (age > 50), parted=.04, curly=.08 + .5 * african,
                        swept=.08, bob=.22, long=.34 * (1 - .5 * african) * (.6 if age > 60 else 1), bun=.2)
     else:
-        chances = dict(bald=.04 + .05 * african, buzz=.14 + .4 * african, short=.36, parted=.2 * (1 - .8 * african),
-                       curly=.05 + .25 * african, swept=.15 * (1 - .7 * african), long=.025)
+        chances = dict(bald=(.04 + .05 * african) * (age > 22), buzz=.14 + .4 * african, short=.36,
+                       parted=.2 * (1 - .8 * african), curly=.05 + .25 * african, swept=.15 * (1 - .7 * african),
+                       long=.02)
     shares = np.array(list(chances.values()))
     return str(random.choice(list(chances), p=shares / shares.sum()))
 
@@ -290,4 +297,5 @@ def label(person):
     """Name what is known of a Person -> {field: value} for latents.npz."""
     return {"age": person.age, "female": person.female, "origin": person.origin, "origins": np.array(ORIGINS),
             "hair": CUTS[person.cut], "beard": BEARDS[person.beard],
+            "glasses": GLASSES[person.glasses],
             "trait_names": np.array(TRAITS)}

@@ -11,14 +11,14 @@ from morphable.makehuman_mesh import ATLAS_HEIGHT, ATLAS_WIDTH, BLOCKS, EYE, EYE
 from morphable.makehuman_people import TRAITS
 
 # rgb of skin by melanin, from fair to dark
-TONES = np.array([[222, 183, 165], [206, 163, 141], [180, 134, 109], [149, 107, 84], [115, 82, 65], [88, 62, 50.0]])
+TONES = np.array([[222, 187, 169], [206, 167, 145], [180, 138, 112], [149, 110, 87], [115, 84, 67], [88, 64, 52.0]])
 TONE_STEPS = np.array([0, .2, .42, .64, .84, 1])
 IRISES = np.array([[112, 138, 158], [96, 118, 98], [112, 82, 48], [66, 42, 26], [44, 28, 19]], float)
 IRIS_STEPS = np.array([0, .25, .5, .8, 1])
 SEED = 77                           # of all patterns of the skin
 # The middle line of the right half's brow: x and y, and half its width there
-BROW_X = np.array([7, 12, 20, 30, 40, 50, 58, 64.0])
-BROW_Y = np.array([52.8, 52.9, 53.0, 53.3, 53.2, 51.6, 48.6, 44.8])
+BROW_X = np.array([6.5, 12, 20, 30, 40, 50, 58, 64.0])
+BROW_Y = np.array([49.0, 49.6, 50.7, 52.2, 53.2, 52.3, 49.0, 45.0])
 BROW_HALF = np.array([1.6, 2.9, 3.2, 3.0, 2.6, 2.0, 1.3, .7])
 
 
@@ -109,7 +109,8 @@ def make_masks(positions, lips):
         cheek=(bump(ax, y, 40, -2, 19, 17) + .8 * bump(x, y, 0, 2, 12, 12) + .35 * bump(x, y, 0, -76, 16, 10)) * front,
         eye=near_eye * (.45 + .55 * lower), beard=beard, lips=smooth_step(lips, .25, .75),
         lip_line=np.exp(-((lips - .5) / .22) ** 2), ear=smooth_step(ax, 70, 78) * (np.abs(y - 18) < 48),
-        liner=np.maximum(smooth_step(lid, 2.0, .5) * upper, .38 * smooth_step(lid, 1.1, .3) * lower) * near_eye,
+        liner=np.maximum(smooth_step(lid, 1.8, .5) * upper * smooth_step(ex, 17, 11),
+                         .3 * smooth_step(lid, 1.1, .3) * lower) * near_eye,
         crease=np.exp(-((lid - 4.6) / 1.1) ** 2) * smooth_step(ey, 2, 6) * near_eye,
         shadow=smooth_step(lid, 9, 2) * smooth_step(ey, 0, 5) * near_eye, bag=bag, pouch=pouch,
         wrinkle=forehead * .8 + crow * .8 + frown * .8 + fold * .9 + .55 * bag + .6 * mouth_line,
@@ -149,7 +150,7 @@ def hair_colour(person):
     """Find the colour of the hair, with what is grey of it -> rgb [3]."""
     melanin, red, grey = (read(person, name) for name in ("hair_melanin", "hair_red", "grey"))
     steps = [0, .25, .5, .75, 1]
-    tones = np.array([[196, 166, 118], [152, 116, 74], [98, 68, 44], [54, 38, 29], [26, 22, 21]], float)
+    tones = np.array([[196, 166, 118], [152, 116, 74], [98, 68, 44], [60, 44, 35], [40, 34, 32]], float)
     colour = np.array([np.interp(melanin, steps, tones[:, channel]) for channel in range(3)])
     colour = colour + red * np.array([26, -4, -16]) * (1 - .7 * melanin)
     return (1 - grey) * colour + grey * np.array([172, 170, 168])
@@ -162,7 +163,7 @@ def paint_skin(masks, positions, person):
     fair = np.clip(tone.mean() / 160, .25, 1.2)
     old = np.clip(get["wrinkles"], 0, 1.3)
     factor = (1 + .016 * masks["pores"] + .014 * masks["mottle"] + (.022 + .015 * old) * masks["blotch"]
-              - .05 * masks["fold"] - (.05 + .13 * old) * np.minimum(old, 1) * masks["wrinkle"]
+              - .05 * masks["fold"] - (.04 + .11 * old) * np.minimum(old, 1) * masks["wrinkle"]
               - .17 * masks["crease"] - .16 * get["bags"] * masks["bag"] - .07 * masks["eye"]
               - (.05 + .07 * get["bags"]) * masks["pouch"]
               - .30 * get["freckles"] * masks["freckles"] * .6 - .2 * get["spots"] * masks["spots"])
@@ -173,7 +174,7 @@ def paint_skin(masks, positions, person):
     skin += (fair * masks["eye"])[..., None] * np.float32([-5, -8, -4])
     shadow = .5 * get["shadow"] * masks["shadow"]
     skin += shadow[..., None] * (np.float32([92, 66, 64]) - skin)
-    stubble = np.clip(get["stubble"] * .62 * masks["stubble"] * smooth_step(get["grey"], 1.5, .2), 0, .8)
+    stubble = np.clip(get["stubble"] * .48 * masks["stubble"] * smooth_step(get["grey"], 1.5, .2), 0, .8)
     skin += stubble[..., None] * (.45 * tone + .35 * np.minimum(hair_colour(person), 90) - [0, 0, -6] - skin)
     lip = tone * [.86, .64, .63] + [10, 4, 6] + get["lip_red"] * np.array([7, -9, -6]) * fair \
         - max(0, get["lip_dark"]) * np.array([14, 13, 11]) * fair
@@ -184,7 +185,7 @@ def paint_skin(masks, positions, person):
     brow_colour = np.minimum(.72 * hair_colour(person) + .06 * tone, [96, 84, 76])
     brow_colour *= 1 - .25 * np.clip(get["brow_dark"], -1, 1)
     skin += brows[..., None] * (brow_colour - skin)
-    liner = np.clip((.35 + .6 * get["liner"]) * masks["liner"], 0, .92)
+    liner = np.clip((.25 + .6 * get["liner"]) * masks["liner"], 0, .92)
     skin += liner[..., None] * (np.float32([30, 22, 20]) - skin)
     gloss = get["gloss"] * (.42 + .75 * masks["oil"] + .06 * masks["pores"]) * (1 - .3 * old)
     gloss = gloss * (1 - .75 * np.maximum(brows, .8 * stubble)) + masks["lips"] * .8
@@ -246,7 +247,8 @@ def paint_small(atlas, person):
         put(atlas, name, colour, .8)
     put(atlas, "tongue", np.array([168, 88, 84.0]), .5)
     put(atlas, "mouth", np.array([92, 38, 35.0]), .1)
-    put(atlas, "lashes", np.array([28, 21, 19.0]), .05)
+    lash = np.array([28, 21, 19.0])
+    put(atlas, "lashes", lash + (.12 + .3 * (1 - person.female)) * (.8 * skin_tone(person) - lash), .05)
 
 
 def put(atlas, name, colour, gloss):

@@ -9,6 +9,7 @@ from morphable import (
     builtin_model,
     face_model,
     latents,
+    makehuman_expressions,
     makehuman_files,
     makehuman_light,
     makehuman_model,
@@ -21,6 +22,7 @@ from morphable import (
 from utils import UserError
 
 BUILTIN, MAKEHUMAN = "builtin", "makehuman"             # names of models
+EXPRESSION_STREAM = 5       # of random numbers, apart from those of latents.py and makehuman_people.py
 CANVAS = 450                # side in pixels of the whole picture that sampled poses refer to
 
 
@@ -70,6 +72,11 @@ def set_scene(model, framing, statistics=None, seed=1, cast=None):
     return Scene(model, incidence, framing, statistics, seed, cast)
 
 
+def usual_model():
+    """Name the model that is used where none is asked for: MakeHuman's head if its data are installed."""
+    return MAKEHUMAN if makehuman_files.is_installed() else BUILTIN
+
+
 def is_makehuman(path):
     """Tell whether `path` asks for the people of MakeHuman's head: it is the word, or a folder of the data."""
     return path == MAKEHUMAN or makehuman_files.holds_head(path)
@@ -99,6 +106,19 @@ def load_model(path):
             logging.info("%s: no landmarks in this model; they are found by laying it on the built-in one", path)
             model = model._replace(landmarks=face_model.find_landmarks(model, builtin))
     return model
+
+
+def load_people(path, wishes, statistics=None):
+    """Load whose pictures are made -> (Cast or None, FaceModel, latents.Statistics).
+
+    `path` is what `load_model` takes, or the word or folder of MakeHuman's head; None is `usual_model()`. `wishes` say
+    which people of that head, and `statistics` is a folder as in `load_statistics`, or None. Raises UserError.
+    """
+    path = path or usual_model()
+    drawn = is_makehuman(path)
+    found = load_statistics(statistics, drawn)          # before a model, which takes seconds
+    cast, model = load_cast(path, wishes) if drawn else (None, load_model(path))
+    return cast, model, found
 
 
 def load_statistics(folder, like_photos=False):
@@ -136,6 +156,8 @@ def sample_shot(scene, identity, image, ranges=None):
     `ranges`, e.g. {"yaw": (-1, 1)} in radians, spreads an angle evenly; see `latents.sample_image`.
     """
     expression, *shot = latents.sample_image(scene.statistics, scene.model, scene.seed, identity, image, ranges)
+    if scene.cast:
+        expression = makehuman_expressions.draw(latents.make_generator(scene.seed, EXPRESSION_STREAM, identity, image))
     return expression, renderer.Shot(*shot)
 
 

@@ -25,6 +25,7 @@ class TexturedMesh(NamedTuple):
     first_open: int                         # triangles from this one on have holes
     thresholds: np.ndarray                  # [T - first_open]: where the atlas is not higher, there is a hole
     first_flat: int                         # triangles from this one on are seen from both sides
+    sunk: np.ndarray | None = None          # [V] micrometres by which vertices count as further away than they are
 
 
 def render(mesh, shot, frame):
@@ -37,6 +38,8 @@ def render(mesh, shot, frame):
     normals = renderer.compute_normals(mesh.vertices, mesh.triangles, mesh.incidence)
     points = renderer.project(mesh.vertices, shot.pose, frame.height)
     points = renderer.points_in_box(points, frame.box or (0, 0, frame.width, frame.height), k * rows, k * columns)
+    if mesh.sunk is not None:
+        points[:, 2] -= mesh.sunk * points.dtype.type(shot.pose[6])
     seen = _select_front(points, mesh)
     triangles = mesh.triangles[seen]
     texels = mesh.texels[seen]

@@ -31,6 +31,15 @@ def started():
     start()
 
 
+@pytest.fixture(scope="session", autouse=True)
+def usual_people():
+    """Commands in this process use the built-in model where none is named, whatever is installed."""
+    from morphable import scene
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(scene, "usual_model", lambda: scene.BUILTIN)
+        yield
+
+
 # The command line
 
 def words(**options):

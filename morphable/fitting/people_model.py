@@ -141,7 +141,7 @@ def _dye(person, hair):
 def load(head):
     """Load the PeopleModel of a makehuman_model.Head from the cache beside the environment, or build it there."""
     key = zlib.crc32(np.ascontiguousarray(head.rest), head.checksum)
-    for name in ("makehuman_hair", "makehuman_people", "makehuman_texture", "makehuman_expressions"):
+    for name in ("makehuman_hair", "makehuman_mesh", "makehuman_people", "makehuman_texture", "makehuman_expressions"):
         with open(os.path.join(os.path.dirname(makehuman_model.__file__), f"{name}.py"), "rb") as file:
             key = zlib.crc32(file.read(), key)
     with open(os.path.abspath(__file__), "rb") as file:

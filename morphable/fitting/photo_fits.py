@@ -28,6 +28,18 @@ class Job(NamedTuple):
     supersample: int
 
 
+def make_job(options, fitted, matched):
+    """Make the Job of a command's options, a template.Template and its Correspondences."""
+    points = geometry.point_model(fitted.model, matched)
+    return Job(options.photos, options.output, fitted, points, options.faces, options.size, options.margin,
+               options.supersample)
+
+
+def silence():
+    """Send stderr to nowhere, in a worker: what runs the networks writes lines of its own."""
+    os.dup2(os.open(os.devnull, os.O_WRONLY), 2)
+
+
 class _Face(NamedTuple):
     """A face in a photo, on its way."""
     photo: str

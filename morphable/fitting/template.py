@@ -22,7 +22,8 @@ class Look(NamedTuple):
 
 
 def load(path):
-    """Load the Template of `--model`. Raises UserError when it can't be read."""
+    """Load the Template of `--model`, of the usual model if there is none. Raises UserError when it can't be read."""
+    path = path or scene.usual_model()
     if scene.is_makehuman(path):
         people = people_model.load(makehuman_model.load(None if path == scene.MAKEHUMAN else path))
         return Template(people.model, people.head.incidence, people)

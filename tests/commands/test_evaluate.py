@@ -42,7 +42,8 @@ def test_features_tell_colour_and_detail_of_each_place():
 def sets(tmp_path_factory):
     """A folder with photos and pairs that `gen_syn_latent.py drawn` drew."""
     folder = tmp_path_factory.mktemp("sets")
-    status, _, err = run("gen_syn_latent.py", "drawn", "--output", folder, "--photos", 12, "--pairs", 8, "--size", 32)
+    status, _, err = run("gen_syn_latent.py", "drawn", "--output", folder, "--photos", 12, "--pairs", 8, "--size", 32,
+                         "--model", "builtin")
     assert status == 0, err
     return folder
 

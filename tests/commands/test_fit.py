@@ -48,7 +48,8 @@ def fit(net, photos, monkeypatch):
     replace_net(monkeypatch, net)
 
     def run(output, *options, source=photos):
-        return call(gen_syn_latent, "fit", "--photos", source, "--output", output, "--size", SIZE, *options)
+        return call(gen_syn_latent, "fit", "--model", "builtin", "--photos", source, "--output", output, "--size", SIZE,
+                    *options)
     return run
 
 
@@ -209,7 +210,8 @@ def test_with_the_networks_the_projects_own_renderings_are_fitted(tmp_path, monk
         (photos / "anna").mkdir(parents=True, exist_ok=True)
         Image.fromarray(sitter.picture()).save(photos / "anna" / f"{name}.png")
     Image.new("RGB", (100, 100), "grey").save(photos / "wall.png")
-    result = call(gen_syn_latent, "fit", "--photos", photos, "--output", output, "--size", 64, "--workers", 2)
+    result = call(gen_syn_latent, "fit", "--model", "builtin", "--photos", photos, "--output", output, "--size", 64,
+                  "--workers", 2)
     assert result.status == 0, result.err
     rows, found = table(output), labels(output)
     assert rows["wall.png"]["reason"] == "no face" and len(found["names"]) == 3

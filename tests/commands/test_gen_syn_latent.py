@@ -20,6 +20,7 @@ from tool import alive, finish, limit_files, Tool, wait_for
 from utils import UserError
 
 TOOL = Tool("gen_syn_latent.py")
+BUILTIN = "--model", "builtin"
 start, run, succeed, last_words, refused = TOOL.start, TOOL.run, TOOL.succeed, TOOL.last_words, TOOL.refused
 SIZE, IMAGES, PEOPLE, CANVAS = 48, 4, 6, 450            # of `whole`; of the picture that poses stand in
 SHAPES = {"Exp_Para": 29, "Illum_Para": 10, "Pose_Para": 7, "Color_Para": 7}
@@ -117,7 +118,7 @@ def test_folders_files_and_jpegs(whole):
 
 
 def test_the_builtin_model_and_the_usual_size(tmp_path):
-    succeed("--output", tmp_path / "out", "--n_id", 1, "--n_im", 2, "--seed", 7)
+    succeed("--output", tmp_path / "out", "--n_id", 1, "--n_im", 2, "--seed", 7, "--model", "builtin")
     labels = arrays(tmp_path / "out" / "00001" / "latents.npz")
     assert labels["Shape_Para"].shape == labels["Tex_Para"].shape == (199,)
     assert {name: labels[name].shape for name in SHAPES} == {name: (2, count) for name, count in SHAPES.items()}
@@ -315,7 +316,7 @@ def test_disk_full(usual, tmp_path):
 
 def draw(folder, *more):
     """Draw six photos and three pairs into a folder -> Result."""
-    return succeed("drawn", "--output", folder, "--photos", 6, "--pairs", 3, "--size", 32, *more)
+    return succeed("drawn", *BUILTIN, "--output", folder, "--photos", 6, "--pairs", 3, "--size", 32, *more)
 
 
 @pytest.fixture(scope="module")
@@ -354,13 +355,14 @@ def test_drawing_goes_on_after_ctrl_c(tmp_path):
 def test_files_of_other_settings_or_of_others_are_not_touched(drawn, tmp_path):
     other, out = shutil.copytree(drawn, tmp_path / "other"), tmp_path / "out"
     for more in (("--seed", 2), ("--margin", 4)):
-        TOOL.refused(TOOL.run("drawn", "--output", other, "--photos", 6, "--pairs", 3, "--size", 32, *more),
+        TOOL.refused(TOOL.run("drawn", *BUILTIN, "--output", other, "--photos", 6, "--pairs", 3, "--size", 32, *more),
                      "other/real: begun with other settings", more[0].strip("-"))
     assert tree(other) == tree(drawn)
     for name in ("real/00001/00001.jpg", "paired/00001.jpg"):
         (out / name).parent.mkdir(parents=True)
         (out / name).write_bytes(b"somebody else's")
-        TOOL.refused(TOOL.run("drawn", "--output", out, "--photos", 6, "--pairs", 3, "--size", 32), "did not begin")
+        TOOL.refused(TOOL.run("drawn", *BUILTIN, "--output", out, "--photos", 6, "--pairs", 3, "--size", 32),
+                     "did not begin")
         assert tree(out) == {name: b"somebody else's"}
         shutil.rmtree(out)
 

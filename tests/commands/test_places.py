@@ -77,6 +77,7 @@ TABLE = [
     ("pairs", "output", NO_PLACE), ("pairs_of_photos", "photos", NO_FOLDER),
     ("pairs_of_photos", "model", NO_MODEL), ("pairs_of_photos", "output", NO_PLACE),
     ("pairs_of_photos", "preview", NO_PICTURE), ("drawn", "preset", NO_FILE), ("drawn", "output", NO_PLACE),
+    ("drawn", "model", NO_MODEL),
     ("align", "input", NO_FOLDER), ("align", "output", NO_PLACE), ("align", "pairs", NO_FOLDER),
     ("align", "preview", NO_PICTURE), ("distance", "photos", NO_FOLDER), ("curves", "output", NO_PICTURE)]
 MORE = {"filter_filename": ["--filter_percentile", "50"], "learning_rate_schedule_file": ["--learning_rate", "-1"],

@@ -18,8 +18,9 @@ COMMANDS = {
     "train": ("main.py", [*words(**NAMES, **NARROW, method_c="none", batch_size=2, max_step=10 ** 6)]),
     "classify": ("recognizer.py", ["train", *words(**FACES, real="syn", max_nrof_epochs=10 ** 5)]),
     "verify": ("recognizer.py", ["verify", *words(weights="nowhere", images="data/syn")]),
-    "render": ("gen_syn_latent.py", ["people", *words(output="out", n_id=3000, n_im=2, size=32, workers=2)]),
-    "draw": ("gen_syn_latent.py", ["drawn", *words(output="out", photos=3000, size=32, workers=2)]),
+    "render": ("gen_syn_latent.py", ["people", *words(output="out", model="builtin", n_id=3000, n_im=2, size=32,
+                                                      workers=2)]),
+    "draw": ("gen_syn_latent.py", ["drawn", *words(output="out", photos=3000, size=32, workers=2, model="builtin")]),
     "align": ("align.py", [*words(input="data/many", output="out", workers=2)]),
     "curves": ("evaluate.py", ["curves", "data"]),
     "distance": ("evaluate.py", ["distance", "--photos", "data/real", "data/syn"])}

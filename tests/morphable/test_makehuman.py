@@ -366,6 +366,6 @@ def test_bytes_do_not_depend_on_shards_or_workers(tmp_path):
         assert result.status == 0, result.err[-2000:]
     one, two = ({name: content for name, content in tree(tmp_path / folder).items() if outputs.SETTINGS not in name}
                 for folder in ("one", "two"))
-    assert one == two and len(one) == 9
+    assert one == two and len(one) == 10 and b"caucasian" in one["people.csv"]
     with np.load(tmp_path / "one" / "00001" / "latents.npz") as labels:
         assert labels["model"] == "MakeHuman" and labels["Shape_Para"].shape == (406,) and 18 <= labels["age"] <= 75
