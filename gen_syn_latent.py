@@ -63,6 +63,7 @@ years = number(5, 90)
 sex = checked("SEX", _parse_sex, lambda value: 0 <= value <= 1, "any, female, male, or the share of women from 0 to 1")
 origin = checked("SHARES", _parse_origin, lambda value: 0 < sum(value) < float("inf") and min(value) >= 0,
                  "shares that are not all 0, such as african=1,asian=1,caucasian=2")
+swept = checked("WORD", str.strip, bool, "what changes, or a number")
 shard = checked("I/N", _parse_shard, lambda value: 1 <= value[0] <= value[1] <= 9_999_999,
                 "I/N with I from 1 to N, such as 2/5")
 
@@ -85,7 +86,7 @@ def _people_options(add):
     add("seed", whole(0, 2 ** 63 - 1), 1, "seed of all random numbers")
     for name in ANGLES:
         add(name, angle, None, f"range of the {name} in radians", "as in the statistics", values=("LOW", "HIGH"))
-    add("sweep", text, None, "images in which only this changes: pitch, yaw, roll, light, light_height; of makehuman "
+    add("sweep", swept, None, "images in which only this changes: pitch, yaw, roll, light, light_height; of makehuman "
         "also age, identity (towards the next one) and expressions such as laugh, see docs/people.md", "not swept",
         values=("WHAT", "LOW", "HIGH", "COUNT"))
     add("shard", shard, (1, 1), "render only each N-th identity, from the I-th on: for several machines", "1/1")

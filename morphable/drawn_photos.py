@@ -11,32 +11,34 @@ from PIL import Image, ImageDraw, ImageFilter
 
 from datasets.images import FORMATS, save_image, suffix
 from datasets.writer import is_whole
-from morphable import face_model, makehuman_people, makehuman_photos, renderer
+from morphable import face_model, makehuman_photos, renderer
 from morphable.scene import (
     CANVAS,
     clipped_texture,
     expose,
+    locate_face,
     make_mesh,
+    meet_person,
     render_face,
     sample_person,
     sample_shot,
-    show_person,
 )
 
-FINE = 4                    # a photo is composed so many times larger, then reduced
+FINE, FINE_CAST = 4, 3      # a photo is composed so many times larger, then reduced; one of MakeHuman's people
 SHINE = .18, 14             # strength and exponent of the light reflected by skin, in 0..1
 CLOTHES = [(52, 70, 120), (130, 44, 52), (44, 96, 80), (70, 70, 78), (40, 44, 56), (196, 188, 172), (150, 96, 50)]
 PHOTOS_PER_PERSON = 5
 FIRST_PHOTO, FIRST_PAIR = 10_000_000, 20_000_000            # identities of their own: nobody is in two sets
 
 
-def draw_pair(scene, identity, image):
+def draw_pair(scene, identity, image, paired=True):
     """Draw image number `image` of a person twice -> (photo, rendering), both uint8 [S, S, 3].
 
+    Without `paired` there may be None for the rendering, which takes time.
     Photo and rendering depend on the scene, `identity` and `image` only. A person keeps clothes and hair in all images.
     """
     if scene.cast:
-        return _draw_cast(scene, identity, image)
+        return _draw_cast(scene, identity, image, paired)
     size = scene.framing.size
     shape, texture = sample_person(scene, identity)
     expression, shot = sample_shot(scene, identity, image)
@@ -53,19 +55,18 @@ def draw_pair(scene, identity, image):
     return _expose(np.where(covered[..., None], head, behind), size, random), rendering
 
 
-def _draw_cast(scene, identity, image):
+def _draw_cast(scene, identity, image, paired):
     """Draw image number `image` of a person of MakeHuman's head, as `draw_pair` tells."""
-    head, wishes = scene.cast
-    person = makehuman_people.draw_person(list(head.catalogue), wishes, scene.seed, identity)
-    subject = show_person(scene, person)
+    person, subject = meet_person(scene, identity)
     expression, shot = sample_shot(scene, identity, image)
     shot = expose(subject, shot)
     mesh = subject.pose(face_model.combine(expression, scene.model.expression_basis))
-    rendering, box, _ = render_face(scene, mesh, shot)
-    fine = FINE * scene.framing.size
-    frame = renderer.Frame(CANVAS, CANVAS, box, (fine, fine), FINE)
+    _, box = locate_face(scene, mesh.vertices, shot.pose, CANVAS)
+    fine = FINE_CAST * scene.framing.size
+    frame = renderer.Frame(CANVAS, CANVAS, box, (fine, fine), FINE_CAST)
     seeds = [scene.seed, identity], [scene.seed, identity, image]
-    return makehuman_photos.take(mesh, head.masks, person, shot, frame, seeds), rendering
+    photo = makehuman_photos.take(mesh, scene.cast.head.masks, person, shot, frame, seeds)
+    return photo, render_face(scene, mesh, shot).image if paired else None
 
 
 def _make_background(random, size):
@@ -142,7 +143,8 @@ def find_missing(output, wanted, name_files):
 
 def write_photo(scene, output, number):
     """Draw photo `number`, from 0, into `output`. Raises OSError when the photo can't be written."""
-    photo, _ = draw_pair(scene, FIRST_PHOTO + number // PHOTOS_PER_PERSON + 1, number % PHOTOS_PER_PERSON + 1)
+    photo, _ = draw_pair(scene, FIRST_PHOTO + number // PHOTOS_PER_PERSON + 1, number % PHOTOS_PER_PERSON + 1,
+                         paired=False)
     _write([photo], output, photo_names(number))
 
 

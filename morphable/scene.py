@@ -38,6 +38,7 @@ class Cast(NamedTuple):
     """People who are drawn by age, sex and origin rather than from a FaceModel's components."""
     head: makehuman_model.Head
     wishes: makehuman_people.Wishes
+    latest: dict                            # {identity: (Person, Subject)} of the one that was drawn last
 
 
 class Scene(NamedTuple):
@@ -85,7 +86,7 @@ def is_makehuman(path):
 def load_cast(path, wishes):
     """Load the people of MakeHuman's head -> (Cast, FaceModel). Raises UserError when the data can't be read."""
     head = makehuman_model.load(None if path == MAKEHUMAN else path)
-    return Cast(head, wishes), makehuman_model.to_face_model(head)
+    return Cast(head, wishes, {}), makehuman_model.to_face_model(head)
 
 
 def load_model(path):
@@ -164,12 +165,21 @@ def sample_shot(scene, identity, image, ranges=None):
 def sample_subject(scene, identity):
     """Sample person number `identity` -> Subject. It depends on the scene's seed and on `identity` only."""
     if scene.cast:
-        head, wishes = scene.cast
-        return show_person(scene, makehuman_people.draw_person(list(head.catalogue), wishes, scene.seed, identity))
+        return meet_person(scene, identity)[1]
     shape, texture = sample_person(scene, identity)
     neutral = scene.model.shape_mean + face_model.combine(shape, scene.model.shape_basis)
     skin = clipped_texture(scene, texture)
     return Subject({"Shape_Para": shape, "Tex_Para": texture}, lambda moves: make_mesh(scene, neutral + moves, skin))
+
+
+def meet_person(scene, identity):
+    """Draw person number `identity` of a scene's Cast -> (Person, Subject); the last one is remembered."""
+    head, wishes, latest = scene.cast
+    if identity not in latest:
+        person = makehuman_people.draw_person(list(head.catalogue), wishes, scene.seed, identity)
+        latest.clear()
+        latest[identity] = person, show_person(scene, person)
+    return latest[identity]
 
 
 def show_person(scene, person):
