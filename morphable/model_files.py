@@ -293,7 +293,7 @@ def _load_folder(path):
         if os.path.exists(neutral):
             return to_face_model(_read_ict(folder, _read_objs(neutral)))
     raise ValueError(f"{path}: neither Model_Shape.mat nor generic_neutral_mesh.obj in this folder; "
-                     f"name the model's file, or the folder of 3DDFA's or ICT-FaceKit's files")
+                     f"name the model's file, or the folder of 3DDFA's, ICT-FaceKit's or MakeHuman's files")
 
 
 def _read_objs(neutral):

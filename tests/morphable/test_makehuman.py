@@ -244,6 +244,20 @@ def test_hair_has_holes_where_it_is_low():
     assert not shoot(square(.4, .5))[1].any()
 
 
+@pytest.mark.parametrize("sunk, seen", [(None, 100), (5.0, 100), (20.0, 40)])
+def test_what_is_sunk_does_not_show_through(sunk, seen):
+    before, behind = square(), square()
+    points = np.concatenate([before.vertices + np.float32([0, 0, 10]), behind.vertices])
+    triangles = np.concatenate([before.triangles, behind.triangles + 4])
+    shade = np.repeat(np.float32([1, .4]), 4)[:, None] * np.ones(3, np.float32)
+    both = before._replace(
+        vertices=points, triangles=triangles, incidence=renderer.compute_incidence(triangles, 8), shade=shade,
+        texels=np.concatenate([before.texels, behind.texels]), first_open=4, thresholds=np.zeros(0, np.float32),
+        first_flat=4, sunk=None if sunk is None else np.repeat(np.float32([sunk, 0]), 4))
+    image, _ = shoot(both)
+    assert image[32, 32, 0] == pytest.approx(seen * (1 - textured_renderer.SKY / 2), abs=1)
+
+
 def test_a_silhouette_fades():
     image, _ = shoot(square()._replace(vertices=square().vertices + np.float32([.25, 0, 0])), supersample=4)
     assert 20 < image[32, 11:13, 0].max() < 100 and len(set(image[32, :, 0])) > 2
