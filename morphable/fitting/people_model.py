@@ -34,7 +34,7 @@ RIDGE = .1                          # of the linear estimate of traits
 LIMITS = dict.fromkeys(("melanin", "freckles", "bags", "spots", "liner", "shadow", "stubble", "eye_melanin",
                         "eye_green", "hair_melanin", "grey", "curl", "beard_length", "phase"), (0, 1)) | {
                             "wrinkles": (0, 1.25), "gloss": (.3, 1.8), "hair_red": (0, 2), "ruddy": (-1.5, 1.5)}
-KNOWN = "age", "female"             # what is estimated besides traits, to choose a cut of the hair
+KNOWN = "age", "female", "red", "green", "blue"     # what is estimated besides traits; the last three are the skin's
 COMBED = dict(line=0, temples=0, crown=-1, side=0, fringe=0, length=0, volume=0, phase=.5)     # what no photo tells
 WOMAN = .6                          # share from which somebody gets longer hair
 LIKE_SKIN, GREY_PRIOR = 15, 12      # levels: hair so close to skin is none; grey hair has to be so much closer
@@ -74,11 +74,14 @@ def build(head):
     chosen = np.argsort(values)[::-1][:TEXTURE_MODES]
     looks = vectors[:, chosen] * np.sqrt(TEXTURES - 1)
     texture = (looks.T @ colours / (TEXTURES - 1)).reshape(TEXTURE_MODES, -1, 3)
-    traits = np.array([[*person.traits, *(getattr(person, name) for name in KNOWN)] for person in people[:TEXTURES]])
+    traits = np.array([[*person.traits, person.age, person.female, *makehuman_texture.skin_tone(person)]
+                       for person in people[:TEXTURES]])
     both = np.concatenate([looks, scores[:TEXTURES]], axis=1)
     mean_traits = traits.mean(axis=0)
     slopes = np.linalg.solve(both.T @ both / TEXTURES + RIDGE * np.eye(both.shape[1]),
                              both.T @ (traits - mean_traits) / TEXTURES)
+    slopes[TEXTURE_MODES:, -3:] = 0                                # the shape is not to say which colour skin has
+    slopes[:TEXTURE_MODES, -3:] = looks.T @ (traits - mean_traits)[:, -3:] / (TEXTURES - 1)
     arrays = dict(rest=rest * makehuman_model.MICROMETRES, shapes=fine, colours=mean_colours, textures=texture)
     arrays = {name: array.astype(np.float32) for name, array in arrays.items()}
     return dict(arrays, mean_weights=mean_weights, weights=modes, mean_traits=mean_traits, traits=slopes)
@@ -117,7 +120,21 @@ def resemble(people, shape, texture, hair=None):
     weights = people.mean_weights + both[TEXTURE_MODES:] @ people.weights
     person = Person(float(age), float(female), np.full(3, 1 / 3), weights, traits,
                     CUTS.index("bob" if female > WOMAN else "parted"), BEARDS.index("none"))
+    person = _tan(person, np.array([values[name] for name in KNOWN[2:]]))
     return person if hair is None else _dye(person, hair)
+
+
+def _tan(person, tone):
+    """Give a Person the melanin with which the skin comes closest to rgb `tone` [3]: skin is not linear in it."""
+    best, place = None, TRAITS.index("melanin")
+    for melanin in np.linspace(0, 1, 41):
+        traits = person.traits.copy()
+        traits[place] = melanin
+        tanned = person._replace(traits=traits)
+        away = np.abs(makehuman_texture.skin_tone(tanned) - tone).sum()
+        if best is None or away < best[0]:
+            best = away, tanned
+    return best[1]
 
 
 def _dye(person, hair):

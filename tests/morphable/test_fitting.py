@@ -4,8 +4,23 @@ import pytest
 from PIL import Image, ImageFilter
 
 from fake_net import builtin_template, FakeNet, matched, point_model, Sitter
-from morphable import face_model, renderer
-from morphable.fitting import appearance, correspondences, criteria, geometry, landmark_net, template
+from morphable import (
+    face_model,
+    makehuman_expressions,
+    makehuman_files,
+    makehuman_people,
+    makehuman_texture,
+    renderer,
+)
+from morphable.fitting import (
+    appearance,
+    correspondences,
+    criteria,
+    geometry,
+    landmark_net,
+    people_model,
+    template,
+)
 from tool import builtin_face_model
 from utils import UserError
 
@@ -158,6 +173,34 @@ def test_colours_tell_that_the_lower_half_of_a_face_is_covered():
     assert criteria.problem_of_fit(good, away[::-1], seen) is None            # a cap is no harm
     assert criteria.problem_of_fit(good, away / 3, seen) is None
     assert "other photos" in criteria.problem_of_fit(good._replace(error=.07), away / 3, seen)
+
+
+# People of MakeHuman's head
+
+@pytest.mark.slow
+@pytest.mark.skipif(not makehuman_files.is_installed(), reason=f"no data of MakeHuman: {makehuman_files.INSTALL}")
+def test_who_resembles_a_fit_has_its_shape_and_its_hair():
+    people = template.load("makehuman")
+    random = np.random.default_rng(9)
+    shape, texture = random.standard_normal(80), random.standard_normal(60)
+    neutral = template.neutral(people, shape)
+    look = template.dress(people, shape, texture, np.array([60, 45, 35.0]))
+    mesh = look.pose(np.zeros_like(neutral))
+    assert np.abs(mesh.vertices[:len(neutral)] - neutral).max() < 30           # micrometres
+    assert len(look.labels["Shape_Para"]) == len(people.people.head.catalogue)
+    for tone in (-1.5, 1.5):                # the first component is that of the skin
+        skin = people.model.landmarks[[2, 14, 30]]
+        colours = template.dress(people, shape, np.r_[tone, np.zeros(59)]).colours[skin]
+        wanted = people.model.texture_mean[skin] + tone * people.model.texture_basis[0, skin]
+        assert np.abs(colours - wanted).mean() < np.abs(people.model.texture_mean[skin] - wanted).mean() / 2
+    person = people_model.resemble(people.people, shape, texture)
+    assert makehuman_people.CUTS[person.cut] in ("parted", "bob")
+    skin = makehuman_texture.skin_tone(person)
+    assert makehuman_people.CUTS[people_model.resemble(people.people, shape, texture, skin).cut] == "bald"
+    dark, fair = (makehuman_texture.hair_colour(people_model.resemble(people.people, shape, texture, np.array(hair)))
+                  for hair in ([30, 25, 22.0], [190, 160, 115.0]))
+    assert fair.mean() > dark.mean() + 60
+    assert not people.model.expression_std[[name.startswith("gaze") for name in makehuman_expressions.MODES]].any()
 
 
 # The networks' files
