@@ -143,6 +143,15 @@ def _settings_of(command, options, model, names, **settings):
             "model_checksum": checksum(model), **settings, **{name: getattr(options, name) for name in names}}
 
 
+def _check_place(command, folder, share=None):
+    """Raise UserError where a sub-command can't begin an output folder, or go on with it, whatever the settings are."""
+    from datasets.neighbours import check_outside
+
+    check_outside("--output", folder)
+    outputs.check_ours(folder, command=f"gen_syn_latent.py {command}")
+    utils.check_free(folder, share)
+
+
 def _check_model(options):
     """Raise UserError where --model names what is not there. A model is a file, or a folder of some."""
     if options.model and not os.path.isdir(options.model):
@@ -162,8 +171,10 @@ def _scene_of(options, model, statistics=None):
 
 def render_people(options):
     """Render those identities of this shard that are not there yet. Raises UserError for bad input."""
-    outputs.check_folder(options.output)
+    first, count = options.shard
+    share = f"{first}-{count}" if count > 1 else None
     outputs.check_apart("--output", options.output, {"--statistics": options.statistics or ""})
+    _check_place("people", options.output, share)
     places.check_folders({f"--statistics {options.statistics}": options.statistics})
     _check_model(options)
     footprint.check(footprint.of_rendering(options, options.n_id))
@@ -179,8 +190,6 @@ def render_people(options):
     settings = _settings_of("people", options, model, names, statistics=statistics.description)
     ranges = {name: getattr(options, name) for name in ANGLES if getattr(options, name)}
     job = _Job(scene, options.output, identities.Series(options.output, options.n_im, options.format, ranges))
-    first, count = options.shard
-    share = f"{first}-{count}" if count > 1 else None
     with outputs.begin_output(options.output, settings, share=share):
         wanted = range(first, options.n_id + 1, count)
         missing, damaged = identities.find_missing(job.series, wanted)
@@ -195,15 +204,21 @@ def render_people(options):
                             options.n_id)
         identities.remove_temporary(options.output, wanted)
         pool = processes.Pool(options.workers, "image", options.n_im)
-        processes.process_all(_render_identity, job, missing, lambda nothing: None, pool)
-    logging.info("%s: %d images of %d identities rendered", options.output, len(missing) * options.n_im, len(missing))
+        of_others = []
+        processes.process_all(_render_identity, job, missing, lambda folder: folder and of_others.append(folder), pool)
+    rendered = len(missing) - len(of_others)
+    logging.info("%s: %d images of %d identities rendered", options.output, rendered * options.n_im, rendered)
+    if of_others:
+        raise UserError(f"{min(of_others)}: has the name of an identity, and images that this command did not make "
+                        f"(so have {len(of_others) - 1} others); nothing was changed there; move it elsewhere and run "
+                        "the same command again")
 
 
 def _render_identity(job, identity):
-    """Render the folder of one identity, in a worker."""
+    """Render the folder of one identity, in a worker -> None, or the folder if its images are somebody else's."""
     from morphable import identities
 
-    identities.render_identity(job.scene, job.series, identity)
+    return identities.render_identity(job.scene, job.series, identity)
 
 
 # Pairs
@@ -218,7 +233,7 @@ def render_pairs(options):
 
     places.check_folders({f"--annotations {options.annotations}": options.annotations})
     outputs.check_apart("--output", options.output, {"--annotations": options.annotations})
-    outputs.check_folder(options.output)
+    _check_place("pairs", options.output)
     _check_model(options)
     photos = find_annotated(options.annotations)
     footprint.check(footprint.of_rendering(options, len(photos)))
@@ -229,6 +244,7 @@ def render_pairs(options):
     by_name = {os.path.basename(pair_paths(options.output, photo)[0]): photo for photo in photos}
     with outputs.begin_output(options.output, settings):
         record = SourceRecord(options.output, lambda name: [by_name[name], stem(by_name[name]) + ".mat"])
+        record.check_own(by_name)
         whole = {name for name, photo in by_name.items() if all(map(is_whole, pair_paths(options.output, photo)))}
         changed = record.changed(whole)
         if record.are_others(changed, whole):
@@ -280,7 +296,9 @@ def _render_pair(job, named):
 
 def draw_photos(options):
     """Draw those photos and pairs of the built-in model's people that are not there yet. Raises UserError."""
-    outputs.check_folder(options.output)
+    for folder, wanted in (("real", options.photos), ("paired", options.pairs)):
+        if wanted:
+            _check_place("drawn", os.path.join(options.output, folder))
     footprint.check(footprint.of_rendering(options, max(options.photos, options.pairs)))
     from morphable import drawn_photos
     from morphable.scene import load_model, load_statistics
@@ -298,8 +316,12 @@ def draw_photos(options):
     with contextlib.ExitStack() as stack:
         for folder in folders:
             stack.enter_context(outputs.begin_output(folder, settings))
-        for _, wanted, name_files, write in kinds:
-            missing = drawn_photos.find_missing(options.output, wanted, name_files)
+        begun = [drawn_photos.begin(options.output, wanted, name_files) if wanted else ([], [])
+                 for _, wanted, name_files, _ in kinds]
+        for (_, wanted, _, write), (missing, more) in zip(kinds, begun):
+            if more:
+                logging.warning("%s: %d images that were not asked for now are there too, and are kept, such as %s",
+                                options.output, len(more), more[0])
             processes.process_all(write, job, missing, lambda nothing: None, processes.Pool(options.workers, "image"))
             counts += [len(missing), wanted - len(missing)]
     logging.info("%s: %d photos drawn, %d were there and were kept; %d pairs drawn, %d were there and were kept",

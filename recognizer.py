@@ -20,8 +20,9 @@ import utils
 from cli import cautions, outputs, places, program
 from cli.options import boolean, changed_options, checked, choose, Command, number, one_of, parse, path, text, whole
 from config import differences_in, model, safety_options
-from datasets.image_sets import check_images, check_without_photos, data_folder, find_renderings
+from datasets.image_sets import check_images, data_folder, find_renderings
 from datasets.images import save_image
+from datasets.neighbours import check_outside, check_without_photos
 from engine import checkpoint_index, endings, runs, weight_files
 from engine.startup import start
 from preflight import newest_whole
@@ -248,7 +249,7 @@ def train(options):
     read |= {f"--synthetic {name}": os.path.join(options.data_dir, name) for name in options.synthetic}
     outputs.check_apart("--log_dir", options.log_dir, read, holding=False)
     if not resumed:
-        check_without_photos("--log_dir", options.log_dir, runs.PARAMS)
+        check_without_photos("--log_dir", options.log_dir)
     runs.check_run_writable(options.log_dir, resumed)
     runs.check_name(f"--task {options.task or ''}")
     if options.lfw_dir:
@@ -328,6 +329,7 @@ def verify(options):
     data_folder("--images", "", options.images)
     places.check_files({f"--pairs {options.pairs}": options.pairs})
     outputs.check_apart("--output", options.output, {"--images": options.images})
+    check_outside("--output", options.output)
     outputs.check_begun(options.output, ["verification.json"])
     places.check_written(f"--output {options.output}", [os.path.join(options.output, name) for name in WRITTEN])
     files = runs.list_weights(options.weights)
@@ -433,6 +435,7 @@ def convert(options):
     outputs.check_folder(options.output)
     if runs.list_checkpoints(options.output):
         raise UserError(f"--output {options.output}: there are checkpoints already; name another folder")
+    check_outside("--output", options.output)
     outputs.check_begun(options.output)
     places.check_files({f"--input {options.input}": options.input})
     state = torch_weights.read(options.input)

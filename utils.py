@@ -247,7 +247,8 @@ def atomic_write(path):
         os.replace(temporary, path)
     except BaseException as error:
         if isinstance(error, OSError):
-            error.filename, error.filename2 = path, None    # the user's name, and not the temporary one
+            error.filename = path           # the user's name, and not the temporary one
+            del error.filename2
         with contextlib.suppress(FileNotFoundError):
             os.remove(temporary)
         raise

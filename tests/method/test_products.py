@@ -121,6 +121,16 @@ def of_another_command(place):
     (place.data / "generated/settings.json").write_text('{"command": "align.py", "size": 108}')
 
 
+def named_like_one_to_come(source, folder):
+    """A user's file in the folder of a product, and a new image among the sources, of the same name."""
+    def act(place):
+        for inside in (source, folder):
+            (place.data / inside / "mine").mkdir()
+            save_image(np.full([16, 16, 3], 9, np.uint8), str(place.data / inside / "mine/me.jpg"))
+        place.options.update(overwrite=True)
+    return act
+
+
 def no_settings_in_it(place):
     (place.data / "fitting/settings.json").write_text("[]")
 
@@ -141,7 +151,9 @@ def no_settings_in_it(place):
     (replaced("real", 9), ["--save_fitting", "made from other images", "the same names"]),
     (foreign("generated"), ["--save_syn_dataset", "did not begin", "name another folder"]),
     (foreign("fitting"), ["--save_fitting", "did not begin"]),
-    (of_another_command, ["--save_syn_dataset", "command align.py there"]),
+    (named_like_one_to_come("syn", "generated"), ["generated/mine/me.jpg", "did not make it"]),
+    (named_like_one_to_come("real", "fitting"), ["fitting/mine/me.jpg", "did not make it"]),
+    (of_another_command, ["--save_syn_dataset", "was made by align.py; name another folder"]),
     (no_settings_in_it, ["fitting/settings.json: no settings in it"])])
 def test_what_would_be_mixed_is_refused_and_not_touched(place, change, parts):
     change(place)
