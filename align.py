@@ -37,7 +37,7 @@ from datasets.images import (
     save_picture,
     stem,
 )
-from datasets.neighbours import check_outside, check_picture_place
+from datasets.neighbours import check_outside, check_picture_place, warn_of_others
 from datasets.sources import SourceRecord
 from datasets.writer import is_whole
 
@@ -347,6 +347,8 @@ def align(options):
         cells = np.stack([_preview_cell(options, rows[name]) for name in names[:PREVIEWED]])
         save_picture(make_grid(cells, PREVIEW_COLUMNS), options.preview)
     _tell(options, [rows[name] for name in names], new)
+    made = {row["crop"] for row in rows.values()}
+    warn_of_others(options.output, lambda name: name.removeprefix("3dmm/" if options.pairs else "") in made)
     others = [name for name in rows.keys() - set(names) if rows[name]["status"] == CROPPED]
     if others:
         logging.info("%s: crops of %d photos that --input does not have are there too, and are kept, such as %s",

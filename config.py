@@ -339,8 +339,12 @@ def memory_of(folder):
     with contextlib.suppress(AttributeError, TypeError):            # of a file that lacks them or holds no numbers
         derived = {name for name, value in derived_values(argparse.Namespace(**saved)).items()
                    if saved.get(name) == value}
-    return {name: value for name, value in saved.items()
-            if name not in OF_THE_MOMENT | derived and (written_by_us or name in STRUCTURAL)}
+    memory = {name: value for name, value in saved.items()
+              if name not in OF_THE_MOMENT | derived and (written_by_us or name in STRUCTURAL)}
+    if not memory:
+        logging.warning("%s: no %s with options there; those of the command line count, and the defaults for all "
+                        "others, its networks and data too", folder, runs.PARAMS)
+    return memory
 
 
 def run_folder(options):

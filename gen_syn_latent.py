@@ -178,6 +178,7 @@ def render_people(options):
     places.check_folders({f"--statistics {options.statistics}": options.statistics})
     _check_model(options)
     footprint.check(footprint.of_rendering(options, options.n_id))
+    from datasets.neighbours import warn_of_others
     from morphable import identities
     from morphable.scene import load_model, load_statistics
 
@@ -202,6 +203,7 @@ def render_people(options):
         if beyond:
             logging.warning("%s: %d identities beyond --n_id %d are there too, and are kept", options.output, beyond,
                             options.n_id)
+        warn_of_others(options.output, lambda name: identities.is_named_by_us(job.series, name))
         identities.remove_temporary(options.output, wanted)
         pool = processes.Pool(options.workers, "image", options.n_im)
         of_others = []
@@ -226,6 +228,7 @@ def _render_identity(job, identity):
 def render_pairs(options):
     """Crop each annotated photo and the rendering of its annotation alike. Raises UserError for bad input."""
     from datasets.images import stem
+    from datasets.neighbours import warn_of_others
     from datasets.sources import SourceRecord
     from datasets.writer import is_whole
     from morphable.pairs import check_annotated_model, find_annotated, pair_paths
@@ -255,6 +258,8 @@ def render_pairs(options):
         if others:
             logging.warning("%s: %d pairs of photos that --annotations does not have are there too, and are kept, such "
                             "as %s", options.output, len(others), others[0])
+        made = by_name.keys() | record.names
+        warn_of_others(options.output, lambda name: name.removeprefix("3dmm/") in made)
         missing = {name: photo for name, photo in by_name.items() if name not in whole or name in changed}
         os.makedirs(os.path.join(options.output, "3dmm"), exist_ok=True)
         utils.clean_temporary(os.path.join(options.output, "3dmm"))

@@ -25,7 +25,7 @@ from datasets.image_sets import (
     Renderings,
 )
 from datasets.images import output_name
-from datasets.neighbours import check_outside, check_without_photos
+from datasets.neighbours import check_outside, check_without_photos, warn_of_others
 from engine import checkpoint_index, runs, weight_files
 from recognition import registry
 from utils import UserError
@@ -218,7 +218,9 @@ def check_product(config, product, weights):
     settings = settings_of(config, product, newest_whole(weights) if weights else None)
     outputs.check_ours(product.folder, product.option, settings["command"], strict=True)
     utils.check_free(product.folder)
-    product.record().check_own(product.images.names)
+    record, names = product.record(), set(map(output_name, product.images.names))
+    record.check_own(product.images.names)
+    warn_of_others(product.folder, (names | set(map(output_name, record.names))).__contains__)
     different = difference_of(product, settings)
     if different and not config.overwrite:
         raise UserError(f"{product.option} {product.folder}: {different}; name another folder, or give --overwrite to "

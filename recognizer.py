@@ -10,6 +10,7 @@ if __name__ == "__main__":
     from cli import interrupts
     interrupts.leave_on_signals("recognizer.py")      # before the imports below, which take a while
 
+import contextlib
 import functools
 import logging
 import os
@@ -331,6 +332,7 @@ def verify(options):
     outputs.check_apart("--output", options.output, {"--images": options.images})
     check_outside("--output", options.output)
     outputs.check_begun(options.output, ["verification.json"])
+    _check_results(options)
     places.check_written(f"--output {options.output}", [os.path.join(options.output, name) for name in WRITTEN])
     files = runs.list_weights(options.weights)
     if not files:
@@ -370,6 +372,17 @@ def verify(options):
     save_image(plots.plot_roc(results), os.path.join(options.output, "roc.png"))
     save_image(plots.plot_histograms(results, pairs.same), os.path.join(options.output, "distances.png"))
     logging.info("%s: verification.json, roc.png, distances.png", options.output)
+
+
+def _check_results(options):
+    """Raise UserError where --output has the results of another classifier, or on other images or pairs."""
+    different = []
+    with contextlib.suppress(UserError, OSError, ValueError, TypeError, KeyError):      # a damaged file is written anew
+        there = utils.load_json(os.path.join(options.output, WRITTEN[0]), {"options": vars(options)})["options"]
+        different = [f"--{name} {there[name] or '(none)'}" for name in ("weights", "images", "pairs")
+                     if os.path.realpath(there[name]) != os.path.realpath(getattr(options, name))]
+    if different:
+        raise UserError(f"--output {options.output}: holds the results of {', '.join(different)}; name another folder")
 
 
 def _check_network(options, model_def, embedding_size):

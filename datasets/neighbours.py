@@ -1,9 +1,10 @@
-"""Refuse outputs that would come to lie among images of others, or within another data set."""
+"""Refuse outputs that would lie among images of others or within another data set; tell of images of others."""
 import itertools
+import logging
 import os
 
 import utils
-from datasets.image_sets import list_folders, list_images
+from datasets.image_sets import list_folders, list_images, walk
 from datasets.images import check_picture, is_marked
 from utils import UserError
 
@@ -44,6 +45,15 @@ def check_without_photos(option, folder):
     people = all(not os.path.exists(os.path.join(each, PARAMS)) and list_images(each) for each in inside)
     if (inside and people) or _is_begun(folder) or _holds_images(folder):
         raise UserError(f"{option} {folder}: holds images that this command did not begin; name another folder")
+
+
+def warn_of_others(folder, is_made):
+    """Warn of images in `folder` and its sub-folders of which `is_made(name)` is false: they are taken for ours."""
+    others = [os.path.join(inside, name) for inside, found, _ in walk(folder, 1) for name in found.images
+              if not is_made(os.path.join(inside, name))] if os.path.isdir(folder) else []
+    if others:
+        logging.warning("%s: %d images that this command does not make are there too, and are kept, such as %s; move "
+                        "them elsewhere, or they count as images of this set", folder, len(others), others[0])
 
 
 def check_picture_place(option, path):

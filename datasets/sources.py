@@ -60,7 +60,7 @@ class SourceRecord:
         except FileNotFoundError:
             return {}
         except (OSError, ValueError) as error:
-            raise UserError(f"{self._path}: can't be read ({getattr(error, 'strerror', None) or error}); "
+            raise UserError(f"{self._path}: can't be read ({utils.reason_of(error)}); "
                             f"{utils.RESTORE}") from error
         known, damaged = {}, 0
         for line in lines:

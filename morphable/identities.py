@@ -70,6 +70,14 @@ def has_labels(folder, identity):
         return False
 
 
+def is_named_by_us(series, name):
+    """Tell whether `name`, a path within the output folder, is one that an image of a Series could have."""
+    folder, _, image = name.partition("/")
+    number, _, ending = image.partition(".")
+    return folder.isdecimal() and len(folder) >= 5 and number.isdecimal() and len(number) == 5 and (
+        1 <= int(number) <= series.count and ending == series.format)
+
+
 def image_names(series):
     """List the names of the images in an identity's folder."""
     return [f"{image:05}.{series.format}" for image in range(1, series.count + 1)]
@@ -97,7 +105,9 @@ def render_identity(scene, series, identity):
             shutil.rmtree(temporary)
         else:
             os.rename(temporary, folder)
-    except BaseException:
+    except BaseException as error:
+        if isinstance(error, OSError) and isinstance(error.filename, str):
+            error.filename = error.filename.replace(temporary, folder)      # the name that it was to get
         shutil.rmtree(temporary, ignore_errors=True)
         raise
     return None

@@ -11,7 +11,7 @@ import numpy as np
 
 from datasets.image_sets import list_images
 from datasets.images import READ_FORMATS, stem, suffix
-from utils import read_text, UserError
+from utils import read_text, reason_of, UserError
 
 MOST_IMAGES = 5000                  # of a person from which pairs are chosen: there are n² / 2 pairs of n images
 WIDEST = .1                         # width of a confidence interval that still tells something
@@ -157,7 +157,7 @@ def _read_lines(path, option):
         return heading, rows, same
     except (OSError, ValueError, IndexError) as error:
         raise UserError(f"{option} {path}: not pairs as in LFW's pairs.txt "
-                        f"({getattr(error, 'strerror', None) or error}); mend it, or leave it out for pairs at random"
+                        f"({reason_of(error)}); mend it, or leave it out for pairs at random"
                         ) from error
 
 

@@ -206,7 +206,7 @@ process_all(very_slow, sys.argv[1], range(100), kept.append, Pool(4, "image", me
 """, tmp_path)
     process.stdout.readline()
     wait_for(lambda: len(list(tmp_path.glob("began-*"))) >= begun)
-    time.sleep(.05)
+    time.sleep(.5 if begun == 0 else .05)       # until signals are noted
     for _ in range(2):
         os.killpg(process.pid, number)
         time.sleep(.2)

@@ -65,6 +65,13 @@ def test_labels_of_an_own_identity_that_were_lost_come_back(place):
     assert all(content == before[name] for name, content in tree("syn").items() if not name.endswith(LABELS))
 
 
+def test_images_of_other_names_are_told(place):
+    assert people(1).status == 0
+    for name in ("00001/me.jpg", "bob/00001.jpg", "00001/00003.jpg", "me.png"):
+        write(".", f"syn/{name}", draw_face(1, 7, 16, photo=True))
+    assert "4 images that this command does not make are there too, and are kept, such as me.png" in people(1).err
+
+
 def drawn(photos, pairs):
     return call(gen_syn_latent, "drawn", *f"--photos {photos} --pairs {pairs} --size 16 --output data".split())
 

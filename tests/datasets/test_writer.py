@@ -241,7 +241,7 @@ def test_csv(tmp_path):
     """In the data set's order; of an image scored twice the last scores count; one without scores is left out."""
     store = store_of(tmp_path, rows_of(NAMES[::-1]) + rows_of(NAMES[2:], shift=100) + rows_of(["gone/1.png"]))
     names, labels = [*NAMES, "new/1.png"], [*LABELS, 3]
-    write_scores(str(tmp_path), names, labels, store)
+    assert write_scores(str(tmp_path), names, labels, store) == []
     scores = read_csv(tmp_path)
     assert list(scores) == NAMES
     assert [scores[NAMES[i]][:2] for i in (0, 2, 4)] == [(11, 22), (100, 100), (102, 104)]
@@ -253,10 +253,10 @@ def test_csv(tmp_path):
 def test_csv_without_embeddings(tmp_path):
     """c_score is nan; where only some images have an embedding, the others' is nan."""
     store = store_of(tmp_path, [(name, 1, 2) for name in NAMES])
-    write_scores(str(tmp_path), NAMES, LABELS, store)
+    assert write_scores(str(tmp_path), NAMES, LABELS, store) == NAMES
     assert np.isnan([row[2] for row in read_csv(tmp_path).values()]).all() and files(tmp_path)[-1] == CSV_NAME
     store_of(tmp_path, rows_of(NAMES[:9]))
-    write_scores(str(tmp_path), NAMES, LABELS, ScoreStore(str(tmp_path)))
+    assert write_scores(str(tmp_path), NAMES, LABELS, ScoreStore(str(tmp_path))) == NAMES[9:]
     assert np.isnan([row[2] for row in read_csv(tmp_path).values()]).tolist() == [False] * 9 + [True] * 3
 
 

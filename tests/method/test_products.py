@@ -121,6 +121,14 @@ def of_another_command(place):
     (place.data / "generated/settings.json").write_text('{"command": "align.py", "size": 108}')
 
 
+def test_images_of_others_are_told(place, caplog):
+    for folder in ("generated", "fitting"):
+        save_image(np.full([16, 16, 3], 9, np.uint8), str(place.data / folder / "mine.jpg"))
+    place.check()
+    assert [record.getMessage().count("1 images that this command does not make are there too") for record in
+            caplog.records] == [1, 1]
+
+
 def named_like_one_to_come(source, folder):
     """A user's file in the folder of a product, and a new image among the sources, of the same name."""
     def act(place):
