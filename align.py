@@ -115,12 +115,12 @@ def _check_apart(options):
     """Raise UserError if files that are written could be read as photos, or overwrite photos."""
     outputs.check_apart("--output", options.output, {"--input": options.input, "--pairs": options.pairs or ""})
     check_outside("--output", options.output)
+    if options.pairs and os.path.realpath(options.pairs) == os.path.realpath(options.input):
+        raise utils.UserError(f"--pairs {options.pairs}: must be another folder than --input: photos are no renderings")
     if not options.preview:
         return
     places.check_written(f"--preview {options.preview}", [options.preview])
     folder = os.path.dirname(os.path.realpath(options.preview))
-    if not os.path.isdir(folder):
-        raise utils.UserError(f"--preview {options.preview}: no folder {folder}; name one that is there")
     taken = map(os.path.realpath, (options.output, options.input))
     if any(os.path.commonpath([each, folder]) == each for each in taken):
         raise utils.UserError(f"--preview {options.preview}: within --input or --output it would be taken for a photo; "
@@ -345,6 +345,7 @@ def align(options):
         rows, new = _crop_new(options, names, renderings)
     if options.preview:
         cells = np.stack([_preview_cell(options, rows[name]) for name in names[:PREVIEWED]])
+        os.makedirs(os.path.dirname(options.preview) or ".", exist_ok=True)
         save_picture(make_grid(cells, PREVIEW_COLUMNS), options.preview)
     _tell(options, [rows[name] for name in names], new)
     made = {row["crop"] for row in rows.values()}

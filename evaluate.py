@@ -110,7 +110,7 @@ def main(arguments):
     """Run the sub-command that the command line names, `distance` where it names none."""
     beginnings = [command.name for command in COMMANDS] + ["-h", "--help"]
     first = arguments[0] if arguments else "-h"
-    if first not in beginnings and (first.startswith("-") or os.path.isdir(first)):
+    if first not in beginnings and (first.startswith("-") or os.sep in first or os.path.isdir(first)):
         arguments = ["distance", *arguments]
     command, arguments = choose(COMMANDS, arguments, default="distance")
     options = parse(command, folders_first(command, arguments)).options

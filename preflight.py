@@ -218,6 +218,8 @@ def check_product(config, product, weights):
     settings = settings_of(config, product, newest_whole(weights) if weights else None)
     outputs.check_ours(product.folder, product.option, settings["command"], strict=True)
     utils.check_free(product.folder)
+    if product.scores:
+        scores.check_places(product.folder)
     record, names = product.record(), set(map(output_name, product.images.names))
     record.check_own(product.images.names)
     warn_of_others(product.folder, (names | set(map(output_name, record.names))).__contains__)

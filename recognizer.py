@@ -452,6 +452,7 @@ def convert(options):
     outputs.check_begun(options.output)
     places.check_files({f"--input {options.input}": options.input})
     state = torch_weights.read(options.input)
+    torch_weights.check_network(state, options.input)       # before TensorFlow is imported
     start()
     from recognition import pretrained
 

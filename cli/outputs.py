@@ -7,6 +7,7 @@ from cli.options import checked, place, whole
 from utils import UserError
 
 SETTINGS = "settings.json"
+OF_THE_SYSTEM = {"lost+found"}              # at the root of a disk
 WAYS = "give the same, or another folder"   # to go on where settings differ
 MOST_TASK = 200                             # bytes of --task
 PAPER_CROP, PAPER_MARGIN = 108, 26          # --size and --margin of the crops that the paper trains on
@@ -78,7 +79,7 @@ def check_begun(folder, ours=(), option="--output"):
     They are others' where none of the names `ours` is among them.
     """
     check_folder(folder, option)
-    names = [name for name in os.listdir(folder) if not name.startswith(".")] if os.path.isdir(folder) else []
+    names = _visible(folder)
     if names and not set(ours).intersection(names):
         raise UserError(f"{option} {folder}: holds files that this command did not begin; name another folder")
 
@@ -107,10 +108,15 @@ def check_ours(folder, option="--output", command=None, strict=False):
     there = _settings_in(folder).get("command")
     if command and there != command and (there or (strict and os.path.exists(os.path.join(folder, SETTINGS)))):
         raise UserError(f"{option} {folder}: was made by {there or 'another command'}; name another folder")
-    there = os.path.isdir(folder) and not os.path.exists(os.path.join(folder, SETTINGS))
-    if there and any(not name.startswith(".") for name in os.listdir(folder)):
+    if _visible(folder) and not os.path.exists(os.path.join(folder, SETTINGS)):
         raise UserError(f"{option} {folder}: holds files that this command did not begin (there is no {SETTINGS}); "
                         "name another folder")
+
+
+def _visible(folder):
+    """List the names in `folder` that somebody may have put there, [] where it is no folder."""
+    there = os.listdir(folder) if os.path.isdir(folder) else []
+    return [name for name in there if not name.startswith(".") and name not in OF_THE_SYSTEM]
 
 
 def differences_of(folder, settings):

@@ -127,6 +127,14 @@ def _read_chunk(path):
     return chunk
 
 
+def check_places(folder):
+    """Raise UserError where something else in the data set `folder` has the name of the scores, stored or as a file."""
+    for name, expected, is_right in ((SCORES_FOLDER, "folder", os.path.isdir), (CSV_NAME, "file", os.path.isfile)):
+        path = os.path.join(folder, name)
+        if os.path.lexists(path) and not is_right(path):
+            raise UserError(f"{path}: must be a {expected}; move it away")
+
+
 def clear(folder):
     """Remove the stored scores of the data set in `folder`, and their file."""
     path = os.path.join(folder, SCORES_FOLDER)

@@ -146,6 +146,9 @@ def _read_lines(path, option):
             if {len(line) for line in lines} != {3}:
                 raise ValueError("a line is not `IMAGE OTHER 0` or `IMAGE OTHER 1`")
             return [], [((one,), (other,)) for one, other, _ in lines], np.array([line[-1] == "1" for line in lines])
+        if not all(word.isdecimal() for word in lines[0]):
+            raise ValueError("its first line is neither how many folds and pairs it has, nor `IMAGE OTHER 0` or "
+                             "`IMAGE OTHER 1`")
         heading = [int(word) for word in lines[0]]
         rows = [((row[0], int(row[1])), (row[-2] if len(row) == 4 else row[0], int(row[-1])))
                 for row in lines[1:] if len(row) in (3, 4)]

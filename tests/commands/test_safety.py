@@ -42,6 +42,7 @@ def original(tmp_path_factory, drawn, classifier):
     (place / "set/real/settings.json").write_text('{"command": "gen_syn_latent.py drawn", "version": 1}')
     (place / "results").mkdir()
     (place / "results/verification.json").write_text('{"options": {"weights": "x", "images": "photos", "pairs": ""}}')
+    np.savez(place / "other.npz", weights=np.zeros(3))
     (place / "notes").mkdir()
     (place / "notes/todo.txt").write_text("mine")
     (place / "me.png").write_bytes((place / "flat/1.jpg").read_bytes())
@@ -113,6 +114,7 @@ FOREIGN = [
       for output in ("flat", "notes", "data/real", "link_to_flat")),
     ("recognizer.py convert --input notes/todo.txt --output flat", "--output"),
     ("recognizer.py convert --input notes/todo.txt --output notes", "--output"),
+    ("recognizer.py convert --input other.npz --output new", "--input other.npz: not weights of facenet-pytorch's"),
     ("evaluate.py curves logs/run --output me.png", "--output"),
     ("evaluate.py curves logs/run --output flat/1.jpg", "--output"),
     ("evaluate.py curves logs/run --output flat/new.png", "--output"),

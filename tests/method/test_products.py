@@ -139,6 +139,14 @@ def named_like_one_to_come(source, folder):
     return act
 
 
+def folder_for_file(place):
+    (place.data / "generated/confidence_scores.csv").mkdir()
+
+
+def file_for_folder(place):
+    (place.data / "generated/.scores").write_text("mine")
+
+
 def no_settings_in_it(place):
     (place.data / "fitting/settings.json").write_text("[]")
 
@@ -162,6 +170,8 @@ def no_settings_in_it(place):
     (named_like_one_to_come("syn", "generated"), ["generated/mine/me.jpg", "did not make it"]),
     (named_like_one_to_come("real", "fitting"), ["fitting/mine/me.jpg", "did not make it"]),
     (of_another_command, ["--save_syn_dataset", "was made by align.py; name another folder"]),
+    (folder_for_file, ["generated/confidence_scores.csv: must be a file"]),
+    (file_for_folder, ["generated/.scores: must be a folder"]),
     (no_settings_in_it, ["fitting/settings.json: no settings in it"])])
 def test_what_would_be_mixed_is_refused_and_not_touched(place, change, parts):
     change(place)
