@@ -9,7 +9,7 @@ from datasets.images import check_picture, is_marked
 from utils import UserError
 
 SETTINGS, PARAMS = "settings.json", "params.json"   # lie in each data set, and in each run, that a command began
-PEOPLE = 5                  # sub-folders, all with images, that make a folder a set of people
+PEOPLE = 10                 # sub-folders, all with images, that make a folder a set of people
 LOOKED_AT = 20              # of them, since a set may have thousands
 DEEP = 2                    # folders above an image that a set can have: that of a person, and its own
 
