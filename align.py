@@ -27,7 +27,7 @@ from cli import outputs, places, processes, program
 from cli.options import boolean, Command, one_of, parse, path, text, whole
 from datasets import crop
 from datasets.detection import detect, detector, POINTS
-from datasets.image_sets import check_picture_place, find_photos, list_images, warn_of
+from datasets.image_sets import find_photos, list_images, warn_of
 from datasets.images import (
     BrokenImage,
     make_grid,
@@ -37,6 +37,7 @@ from datasets.images import (
     save_picture,
     stem,
 )
+from datasets.neighbours import check_outside, check_picture_place, warn_of_others
 from datasets.sources import SourceRecord
 from datasets.writer import is_whole
 
@@ -113,17 +114,18 @@ def _find_names(options):
 def _check_apart(options):
     """Raise UserError if files that are written could be read as photos, or overwrite photos."""
     outputs.check_apart("--output", options.output, {"--input": options.input, "--pairs": options.pairs or ""})
+    check_outside("--output", options.output)
+    if options.pairs and os.path.realpath(options.pairs) == os.path.realpath(options.input):
+        raise utils.UserError(f"--pairs {options.pairs}: must be another folder than --input: photos are no renderings")
     if not options.preview:
         return
     places.check_written(f"--preview {options.preview}", [options.preview])
     folder = os.path.dirname(os.path.realpath(options.preview))
-    if not os.path.isdir(folder):
-        raise utils.UserError(f"--preview {options.preview}: no folder {folder}; name one that is there")
     taken = map(os.path.realpath, (options.output, options.input))
     if any(os.path.commonpath([each, folder]) == each for each in taken):
         raise utils.UserError(f"--preview {options.preview}: within --input or --output it would be taken for a photo; "
                               "name another folder")
-    check_picture_place("--preview", options.preview, outputs.SETTINGS)
+    check_picture_place("--preview", options.preview)
 
 
 def _settings_of(options):
@@ -343,8 +345,11 @@ def align(options):
         rows, new = _crop_new(options, names, renderings)
     if options.preview:
         cells = np.stack([_preview_cell(options, rows[name]) for name in names[:PREVIEWED]])
+        os.makedirs(os.path.dirname(options.preview) or ".", exist_ok=True)
         save_picture(make_grid(cells, PREVIEW_COLUMNS), options.preview)
     _tell(options, [rows[name] for name in names], new)
+    made = {row["crop"] for row in rows.values()}
+    warn_of_others(options.output, lambda name: name.removeprefix("3dmm/" if options.pairs else "") in made)
     others = [name for name in rows.keys() - set(names) if rows[name]["status"] == CROPPED]
     if others:
         logging.info("%s: crops of %d photos that --input does not have are there too, and are kept, such as %s",
@@ -359,6 +364,7 @@ def _crop_new(options, names, renderings):
     table_path = os.path.join(options.output, TABLE)
     rows, record = load_table(table_path), _record_of(options, renderings)
     todo = _plan(options, names, renderings, rows, _find_changed(options, record, names, rows))
+    record.check_own(todo)
     save_table(table_path, rows)
     items = [(name, renderings[stem(name)] if options.pairs else None) for name in todo]
     with open(table_path, "ab") as table, record.of_run(todo):

@@ -109,7 +109,8 @@ def mode_options(add):
         "gen: go on with the training of load_path, or without one of the newest run in log_dir; for old commands")
     add("load_path", path, "", "run to go on with, or to take the weights from: its folder, or its name in log_dir")
     add("pretrained_gen", path, "",
-        "weights for synthesis: a checkpoint's prefix, such as RUN/model.ckpt-1000, or a run's folder",
+        "weights for synthesis, or for a new training to begin with: a checkpoint's prefix, such as "
+        "RUN/model.ckpt-1000, or a run's folder",
         "load_path, else the newest run in log_dir")
     add("save_syn_dataset", text, "generated", "folder in data_dir that generate_dataset writes to")
     add("save_fitting", text, "fitting", "folder in data_dir that fit_dataset writes to")
@@ -339,8 +340,12 @@ def memory_of(folder):
     with contextlib.suppress(AttributeError, TypeError):            # of a file that lacks them or holds no numbers
         derived = {name for name, value in derived_values(argparse.Namespace(**saved)).items()
                    if saved.get(name) == value}
-    return {name: value for name, value in saved.items()
-            if name not in OF_THE_MOMENT | derived and (written_by_us or name in STRUCTURAL)}
+    memory = {name: value for name, value in saved.items()
+              if name not in OF_THE_MOMENT | derived and (written_by_us or name in STRUCTURAL)}
+    if not memory:
+        logging.warning("%s: no %s with options there; those of the command line count, and the defaults for all "
+                        "others, its networks and data too", folder, runs.PARAMS)
+    return memory
 
 
 def run_folder(options):

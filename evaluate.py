@@ -22,10 +22,11 @@ import scipy.linalg
 import utils
 from cli import cautions, outputs, places, program
 from cli.options import checked, choose, Command, parse, place, text, whole
-from datasets.image_sets import check_picture_place, find_photos, warn_of
+from datasets.image_sets import find_photos, warn_of
 from datasets.images import BrokenImage, load_image, PICTURES, save_picture
+from datasets.neighbours import check_picture_place
 from engine.curves import draw_curves, MOST_RUNS, read_stats
-from engine.runs import folder_of, list_checkpoints, PARAMS
+from engine.runs import folder_of, list_checkpoints
 
 SIDE, PLACES = 32, 8        # pixels of a side that images are reduced to, and places along it
 MINIMUM = 2                 # images that a set needs for a covariance
@@ -109,7 +110,7 @@ def main(arguments):
     """Run the sub-command that the command line names, `distance` where it names none."""
     beginnings = [command.name for command in COMMANDS] + ["-h", "--help"]
     first = arguments[0] if arguments else "-h"
-    if first not in beginnings and (first.startswith("-") or os.path.isdir(first)):
+    if first not in beginnings and (first.startswith("-") or os.sep in first or os.path.isdir(first)):
         arguments = ["distance", *arguments]
     command, arguments = choose(COMMANDS, arguments, default="distance")
     options = parse(command, folders_first(command, arguments)).options
@@ -147,7 +148,7 @@ def compare(options):
 def draw_runs(options):
     """Draw the curves of the runs into one picture."""
     places.check_written(f"--output {options.output}", [options.output])
-    check_picture_place("--output", options.output, PARAMS)
+    check_picture_place("--output", options.output)
     runs = read_runs([folder_of(run) if list_checkpoints(run) else run for run in options.runs])
     image = draw_curves(runs)
     os.makedirs(os.path.dirname(options.output) or ".", exist_ok=True)

@@ -18,14 +18,19 @@ from typing import NamedTuple
 import footprint
 import utils
 from cli import cautions, outputs, places, processes, program
-from cli.options import boolean, checked, choose, Command, number, one_of, parse, path, text, whole
+from cli.options import choose, Command, one_of, parse, path, text, whole
+from cli.people_options import (
+    ANGLES,
+    CORES,
+    MODEL,
+    people_options,
+    people_picture_options,
+    picture_options,
+    resolve_people,
+    shard,
+    USUAL_MODEL,
+)
 from utils import UserError
-
-ANGLES = "pitch", "yaw", "roll"
-ORIGINS = "african", "asian", "caucasian"               # as in morphable/makehuman_people.py
-SEXES = {"any": .5, "female": 1.0, "male": 0.0}         # shares of women
-ADULT = 18
-CORES = len(os.sched_getaffinity(0))
 
 
 class _Job(NamedTuple):
@@ -36,61 +41,6 @@ class _Job(NamedTuple):
 
 
 # The command line
-
-def _parse_shard(word):
-    """Convert "2/5" to (2, 5). Raises ValueError for another form."""
-    index, count = word.split("/")
-    return int(index), int(count)
-
-
-def _parse_sex(word):
-    """Convert "any", "female", "male" or a share of women to that share. Raises ValueError for another form."""
-    return SEXES[word.lower()] if word.lower() in SEXES else float(word)
-
-
-def _parse_origin(word):
-    """Convert "african=1,asian=2" to weights in the order of ORIGINS. Raises ValueError for another form."""
-    pairs = [part.partition("=") for part in word.lower().split(",")]
-    names = [name.strip() for name, _, _ in pairs]
-    if len(set(names)) < len(names) or not set(names) <= set(ORIGINS):
-        raise ValueError
-    weights = {name: float(value) if equals else 1.0 for name, (_, equals, value) in zip(names, pairs)}
-    return tuple(weights.get(name, 0.0) for name in ORIGINS)
-
-
-angle = number(-10, 10)
-years = number(5, 90)
-sex = checked("SEX", _parse_sex, lambda value: 0 <= value <= 1, "any, female, male, or the share of women from 0 to 1")
-origin = checked("SHARES", _parse_origin, lambda value: 0 < sum(value) < float("inf") and min(value) >= 0,
-                 "shares that are not all 0, such as african=1,asian=1,caucasian=2")
-swept = checked("WORD", str.strip, bool, "what changes, or a number")
-shard = checked("I/N", _parse_shard, lambda value: 1 <= value[0] <= value[1] <= 9_999_999,
-                "I/N with I from 1 to N, such as 2/5")
-
-
-def _people_options(add):
-    """Add the options that say whom to render."""
-    add("output", text, None, "folder to write to; what is complete there is kept", needed=True)
-    add("n_id", whole(1, 9_999_999), 10000, "identities")
-    add("n_im", whole(1, 99_999), 50, "images of each identity")
-    add("model", path, None, "builtin, makehuman, or the file or folder of a morphable model, see docs/people.md",
-        "makehuman where its data are installed, else builtin")
-    add("age", years, None, "ages of the people of makehuman, in years", "18 75, or 5 75 with --children",
-        values=("LOW", "HIGH"))
-    add("sex", sex, None, "sex of the people of makehuman: any, female, male, or the share of women", "any")
-    add("origin", origin, None, "origins of the people of makehuman, in shares that the data set then has",
-        "african=1,asian=1,caucasian=1")
-    add("children", boolean, False, "children among the people of makehuman")
-    add("statistics", path, None, "folder of 300W-3D / AFLW2000-3D .mat files that expressions, light, pose and colour "
-        "are sampled like", "built-in statistics")
-    add("seed", whole(0, 2 ** 63 - 1), 1, "seed of all random numbers")
-    for name in ANGLES:
-        add(name, angle, None, f"range of the {name} in radians", "as in the statistics", values=("LOW", "HIGH"))
-    add("sweep", swept, None, "images in which only this changes: pitch, yaw, roll, light, light_height; of makehuman "
-        "also age, identity (towards the next one) and expressions such as laugh, see docs/people.md", "not swept",
-        values=("WHAT", "LOW", "HIGH", "COUNT"))
-    add("shard", shard, (1, 1), "render only each N-th identity, from the I-th on: for several machines", "1/1")
-
 
 def _pairs_options(add):
     """Add the options that say which pairs to render."""
@@ -104,8 +54,7 @@ def _fit_options(add):
     """Add the options that say what is fitted to which photos."""
     add("photos", text, None, "folder of photos; the photos in a folder below it are of one person", needed=True)
     add("output", text, None, "folder to write to; what is complete there is kept", needed=True)
-    add("model", path, None, "builtin, makehuman, or the file or folder of a morphable model, see docs/people.md",
-        "makehuman where its data are installed, else builtin")
+    add("model", path, None, MODEL, USUAL_MODEL)
     add("faces", one_of(("largest", "all")), "largest", "faces of a photo: the large and central one, or all of them, "
         "each as a person of its own")
     add("preview", outputs.image_file((".png", ".jpg", ".jpeg")), None,
@@ -118,50 +67,10 @@ def _drawn_options(add):
     add("output", text, None, "folder to write to; what is complete there is kept", needed=True)
     add("photos", whole(0, 9_999_999), 600, "photos, 5 of each person")
     add("pairs", whole(0, 9_999_999), 200, "pairs of a photo and its rendering")
-    add("model", path, None, "builtin, makehuman, or the file or folder of a morphable model, see docs/people.md",
-        "makehuman where its data are installed, else builtin")
+    add("model", path, None, MODEL, USUAL_MODEL)
     add("seed", whole(0, 2 ** 63 - 1), 1, "seed of all random numbers")
     outputs.crop_options(add, size=64)
     add("workers", whole(1, 1024), CORES, "processes", "one for each core")
-
-
-def _picture_options(add):
-    """Add the options that say how to render people and pairs."""
-    outputs.crop_options(add)
-    add("supersample", whole(1, 16), 2, "samples a pixel along each side")
-    add("workers", whole(1, 1024), CORES, "processes", "one for each core")
-
-
-def _people_picture_options(add):
-    """Add the options that say how to render people."""
-    add("crop", one_of(("face", "none")), "face",
-        "face: cut out around the face; none: the whole picture of 450 pixels")
-    add("format", one_of(("jpg", "png")), "jpg", "format of the images; jpg is of quality 100")
-    _picture_options(add)
-
-
-def _resolve_people(options, error):
-    """Fill in --margin, and call `error` with one line if the options contradict each other."""
-    outputs.resolve_margin(options, error)
-    for name in ANGLES:
-        low, high = getattr(options, name) or (0, 0)
-        if low > high:
-            error(f"--{name}: {low:g} is more than {high:g}; give the lower one first")
-    if options.age:
-        low, high = options.age
-        if low > high:
-            error(f"--age: {low:g} is more than {high:g}; give the lower one first")
-        if low < ADULT and not options.children:
-            error(f"--age {low:g}: children are left out by default; say --children True, or give {ADULT} or more")
-    if options.sweep:
-        what, *numbers = options.sweep
-        try:
-            low, high, count = float(numbers[0]), float(numbers[1]), int(numbers[2])
-        except ValueError:
-            error(f"--sweep {' '.join(options.sweep)}: must be WHAT LOW HIGH COUNT, such as yaw -1 1 9")
-        if not 2 <= count <= 99_999:
-            error(f"--sweep: COUNT {count} must be from 2 to 99999")
-        options.sweep, options.n_im = [what.lower(), low, high, count], count
 
 
 def _resolve_drawn(options, error):
@@ -175,14 +84,14 @@ COMMANDS = [
     Command("gen_syn_latent.py", "people", "Render people of a face model: OUTPUT/IDENTITY/IMAGE.jpg, with latents.npz "
             "beside them. The word `people` may be left out.",
             ("gen_syn_latent.py people --output data/syn --n_id 100 --n_im 10 --size 64",),
-            {"People": _people_options, "Pictures": _people_picture_options}, _resolve_people, presets=True),
+            {"People": people_options, "Pictures": people_picture_options}, resolve_people, presets=True),
     Command("gen_syn_latent.py", "fit", "Fit a face model to photos and render it as each shows it: OUTPUT/*.jpg and "
             "OUTPUT/3dmm/*.jpg, with fitting.csv and latents.npz beside them.",
             ("gen_syn_latent.py fit --photos PHOTOS --output data/paired --preview sheet.png",),
-            {"Fits": _fit_options, "Pictures": _picture_options}, outputs.resolve_margin),
+            {"Fits": _fit_options, "Pictures": picture_options}, outputs.resolve_margin),
     Command("gen_syn_latent.py", "pairs", "Render the people of annotated photos: OUTPUT/*.jpg and OUTPUT/3dmm/*.jpg.",
             ("gen_syn_latent.py pairs --annotations 300W-3D --model 3DDFA/Model_Shape.mat --output data/paired",),
-            {"Pairs": _pairs_options, "Pictures": _picture_options}, outputs.resolve_margin),
+            {"Pairs": _pairs_options, "Pictures": picture_options}, outputs.resolve_margin),
     Command("gen_syn_latent.py", "drawn", "Draw photos of a face model's people, OUTPUT/real/PERSON/*.jpg, and "
             "pairs, OUTPUT/paired/*.jpg with OUTPUT/paired/3dmm/*.jpg: data to try everything on.",
             ("gen_syn_latent.py drawn --output data --photos 600 --pairs 200 --size 64",),
@@ -220,6 +129,15 @@ def _settings_of_cast(cast):
             "origin": list(cast.wishes.origin)}
 
 
+def _check_place(command, folder, share=None):
+    """Raise UserError where a sub-command can't begin an output folder, or go on with it, whatever the settings are."""
+    from datasets.neighbours import check_outside
+
+    check_outside("--output", folder)
+    outputs.check_ours(folder, command=f"gen_syn_latent.py {command}")
+    utils.check_free(folder, share)
+
+
 def _check_model(options):
     """Raise UserError where --model names what is not there. A model is a file, or a folder of some."""
     if options.model and options.model not in ("builtin", "makehuman") and not os.path.isdir(options.model):
@@ -248,11 +166,14 @@ def _wishes_of(options):
 
 def render_people(options, typed):
     """Render those identities of this shard that are not there yet. Raises UserError for bad input."""
-    outputs.check_folder(options.output)
+    first, count = options.shard
+    share = f"{first}-{count}" if count > 1 else None
     outputs.check_apart("--output", options.output, {"--statistics": options.statistics or ""})
+    _check_place("people", options.output, share)
     places.check_folders({f"--statistics {options.statistics}": options.statistics})
     _check_model(options)
     footprint.check(footprint.of_rendering(options, options.n_id))
+    from datasets.neighbours import warn_of_others
     from morphable import identities, people_index, sweeps
     from morphable.scene import load_people
 
@@ -272,8 +193,6 @@ def render_people(options, typed):
     ranges = {name: getattr(options, name) for name in ANGLES if getattr(options, name)}
     series = identities.Series(options.output, options.n_im, options.format, ranges, options.sweep)
     job = _Job(scene, options.output, series)
-    first, count = options.shard
-    share = f"{first}-{count}" if count > 1 else None
     with outputs.begin_output(options.output, settings, share=share):
         wanted = range(first, options.n_id + 1, count)
         missing, damaged = identities.find_missing(job.series, wanted)
@@ -286,19 +205,26 @@ def render_people(options, typed):
         if beyond:
             logging.warning("%s: %d identities beyond --n_id %d are there too, and are kept", options.output, beyond,
                             options.n_id)
+        warn_of_others(options.output, lambda name: identities.is_named_by_us(job.series, name))
         identities.remove_temporary(options.output, wanted)
         pool = processes.Pool(options.workers, "image", options.n_im)
-        processes.process_all(_render_identity, job, missing, lambda nothing: None, pool)
+        of_others = []
+        processes.process_all(_render_identity, job, missing, lambda folder: folder and of_others.append(folder), pool)
         if cast:
             people_index.write(options.output)
-    logging.info("%s: %d images of %d identities rendered", options.output, len(missing) * options.n_im, len(missing))
+    rendered = len(missing) - len(of_others)
+    logging.info("%s: %d images of %d identities rendered", options.output, rendered * options.n_im, rendered)
+    if of_others:
+        raise UserError(f"{min(of_others)}: has the name of an identity, and images that this command did not make "
+                        f"(so have {len(of_others) - 1} others); nothing was changed there; move it elsewhere and run "
+                        "the same command again")
 
 
 def _render_identity(job, identity):
-    """Render the folder of one identity, in a worker."""
+    """Render the folder of one identity, in a worker -> None, or the folder if its images are somebody else's."""
     from morphable import identities
 
-    identities.render_identity(job.scene, job.series, identity)
+    return identities.render_identity(job.scene, job.series, identity)
 
 
 # Pairs
@@ -306,6 +232,7 @@ def _render_identity(job, identity):
 def render_pairs(options):
     """Crop each annotated photo and the rendering of its annotation alike. Raises UserError for bad input."""
     from datasets.images import stem
+    from datasets.neighbours import warn_of_others
     from datasets.sources import SourceRecord
     from datasets.writer import is_whole
     from morphable.pairs import check_annotated_model, find_annotated, pair_paths
@@ -313,7 +240,7 @@ def render_pairs(options):
 
     places.check_folders({f"--annotations {options.annotations}": options.annotations})
     outputs.check_apart("--output", options.output, {"--annotations": options.annotations})
-    outputs.check_folder(options.output)
+    _check_place("pairs", options.output)
     _check_model(options)
     photos = find_annotated(options.annotations)
     footprint.check(footprint.of_rendering(options, len(photos)))
@@ -324,6 +251,7 @@ def render_pairs(options):
     by_name = {os.path.basename(pair_paths(options.output, photo)[0]): photo for photo in photos}
     with outputs.begin_output(options.output, settings):
         record = SourceRecord(options.output, lambda name: [by_name[name], stem(by_name[name]) + ".mat"])
+        record.check_own(by_name)
         whole = {name for name, photo in by_name.items() if all(map(is_whole, pair_paths(options.output, photo)))}
         changed = record.changed(whole)
         if record.are_others(changed, whole):
@@ -334,6 +262,8 @@ def render_pairs(options):
         if others:
             logging.warning("%s: %d pairs of photos that --annotations does not have are there too, and are kept, such "
                             "as %s", options.output, len(others), others[0])
+        made = by_name.keys() | record.names
+        warn_of_others(options.output, lambda name: name.removeprefix("3dmm/") in made)
         missing = {name: photo for name, photo in by_name.items() if name not in whole or name in changed}
         os.makedirs(os.path.join(options.output, "3dmm"), exist_ok=True)
         utils.clean_temporary(os.path.join(options.output, "3dmm"))
@@ -411,7 +341,9 @@ def fit_photos(options):
 
 def draw_photos(options):
     """Draw those photos and pairs of a model's people that are not there yet. Raises UserError."""
-    outputs.check_folder(options.output)
+    for folder, wanted in (("real", options.photos), ("paired", options.pairs)):
+        if wanted:
+            _check_place("drawn", os.path.join(options.output, folder))
     _check_model(options)
     footprint.check(footprint.of_rendering(options, max(options.photos, options.pairs)))
     from morphable import drawn_photos
@@ -432,8 +364,12 @@ def draw_photos(options):
     with contextlib.ExitStack() as stack:
         for folder in folders:
             stack.enter_context(outputs.begin_output(folder, settings))
-        for _, wanted, name_files, write in kinds:
-            missing = drawn_photos.find_missing(options.output, wanted, name_files)
+        begun = [drawn_photos.begin(options.output, wanted, name_files) if wanted else ([], [])
+                 for _, wanted, name_files, _ in kinds]
+        for (_, wanted, _, write), (missing, more) in zip(kinds, begun):
+            if more:
+                logging.warning("%s: %d images that were not asked for now are there too, and are kept, such as %s",
+                                options.output, len(more), more[0])
             processes.process_all(write, job, missing, lambda nothing: None, processes.Pool(options.workers, "image"))
             counts += [len(missing), wanted - len(missing)]
     logging.info("%s: %d photos drawn, %d were there and were kept; %d pairs drawn, %d were there and were kept",

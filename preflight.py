@@ -16,7 +16,6 @@ from config import structural_differences
 from datasets import scores, sources, writer
 from datasets.image_sets import (
     check_images,
-    check_without_photos,
     data_folder,
     find_pairs,
     find_photos,
@@ -26,6 +25,7 @@ from datasets.image_sets import (
     Renderings,
 )
 from datasets.images import output_name
+from datasets.neighbours import check_outside, check_without_photos, warn_of_others
 from engine import checkpoint_index, runs, weight_files
 from recognition import registry
 from utils import UserError
@@ -79,7 +79,7 @@ def check(config, typed=MappingProxyType({})):
         runs.check_name(f"--task {config.task or ''}")
         runs.check_name(f"--profile {config.profile}")
         if not resumed:
-            check_without_photos("--log_dir", config.log_dir, runs.PARAMS)
+            check_without_photos("--log_dir", config.log_dir)
     elif not config.is_train:
         check_sheets(runs.folder_of(weights))
     data = Data(**{FIELDS[option]: FINDERS[option](folder) for option, folder in folders.items()})
@@ -157,6 +157,8 @@ def check_outputs(config):
         except OSError as error:
             raise UserError(f"--{option} {folder}: can't write there ({error.strerror}); name another folder"
                             ) from error
+        check = check_without_photos if option == "profile" else check_outside     # the others have settings.json
+        check(f"--{option}", folder)
 
 
 def check_sheets(folder):
@@ -214,7 +216,13 @@ def check_product(config, product, weights):
     """
     check_output_names(product.images)
     settings = settings_of(config, product, newest_whole(weights) if weights else None)
-    outputs.check_output(product.folder, {"command": settings["command"]}, product.option)
+    outputs.check_ours(product.folder, product.option, settings["command"], strict=True)
+    utils.check_free(product.folder)
+    if product.scores:
+        scores.check_places(product.folder)
+    record, names = product.record(), set(map(output_name, product.images.names))
+    record.check_own(product.images.names)
+    warn_of_others(product.folder, (names | set(map(output_name, record.names))).__contains__)
     different = difference_of(product, settings)
     if different and not config.overwrite:
         raise UserError(f"{product.option} {product.folder}: {different}; name another folder, or give --overwrite to "
@@ -249,9 +257,8 @@ def begin_product(config, product, prefix):
 
     def renew():
         """Empty the folder, which is held now, where it was made otherwise."""
-        outputs.check_ours(product.folder, product.option)
-        of_others = outputs.differences_of(product.folder, {"command": settings["command"]})
-        different = None if of_others else difference_of(product, settings)
+        outputs.check_ours(product.folder, product.option, settings["command"], strict=True)
+        different = difference_of(product, settings)
         if not different:
             return
         logging.warning("%s %s: %s; --overwrite: what was made there is removed", product.option, product.folder,

@@ -10,6 +10,7 @@ if __name__ == "__main__":
     from cli import interrupts
     interrupts.leave_on_signals("recognizer.py")      # before the imports below, which take a while
 
+import contextlib
 import functools
 import logging
 import os
@@ -20,8 +21,9 @@ import utils
 from cli import cautions, outputs, places, program
 from cli.options import boolean, changed_options, checked, choose, Command, number, one_of, parse, path, text, whole
 from config import differences_in, model, safety_options
-from datasets.image_sets import check_images, check_without_photos, data_folder, find_renderings
+from datasets.image_sets import check_images, data_folder, find_renderings
 from datasets.images import save_image
+from datasets.neighbours import check_outside, check_without_photos
 from engine import checkpoint_index, endings, runs, weight_files
 from engine.startup import start
 from preflight import newest_whole
@@ -248,7 +250,7 @@ def train(options):
     read |= {f"--synthetic {name}": os.path.join(options.data_dir, name) for name in options.synthetic}
     outputs.check_apart("--log_dir", options.log_dir, read, holding=False)
     if not resumed:
-        check_without_photos("--log_dir", options.log_dir, runs.PARAMS)
+        check_without_photos("--log_dir", options.log_dir)
     runs.check_run_writable(options.log_dir, resumed)
     runs.check_name(f"--task {options.task or ''}")
     if options.lfw_dir:
@@ -328,7 +330,9 @@ def verify(options):
     data_folder("--images", "", options.images)
     places.check_files({f"--pairs {options.pairs}": options.pairs})
     outputs.check_apart("--output", options.output, {"--images": options.images})
+    check_outside("--output", options.output)
     outputs.check_begun(options.output, ["verification.json"])
+    _check_results(options)
     places.check_written(f"--output {options.output}", [os.path.join(options.output, name) for name in WRITTEN])
     files = runs.list_weights(options.weights)
     if not files:
@@ -368,6 +372,17 @@ def verify(options):
     save_image(plots.plot_roc(results), os.path.join(options.output, "roc.png"))
     save_image(plots.plot_histograms(results, pairs.same), os.path.join(options.output, "distances.png"))
     logging.info("%s: verification.json, roc.png, distances.png", options.output)
+
+
+def _check_results(options):
+    """Raise UserError where --output has the results of another classifier, or on other images or pairs."""
+    different = []
+    with contextlib.suppress(UserError, OSError, ValueError, TypeError, KeyError):      # a damaged file is written anew
+        there = utils.load_json(os.path.join(options.output, WRITTEN[0]), {"options": vars(options)})["options"]
+        different = [f"--{name} {there[name] or '(none)'}" for name in ("weights", "images", "pairs")
+                     if os.path.realpath(there[name]) != os.path.realpath(getattr(options, name))]
+    if different:
+        raise UserError(f"--output {options.output}: holds the results of {', '.join(different)}; name another folder")
 
 
 def _check_network(options, model_def, embedding_size):
@@ -433,9 +448,11 @@ def convert(options):
     outputs.check_folder(options.output)
     if runs.list_checkpoints(options.output):
         raise UserError(f"--output {options.output}: there are checkpoints already; name another folder")
+    check_outside("--output", options.output)
     outputs.check_begun(options.output)
     places.check_files({f"--input {options.input}": options.input})
     state = torch_weights.read(options.input)
+    torch_weights.check_network(state, options.input)       # before TensorFlow is imported
     start()
     from recognition import pretrained
 

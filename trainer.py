@@ -315,7 +315,7 @@ class Trainer:
         scored = store.scored(self.networks.has_classifier) if config.scores else written
         missing = [name for name in renderings.names if name not in written or name not in scored]
         if config.scores and not self.networks.has_classifier:
-            logging.warning("no --pretrained_rec: the fourth score, c_score, will be nan")
+            logging.warning("no --pretrained_rec: the fourth score, c_score, of images that are made now will be nan")
 
         def convert(names, images):
             seeds = [image_seed(config.random_seed, name) for name in names]
@@ -327,7 +327,11 @@ class Trainer:
         self._convert(ImageSet(renderings.root, missing), folder, convert, record, written, store)
         copy_labels(renderings, folder)
         if config.scores:
-            write_scores(folder, renderings.names, renderings.labels, store)
+            without = write_scores(folder, renderings.names, renderings.labels, store)
+            if 0 < len(without) < len(renderings.names):
+                logging.warning("%s: %d of %d images have no c_score, since they were made without a classifier, such "
+                                "as %s; give --pretrained_rec, and all get one", folder, len(without),
+                                len(renderings.names), without[0])
         logging.info("%s: %d images of %d identities; %d were there and were kept", folder, len(renderings.names),
                      len(renderings.identities), len(written))
 

@@ -154,6 +154,12 @@ class _OneLine(logging.Formatter):
         return one_line(super().formatMessage(record))
 
 
+def reason_of(error):
+    """Say in a line of at most 160 characters why an exception was raised, without the names of files."""
+    lines = str(getattr(error, "strerror", None) or error).strip().splitlines()
+    return lines[0][:160] if lines else type(error).__name__
+
+
 def one_line(text):
     """Write `text` in one printable line: line breaks, and bytes of names that are not UTF-8, become escapes."""
     return "".join(letter if letter.isprintable() else repr(letter)[1:-1] for letter in text)
@@ -225,7 +231,7 @@ def load_json(path, default):
     except FileNotFoundError:
         return default
     except (OSError, ValueError) as error:
-        raise UserError(f"{path}: can't be read ({getattr(error, 'strerror', None) or error}); {RESTORE}") from error
+        raise UserError(f"{path}: can't be read ({reason_of(error)}); {RESTORE}") from error
 
 
 def save_json(value, path):
@@ -247,7 +253,8 @@ def atomic_write(path):
         os.replace(temporary, path)
     except BaseException as error:
         if isinstance(error, OSError):
-            error.filename, error.filename2 = path, None    # the user's name, and not the temporary one
+            error.filename = path           # the user's name, and not the temporary one
+            del error.filename2
         with contextlib.suppress(FileNotFoundError):
             os.remove(temporary)
         raise

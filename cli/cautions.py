@@ -27,6 +27,8 @@ MAIN = (
          "only --is_train False draws samples"),
     Rule(("save_syn_dataset", "scores"), lambda config: config.generate_dataset,
          "only --generate_dataset True makes a data set"),
+    Rule(("overwrite",), lambda config: config.generate_dataset or config.fit_dataset,
+         "only --generate_dataset True and --fit_dataset True make images"),
     Rule(("save_fitting",), lambda config: config.fit_dataset, "only --fit_dataset True makes renderings"),
     Rule(("generation_dropout", "dropout_keep"), _draws, "no photo is made"),
     Rule(("num_log_id", "num_log_samples"), lambda config: config.train_generator or not config.is_train,

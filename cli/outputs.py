@@ -7,6 +7,7 @@ from cli.options import checked, place, whole
 from utils import UserError
 
 SETTINGS = "settings.json"
+OF_THE_SYSTEM = {"lost+found"}              # at the root of a disk
 WAYS = "give the same, or another folder"   # to go on where settings differ
 MOST_TASK = 200                             # bytes of --task
 PAPER_CROP, PAPER_MARGIN = 108, 26          # --size and --margin of the crops that the paper trains on
@@ -78,7 +79,7 @@ def check_begun(folder, ours=(), option="--output"):
     They are others' where none of the names `ours` is among them.
     """
     check_folder(folder, option)
-    names = [name for name in os.listdir(folder) if not name.startswith(".")] if os.path.isdir(folder) else []
+    names = _visible(folder)
     if names and not set(ours).intersection(names):
         raise UserError(f"{option} {folder}: holds files that this command did not begin; name another folder")
 
@@ -90,20 +91,32 @@ def check_output(folder, settings, option="--output", share=None, ways=WAYS):
     there, see `utils.hold` for `share`. `option` is the one that names the folder, and `ways` says in a message how to
     go on.
     """
-    check_ours(folder, option)
+    check_ours(folder, option, settings.get("command"))
     different = differences_of(folder, settings)
     if different:
         raise UserError(f"{option} {folder}: begun with other settings: {different}; {ways}")
     utils.check_free(folder, share)
 
 
-def check_ours(folder, option="--output"):
-    """Raise UserError where an output folder can't be written, or has files but no settings. Nothing is created."""
+def check_ours(folder, option="--output", command=None, strict=False):
+    """Raise UserError where an output folder can't be written, or has files but no settings. Nothing is created.
+
+    So it is, too, where the settings tell another command than `command`. Those of older versions tell none, which is
+    no fault unless it has to be `strict`.
+    """
     check_folder(folder, option)
-    there = os.path.isdir(folder) and not os.path.exists(os.path.join(folder, SETTINGS))
-    if there and any(not name.startswith(".") for name in os.listdir(folder)):
+    there = _settings_in(folder).get("command")
+    if command and there != command and (there or (strict and os.path.exists(os.path.join(folder, SETTINGS)))):
+        raise UserError(f"{option} {folder}: was made by {there or 'another command'}; name another folder")
+    if _visible(folder) and not os.path.exists(os.path.join(folder, SETTINGS)):
         raise UserError(f"{option} {folder}: holds files that this command did not begin (there is no {SETTINGS}); "
                         "name another folder")
+
+
+def _visible(folder):
+    """List the names in `folder` that somebody may have put there, [] where it is no folder."""
+    there = os.listdir(folder) if os.path.isdir(folder) else []
+    return [name for name in there if not name.startswith(".") and name not in OF_THE_SYSTEM]
 
 
 def differences_of(folder, settings):
@@ -111,12 +124,20 @@ def differences_of(folder, settings):
 
     Those of a folder without any do not differ. Raises UserError where they can't be read.
     """
-    path = os.path.join(folder, SETTINGS)
-    there = utils.load_json(path, settings)
-    if not isinstance(there, dict):
-        raise UserError(f"{path}: no settings in it; {utils.RESTORE}")
+    if not os.path.exists(os.path.join(folder, SETTINGS)):
+        return ""
+    there = _settings_in(folder)
     return ", ".join(f"{name} {there.get(name)} there, {value} given" for name, value in settings.items()
-                     if there.get(name) != value)
+                     if there.get(name) != value and (name != "command" or name in there))
+
+
+def _settings_in(folder):
+    """Read the settings of an output folder -> dict, empty where there are none. Raises UserError."""
+    path = os.path.join(folder, SETTINGS)
+    settings = utils.load_json(path, {})
+    if not isinstance(settings, dict):
+        raise UserError(f"{path}: no settings in it; {utils.RESTORE}")
+    return settings
 
 
 @contextlib.contextmanager
@@ -126,7 +147,7 @@ def begin_output(folder, settings, option="--output", share=None, renew=lambda: 
     Raises UserError as `check_output` does. What a killed process has left half-written in the folder is removed.
     `renew` is called when the folder is held, before its settings are looked at.
     """
-    check_ours(folder, option)
+    check_ours(folder, option, settings.get("command"))
     os.makedirs(folder, exist_ok=True)
     with utils.hold(folder, share):
         renew()

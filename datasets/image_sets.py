@@ -6,7 +6,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from datasets.images import BrokenImage, check_picture, is_marked, READ_FORMATS, read_picture, stem, suffix
+from datasets.images import BrokenImage, READ_FORMATS, read_picture, stem, suffix
 from utils import UserError
 
 LABELS = "latents.npz"          # lies beside an identity's images: their shape, expression, light, pose, landmarks
@@ -183,33 +183,6 @@ def data_folder(option, data_dir, name, split=""):
         raise UserError(f"{option}: no folder {folder}; check {option}{' and --data_dir' if data_dir else ''}")
     inside = os.path.join(folder, split)
     return inside if split and os.path.isdir(inside) else folder
-
-
-def check_without_photos(option, folder, ours):
-    """Raise UserError where `folder`, which `option` names, is a set of images that we did not begin.
-
-    It is one where an image lies in it, other than our own charts, or where there is one in each of its sub-folders. A
-    sub-folder is ours where it has a file of the name `ours`.
-    """
-    if not os.path.isdir(folder):
-        return
-    inside = [os.path.join(folder, name) for name in list_folders(folder)]
-    people = bool(inside) and all(not os.path.exists(os.path.join(each, ours)) and list_images(each) for each in inside)
-    if people or any(not is_marked(os.path.join(folder, name)) for name in list_images(folder)):
-        raise UserError(f"{option} {folder}: holds images that this command did not begin; name another folder")
-
-
-def check_picture_place(option, path, ours):
-    """Raise UserError where the picture `path`, which `option` names, would lie among images or replace another file.
-
-    In the working folder, which users often keep pictures in, and in one with a file of the name `ours`, it may lie.
-    """
-    check_picture(option, path)
-    folder = os.path.dirname(path)
-    if not folder or not os.path.isdir(folder) or os.path.exists(os.path.join(folder, ours)):
-        return
-    if any(not is_marked(os.path.join(folder, name)) for name in list_images(folder)):
-        raise UserError(f"{option} {path}: would lie among images that this command did not begin; name another folder")
 
 
 def find_photos(folder, recursive=False):

@@ -7,7 +7,7 @@ import numpy as np
 from PIL import Image, ImageOps, UnidentifiedImageError
 from PIL.PngImagePlugin import PngInfo
 
-from utils import atomic_write, open_regular, UserError
+from utils import atomic_write, open_regular, reason_of, UserError
 
 # What Pillow calls the format of each suffix: of those that are written, and of those that are read.
 FORMATS = {".jpg": "JPEG", ".jpeg": "JPEG", ".png": "PNG", ".webp": "WEBP", ".bmp": "BMP"}
@@ -115,7 +115,7 @@ def read_picture(path):
     except UnidentifiedImageError as error:
         raise BrokenImage(f"{path} (no image of a known kind)") from error
     except Exception as error:  # Pillow raises OSError, SyntaxError, ValueError, struct.error, DecompressionBombError
-        raise BrokenImage(f"{path} ({getattr(error, 'strerror', None) or error})") from error
+        raise BrokenImage(f"{path} ({reason_of(error)})") from error
 
 
 def load_image(path, size, grayscale=False):

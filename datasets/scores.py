@@ -98,7 +98,7 @@ class ScoreStore:
             except Exception as error:      # NumPy raises nearly anything for a damaged file
                 if isinstance(error, OSError) and error.errno not in (None, errno.EISDIR, errno.EINVAL, errno.ELOOP):
                     raise UserError(f"{path}: can't be read ({error.strerror}); {utils.RESTORE}") from error
-                reason = (str(getattr(error, "strerror", None) or error).splitlines() or [type(error).__name__])[0]
+                reason = utils.reason_of(error)
                 aside = next(name for name in (f"{path}{DAMAGED}{number or ''}" for number in itertools.count())
                              if not os.path.lexists(name))
                 logging.warning("%s: damaged (%s); set aside as %s, and its images are scored again", path, reason,
@@ -127,6 +127,14 @@ def _read_chunk(path):
     return chunk
 
 
+def check_places(folder):
+    """Raise UserError where something else in the data set `folder` has the name of the scores, stored or as a file."""
+    for name, expected, is_right in ((SCORES_FOLDER, "folder", os.path.isdir), (CSV_NAME, "file", os.path.isfile)):
+        path = os.path.join(folder, name)
+        if os.path.lexists(path) and not is_right(path):
+            raise UserError(f"{path}: must be a {expected}; move it away")
+
+
 def clear(folder):
     """Remove the stored scores of the data set in `folder`, and their file."""
     path = os.path.join(folder, SCORES_FOLDER)
@@ -142,7 +150,7 @@ def write_scores(folder, names, labels, store):
     A line is `/identity/image.jpg d_score s_score c_score`. `names` [N] are the data set's images and `labels` [N] the
     numbers of their identities, from 0. `store` is their ScoreStore. An image without stored scores gets no line. Of an
     image that was scored twice, the last scores count. The c_score is the magnet loss with the means and the variance
-    of the whole set, nan where there is no embedding.
+    of the whole set, nan where there is no embedding. Returns the names of images with scores but without a c_score.
     """
     position = {name: i for i, name in enumerate(names)}
     d_score, s_score = (np.full(len(names), np.nan, np.float32) for _ in range(2))
@@ -167,6 +175,7 @@ def write_scores(folder, names, labels, store):
             if chunk_of[i] >= 0:
                 line = f"{_quoted('/' + output_name(name))} {d_score[i]:.6f} {s_score[i]:.6f} {c_score[i]:.6f}\n"
                 file.write(line.encode(errors="surrogateescape"))
+    return [name for i, name in enumerate(names) if chunk_of[i] >= 0 and np.isnan(c_score[i])]
 
 
 def _quoted(name):

@@ -50,6 +50,7 @@ class SourceRecord:
         """
         self._sources_of, self._path = sources_of, os.path.join(folder, RECORD)
         self._path_of = path_of or (lambda name: os.path.join(folder, name))
+        self._complete = os.path.exists(self._path)         # tells of every image that was begun
         self._known, self._planned, self._new = self._read(), {}, []
 
     def _read(self):
@@ -59,7 +60,7 @@ class SourceRecord:
         except FileNotFoundError:
             return {}
         except (OSError, ValueError) as error:
-            raise UserError(f"{self._path}: can't be read ({getattr(error, 'strerror', None) or error}); "
+            raise UserError(f"{self._path}: can't be read ({utils.reason_of(error)}); "
                             f"{utils.RESTORE}") from error
         known, damaged = {}, 0
         for line in lines:
@@ -73,6 +74,7 @@ class SourceRecord:
             else:
                 damaged += 1
         if damaged:
+            self._complete = False
             logging.warning("%s: %d lines are damaged and do not count", self._path, damaged)
         return known
 
@@ -80,6 +82,16 @@ class SourceRecord:
     def names(self):
         """List the names of all images in the record."""
         return list(self._known)
+
+    def check_own(self, names):
+        """Raise UserError where one of the images `names` is there and was never begun: it is somebody's.
+
+        Where there was no record yet, or lines of it are damaged, nothing is known of that.
+        """
+        for name in names if self._complete else ():
+            if name not in self._known and os.path.lexists(self._path_of(name)):
+                raise UserError(f"{self._path_of(name)}: has the name of an image to make, and this command did not "
+                                "make it; move it elsewhere")
 
     def changed(self, names):
         """Find which of the images `names`, all of which are there, were made from other sources -> set of names.

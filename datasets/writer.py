@@ -1,8 +1,11 @@
 """Write the images of a data set with several threads, each whole or not at all; find them; copy their labels."""
 import collections
 import contextlib
+import logging
 import os
 import shutil
+import zipfile
+import zlib
 from concurrent.futures import ThreadPoolExecutor
 
 import utils
@@ -73,6 +76,15 @@ def is_whole(path):
             }.get(FORMATS.get(suffix(path)), size > 0)
 
 
+def is_whole_archive(path):
+    """Tell whether the .npz file `path` is there, and all that is in it has the right checksums."""
+    try:
+        with utils.open_regular(path) as file, zipfile.ZipFile(file) as archive:
+            return not archive.testzip()
+    except (OSError, ValueError, zipfile.BadZipFile, zlib.error, NotImplementedError, EOFError):
+        return False
+
+
 def existing_images(folder, names):
     """Find which of `names` are whole images in `folder` -> set of names.
 
@@ -108,12 +120,21 @@ def clear(folder, names, labels):
 
 
 def copy_labels(renderings, folder):
-    """Copy the file LABELS of each identity of Renderings, where there is one, to its images in `folder`.
+    """Copy the file LABELS of each identity of Renderings to its images in `folder`.
 
-    An identity without images in `folder` is left out. Raises OSError when a file can't be read or written.
+    An identity without images in `folder` is left out. A damaged file is not copied, with a warning. Renderings need no
+    labels, but where some identities have them, a warning names those that do not. Raises OSError when a file can't be
+    read or written.
     """
-    for identity in renderings.identities:
-        path, to_folder = os.path.join(renderings.root, identity, LABELS), os.path.join(folder, identity)
-        if os.path.isfile(path) and os.path.isdir(to_folder):
-            with open(path, "rb") as labels, utils.atomic_write(os.path.join(to_folder, LABELS)) as file:
-                shutil.copyfileobj(labels, file)
+    paths = {identity: os.path.join(renderings.root, identity, LABELS) for identity in renderings.identities
+             if os.path.isdir(os.path.join(folder, identity))}
+    lost = [identity for identity, path in paths.items() if not os.path.lexists(path)]
+    damaged = [identity for identity in paths.keys() - set(lost) if not is_whole_archive(paths[identity])]
+    for identity in sorted(paths.keys() - set(lost) - set(damaged)):
+        with open(paths[identity], "rb") as labels, utils.atomic_write(os.path.join(folder, identity, LABELS)) as file:
+            shutil.copyfileobj(labels, file)
+    if damaged or 0 < len(lost) < len(paths):
+        what = [f"{len(some)} identities whose {LABELS} is {how}, such as {min(some)}"
+                for some, how in ((damaged, "damaged"), (lost, "lost")) if some]
+        logging.warning("%s: %s; their labels in %s stay as they are; render these identities again with the command "
+                        "that made them, then synthesize again", renderings.root, " and ".join(what), folder)

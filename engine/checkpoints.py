@@ -3,11 +3,13 @@ import contextlib
 import glob
 import logging
 import os
+import shutil
 import tempfile
 
 import numpy as np
 import tensorflow as tf
 
+from engine.checkpoint_index import check_whole
 from engine.runs import list_checkpoints, step_of
 from utils import atomic_write, TEMPORARY, UserError
 
@@ -21,12 +23,39 @@ FILE_ERRORS = (tf.errors.OpError, OSError, IndexError, RuntimeError, ValueError)
 def save(session, saver, run_dir, step, keep=2, keep_every=0):
     """Write `<run_dir>/model.ckpt-<step>`, and remove checkpoints that are not needed -> the prefix.
 
-    The newest `keep` checkpoints are kept, and those whose step is a multiple of `keep_every` (0: no others).
+    The newest `keep` checkpoints are kept, and those whose step is a multiple of `keep_every` (0: no others). Where the
+    disk is full, the oldest one goes before, and not after, this one is written, if that makes enough room.
     The index file gets its name last: a checkpoint whose index is there is whole.
     Raises UserError, and leaves nothing of the checkpoint, when it can't be written.
     """
     prefix = os.path.join(run_dir, f"{NAME}-{step}")
-    temporary = os.path.join(run_dir, f"{TEMPORARY}{NAME}-{step}")
+    try:
+        try:
+            _write(session, saver, prefix)
+        except FILE_ERRORS:
+            spare = _spare(run_dir, step, keep, keep_every)
+            if not spare:
+                raise
+            logging.warning("%s: no room for it; the older checkpoint %s makes way", prefix, os.path.basename(spare))
+            for path in _files_of(spare):
+                os.remove(path)
+            _write(session, saver, prefix)
+    except FILE_ERRORS as error:
+        reason = first_line(error).replace(f"{TEMPORARY}{NAME}", NAME)
+        older = "; the older ones are untouched" if list_checkpoints(run_dir) else ""
+        raise UserError(f"{prefix}: can't write the checkpoint ({reason}){older}") from error
+    _remove_old(run_dir, step, keep, keep_every)
+    names = [os.path.basename(found) for found in reversed(list_checkpoints(run_dir))]
+    lines = [f'model_checkpoint_path: "{NAME}-{step}"'] + [f'all_model_checkpoint_paths: "{name}"' for name in names]
+    with contextlib.suppress(OSError), atomic_write(os.path.join(run_dir, "checkpoint")) as file:
+        file.write("\n".join(lines).encode())                  # for TensorFlow's own tools; nothing here reads it
+    return prefix
+
+
+def _write(session, saver, prefix):
+    """Write the checkpoint `prefix`, or raise one of FILE_ERRORS and leave nothing of it."""
+    run_dir, name = os.path.split(prefix)
+    temporary = os.path.join(run_dir, TEMPORARY + name)
     try:
         saver.save(session, temporary, write_meta_graph=False, write_state=False)
         written = sorted(glob.glob(glob.escape(temporary) + ".*"))          # .data-... before .index
@@ -35,18 +64,30 @@ def save(session, saver, run_dir, step, keep=2, keep_every=0):
                 os.fsync(file.fileno())
         for path in written:
             os.replace(path, prefix + path[len(temporary):])
-    except FILE_ERRORS as error:
+    except FILE_ERRORS:
         unfinished = [] if os.path.exists(prefix + ".index") else glob.glob(glob.escape(prefix) + ".data-*")
         for path in glob.glob(glob.escape(temporary) + ".*") + unfinished:
             os.remove(path)
-        raise UserError(f"{prefix}: can't write the checkpoint ({first_line(error)}); "
-                        "the older ones are untouched") from error
-    _remove_old(run_dir, step, keep, keep_every)
-    names = [os.path.basename(found) for found in reversed(list_checkpoints(run_dir))]
-    lines = [f'model_checkpoint_path: "{NAME}-{step}"'] + [f'all_model_checkpoint_paths: "{name}"' for name in names]
-    with contextlib.suppress(OSError), atomic_write(os.path.join(run_dir, "checkpoint")) as file:
-        file.write("\n".join(lines).encode())                  # for TensorFlow's own tools; nothing here reads it
-    return prefix
+        raise
+
+
+def _spare(run_dir, step, keep, keep_every):
+    """Find a checkpoint that would be removed after `step` is saved, and whose room `step` needs -> its prefix or None.
+
+    There has to be a newer one, which is whole and as large as the one of `step`.
+    """
+    there = [prefix for prefix in list_checkpoints(run_dir) if step_of(prefix) < step]
+    old = [prefix for prefix in there[max(keep - 1, 1):] if not keep_every or step_of(prefix) % keep_every]
+    if not old or check_whole(there[0]):
+        return None
+    needed, more = (sum(map(os.path.getsize, _files_of(prefix))) for prefix in (there[0], old[-1]))
+    free = shutil.disk_usage(run_dir).free
+    return old[-1] if free < needed <= free + more else None
+
+
+def _files_of(prefix):
+    """List the paths of the files of a checkpoint, the index first."""
+    return sorted(glob.glob(glob.escape(prefix) + ".*"), key=lambda path: not path.endswith(".index"))
 
 
 def _remove_old(run_dir, step, keep, keep_every):

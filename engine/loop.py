@@ -8,7 +8,7 @@ from tqdm.contrib.logging import logging_redirect_tqdm
 
 from engine.profiling import Trace
 from engine.session import Events, ImagesGone, needs_met, NoMemory, save_checkpoint
-from utils import Interrupted, progress_bar, StopRequest, UserError
+from utils import Interrupted, progress_bar, reason_of, StopRequest, UserError
 
 
 class Due(NamedTuple):
@@ -119,7 +119,7 @@ def _try_to_draw(where, draw, *arguments):
     try:
         draw(*arguments)
     except (UserError, OSError) as problem:
-        logging.warning("%s: nothing is drawn (%s); the training goes on", where, problem)
+        logging.warning("%s: nothing is drawn (%s); the training goes on", where, reason_of(problem))
 
 
 def _tell_end(due, result, seconds):
@@ -160,9 +160,14 @@ class Keeper:
                 self._saved = step
             except (UserError, OSError) as problem:
                 if needed:
-                    raise
+                    raise UserError(f"{problem}; {self._words()}; make room and go on with --load_path "
+                                    f"{self._run.folder}") from problem
                 logging.warning("%s; the training goes on, and tries again later", problem)
-        return f"saved at step {self._saved}" if self._saved else "no step is done yet"
+        return self._words()
+
+    def _words(self):
+        """Tell which step is saved."""
+        return f"saved at step {self._saved}" if self._saved else "no step is saved yet"
 
     def stop(self, step):
         """Save `step`, the last one that is done, and raise Interrupted."""

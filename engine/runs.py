@@ -309,7 +309,12 @@ def check_run_identities(run_dir, identities, all_known=True):
         raise UserError(f"{path}: no identities in it; restore it, or start a new run")
     same = trained_on == identities if all_known else _are_among(trained_on, identities)
     if not same:
-        raise UserError(f"--load_path {run_dir}: trained on other identities; restore them, or start a new run")
+        before, now = (set().union(*(found.values() if isinstance(found, dict) else [found]))
+                       for found in (trained_on, identities))
+        which = [f"{len(names)} {what}, such as {min(names)}"
+                 for names, what in ((before - now, "are missing now"), (now - before, "are new")) if names]
+        raise UserError(f"--load_path {run_dir}: trained on other identities: "
+                        f"{' and '.join(which) or 'their order is another one'}; restore them, or start a new run")
 
 
 def _are_among(identities, candidates):

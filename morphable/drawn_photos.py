@@ -9,6 +9,7 @@ import os
 import numpy as np
 from PIL import Image, ImageDraw, ImageFilter
 
+import utils
 from datasets.images import FORMATS, save_image, suffix
 from datasets.writer import is_whole
 from morphable import face_model, makehuman_photos, renderer
@@ -28,6 +29,7 @@ FINE, FINE_CAST = 4, 3      # a photo is composed so many times larger, then red
 SHINE = .18, 14             # strength and exponent of the light reflected by skin, in 0..1
 CLOTHES = [(52, 70, 120), (130, 44, 52), (44, 96, 80), (70, 70, 78), (40, 44, 56), (196, 188, 172), (150, 96, 50)]
 PHOTOS_PER_PERSON = 5
+BEGUN = ".begun.json"       # in a folder of drawn images: the number of items that were begun there
 FIRST_PHOTO, FIRST_PAIR = 10_000_000, 20_000_000            # identities of their own: nobody is in two sets
 
 
@@ -127,18 +129,29 @@ def pair_names(number):
     return [f"paired/3dmm/{number + 1:05}.jpg", f"paired/{number + 1:05}.jpg"]
 
 
-def find_missing(output, wanted, name_files):
-    """Find which of the items 0 to `wanted` - 1 have lost or damaged files in `output` -> their numbers.
+def begin(output, wanted, name_files):
+    """Note in `output` that the items 0 to `wanted` - 1 are begun, and find those with lost or damaged files.
 
-    `name_files` is `photo_names` or `pair_names`.
+    `name_files` is `photo_names` or `pair_names`. Returns the numbers of these items, and the names of images that are
+    there and belong to no item. Raises UserError where an item that was not begun before has a file: it is somebody's.
     """
     folder = os.path.join(output, name_files(0)[-1].partition("/")[0])
     there = {os.path.relpath(os.path.join(parent, name), output)
              for parent, _, names in os.walk(folder) for name in names if suffix(name) in FORMATS}
+    record = os.path.join(folder, BEGUN)
+    begun = utils.load_json(record, wanted if there else 0)         # older versions wrote no record
+    begun = begun if isinstance(begun, int) else wanted
+    if there:
+        taken = next((name for number in range(begun, wanted) for name in name_files(number) if name in there), None)
+        if taken:
+            raise utils.UserError(f"{os.path.join(output, taken)}: has the name of an image to draw, and this command "
+                                  "did not draw it; move it elsewhere")
+    utils.save_json(max(begun, wanted), record)
     if not there:
-        return range(wanted)            # which takes no memory
+        return range(wanted), []        # a range takes no memory
     whole = {name for name in there if is_whole(os.path.join(output, name))}
-    return [number for number in range(wanted) if not whole.issuperset(name_files(number))]
+    missing = [number for number in range(wanted) if not whole.issuperset(name_files(number))]
+    return missing, sorted(there.difference(*map(name_files, range(wanted))))
 
 
 def write_photo(scene, output, number):

@@ -2,19 +2,18 @@
 import os
 import secrets
 import shutil
-import zipfile
-import zlib
 from typing import NamedTuple
 
 import numpy as np
 
 import utils
-from datasets.image_sets import LABELS
-from datasets.images import save_image
-from datasets.writer import is_whole
+from datasets.image_sets import LABELS, list_images
+from datasets.images import BrokenImage, read_picture, save_image
+from datasets.writer import is_whole, is_whole_archive
 from morphable import face_model, sweeps
 from morphable.scene import expose, render_face, sample_shot, sample_subject
 
+SAME = 3                    # mean difference, of 255, up to which two images are one, computed by other processors
 CHUNK = 16                  # images whose vertices are computed at once
 VERSION = 1                 # of the labels and of all that makes the images
 
@@ -37,7 +36,7 @@ def find_missing(series, wanted):
     """Find which of the identities `wanted`, a range of numbers, a Series lacks -> (numbers, paths).
 
     The numbers are those of all identities to be rendered. The paths are those of folders that are there and whose
-    images or labels are lost or damaged.
+    images or labels are lost, damaged, or of another identity.
     """
     with os.scandir(series.output) as entries:
         there = {entry.name for entry in entries if entry.name.isdecimal()}
@@ -48,7 +47,8 @@ def find_missing(series, wanted):
         folder = folder_of(series.output, identity)
         if os.path.basename(folder) not in there:
             missing.append(identity)
-        elif not _is_complete(series, folder):
+        elif not (has_labels(folder, identity) and all(
+                is_whole(os.path.join(folder, name)) for name in image_names(series))):
             missing.append(identity)
             damaged.append(folder)
     return missing, damaged
@@ -59,15 +59,24 @@ def count_beyond(output, last):
     return sum(name.isdecimal() and int(name) > last for name in os.listdir(output))
 
 
-def _is_complete(series, folder):
-    """Tell whether the folder of one identity has all of its images, and labels that can be read."""
-    try:
-        with zipfile.ZipFile(os.path.join(folder, LABELS)) as labels:
-            if labels.testzip():
-                return False
-    except (OSError, ValueError, zipfile.BadZipFile, zlib.error, NotImplementedError, EOFError):
+def has_labels(folder, identity):
+    """Tell whether `folder` has whole labels, and those of number `identity`."""
+    path = os.path.join(folder, LABELS)
+    if not is_whole_archive(path):
         return False
-    return all(is_whole(os.path.join(folder, name)) for name in image_names(series))
+    try:
+        with np.load(path, allow_pickle=False) as labels:
+            return int(labels["identity"]) == identity
+    except (OSError, ValueError, TypeError, KeyError):      # no array of ours
+        return False
+
+
+def is_named_by_us(series, name):
+    """Tell whether `name`, a path within the output folder, is one that an image of a Series could have."""
+    folder, _, image = name.partition("/")
+    number, _, ending = image.partition(".")
+    return folder.isdecimal() and len(folder) >= 5 and number.isdecimal() and len(number) == 5 and (
+        1 <= int(number) <= series.count and ending == series.format)
 
 
 def image_names(series):
@@ -76,10 +85,11 @@ def image_names(series):
 
 
 def render_identity(scene, series, identity):
-    """Render a Series of number `identity` into its folder. A new folder gets its name once all of it is there.
+    """Render a Series of number `identity` into its folder -> None, or the folder if its images are somebody else's.
 
-    In a folder that is there, only what is not whole is replaced. Raises OSError when something can't be written. Then
-    nothing is left of a new folder.
+    A new folder gets its name once all of it is there. In a folder that is there, only what is not whole is replaced.
+    Without labels of this identity, images of other content are somebody else's, and then nothing is touched there.
+    Raises OSError when something can't be written. Then nothing is left of a new folder.
     """
     temporary = os.path.join(series.output, f"{utils.TEMPORARY}{identity:05}-{secrets.token_hex(4)}")
     folder = folder_of(series.output, identity)
@@ -87,15 +97,41 @@ def render_identity(scene, series, identity):
     try:
         _write_identity(scene, series, identity, temporary)
         if os.path.isdir(folder):
+            if not has_labels(folder, identity) and _holds_others(folder, temporary, image_names(series)):
+                shutil.rmtree(temporary)
+                return folder
             for name in sorted(os.listdir(temporary)):
                 if name == LABELS or not is_whole(os.path.join(folder, name)):
                     os.replace(os.path.join(temporary, name), os.path.join(folder, name))
             shutil.rmtree(temporary)
         else:
             os.rename(temporary, folder)
-    except BaseException:
+    except BaseException as error:
+        if isinstance(error, OSError) and isinstance(error.filename, str):
+            error.filename = error.filename.replace(temporary, folder)      # the name that it was to get
         shutil.rmtree(temporary, ignore_errors=True)
         raise
+    return None
+
+
+def _holds_others(folder, rendered, names):
+    """Tell whether `folder` has images that are not those `names` in the folder `rendered`.
+
+    Damaged ones do not count.
+    """
+    for name in list_images(folder):
+        path = os.path.join(folder, name)
+        if name not in names:
+            return True
+        if is_whole(path):
+            try:
+                there, here = (np.asarray(read_picture(each), np.float64)
+                               for each in (path, os.path.join(rendered, name)))
+            except BrokenImage:
+                return True
+            if there.shape != here.shape or np.abs(there - here).mean() > SAME:
+                return True
+    return False
 
 
 def _write_identity(scene, series, identity, folder):

@@ -16,6 +16,7 @@ import numpy as np
 
 from datasets.image_sets import walk, warn_of
 from morphable import mat_files
+from utils import reason_of
 
 BLOCKS = {"Shape_Para": 199, "Exp_Para": 29, "Tex_Para": 199, "Illum_Para": 10, "Pose_Para": 7, "Color_Para": 7}
 LEAST_ANNOTATIONS = 300                     # that a covariance of 199 numbers is fitted to
@@ -72,7 +73,7 @@ def _read_mat(path):
     try:
         return {name: value for name, value in mat_files.read(path).items() if name in BLOCKS}
     except Exception as error:      # what is no MATLAB file raises nearly anything
-        reason = (str(getattr(error, "strerror", None) or error).splitlines() or [type(error).__name__])[0]
+        reason = reason_of(error)
         raise ValueError(f"{path}: not a readable .mat file ({reason}); move it away or download it again") from error
 
 

@@ -7,7 +7,7 @@ import numpy as np
 
 from datasets.image_sets import check_images, data_folder, find_renderings, Renderings, subset
 from datasets.scores import CSV_NAME, score_weights
-from utils import open_regular, UserError
+from utils import open_regular, reason_of, UserError
 
 
 class Faces(NamedTuple):
@@ -133,7 +133,7 @@ def _far_images(path, percentile):
         if not np.isfinite(distances).all():
             raise ValueError("a distance is NaN or infinite")
     except Exception as error:          # h5py raises nearly anything for a damaged file
-        reason = (str(getattr(error, "strerror", None) or error).splitlines() or [type(error).__name__])[0]
+        reason = reason_of(error)
         raise UserError(f"--filter_filename {path}: can't be read ({reason}); give an HDF5 file with "
                         "distance_to_center and image_list") from error
     if len(paths) != len(distances) or not len(paths):

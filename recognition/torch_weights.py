@@ -25,6 +25,7 @@ _FILE_ERRORS = (OSError, ValueError, KeyError, IndexError, EOFError, TypeError, 
 # FaceNet's names of variables and blocks, and facenet-pytorch's.
 _BATCH_NORM = {"beta": "bias", "moving_mean": "running_mean", "moving_variance": "running_var"}
 _REPEATS = {"Repeat/block35": "repeat_1", "Repeat_1/block17": "repeat_2", "Repeat_2/block8": "repeat_3"}
+_FIRST = "conv2d_1a.conv.weight"       # an array of each state dict of this network
 _NAMED = 3                                  # most arrays that an error names
 
 
@@ -55,6 +56,12 @@ def read(path):
         text = " ".join(str(getattr(error, "strerror", None) or error).split()) or type(error).__name__
         raise UserError(f"{path}: can't be read as weights of torch ({text[:160]}); give a state dict that torch.save "
                         "wrote, or its arrays as .npz") from error
+
+
+def check_network(state, path):
+    """Raise UserError where the `state` of the file `path` is not one of this network, as far as one name tells."""
+    if _FIRST not in state:
+        raise UserError(f"--input {path}: not weights of facenet-pytorch's InceptionResnetV1: {_FIRST} is not there")
 
 
 class _Unpickler(pickle.Unpickler):
@@ -174,11 +181,11 @@ def convert(state, names):
         except KeyError as error:
             missing.append(str(error.args[0]))
         except ValueError as error:                         # arrays of other dimensions
-            raise UserError(f"not weights of facenet-pytorch's InceptionResnetV1: what should be {name} has another "
-                            f"shape ({error})") from error
+            raise UserError(f"--input: not weights of facenet-pytorch's InceptionResnetV1: what should be {name} has "
+                            f"another shape ({error})") from error
     if missing:
         more = f" (and {len(missing) - _NAMED} more)" if len(missing) > _NAMED else ""
-        raise UserError(f"not weights of facenet-pytorch's InceptionResnetV1: {', '.join(missing[:_NAMED])} "
+        raise UserError(f"--input: not weights of facenet-pytorch's InceptionResnetV1: {', '.join(missing[:_NAMED])} "
                         f"{'is' if len(missing) == 1 else 'are'} not there{more}")
     if "logits.weight" in state and "logits.bias" in state:
         values["Logits/weights"] = np.ascontiguousarray(state["logits.weight"].T, np.float32)

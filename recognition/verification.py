@@ -11,7 +11,7 @@ import numpy as np
 
 from datasets.image_sets import list_images
 from datasets.images import READ_FORMATS, stem, suffix
-from utils import read_text, UserError
+from utils import read_text, reason_of, UserError
 
 MOST_IMAGES = 5000                  # of a person from which pairs are chosen: there are n² / 2 pairs of n images
 WIDEST = .1                         # width of a confidence interval that still tells something
@@ -146,6 +146,9 @@ def _read_lines(path, option):
             if {len(line) for line in lines} != {3}:
                 raise ValueError("a line is not `IMAGE OTHER 0` or `IMAGE OTHER 1`")
             return [], [((one,), (other,)) for one, other, _ in lines], np.array([line[-1] == "1" for line in lines])
+        if not all(word.isdecimal() for word in lines[0]):
+            raise ValueError("its first line is neither how many folds and pairs it has, nor `IMAGE OTHER 0` or "
+                             "`IMAGE OTHER 1`")
         heading = [int(word) for word in lines[0]]
         rows = [((row[0], int(row[1])), (row[-2] if len(row) == 4 else row[0], int(row[-1])))
                 for row in lines[1:] if len(row) in (3, 4)]
@@ -157,7 +160,7 @@ def _read_lines(path, option):
         return heading, rows, same
     except (OSError, ValueError, IndexError) as error:
         raise UserError(f"{option} {path}: not pairs as in LFW's pairs.txt "
-                        f"({getattr(error, 'strerror', None) or error}); mend it, or leave it out for pairs at random"
+                        f"({reason_of(error)}); mend it, or leave it out for pairs at random"
                         ) from error
 
 

@@ -206,10 +206,10 @@ process_all(very_slow, sys.argv[1], range(100), kept.append, Pool(4, "image", me
 """, tmp_path)
     process.stdout.readline()
     wait_for(lambda: len(list(tmp_path.glob("began-*"))) >= begun)
-    time.sleep(.05)
-    for _ in range(2):
-        os.killpg(process.pid, number)
-        time.sleep(.2)
+    time.sleep(.5 if begun == 0 else .05)       # until signals are noted
+    os.killpg(process.pid, number)
+    time.sleep(.4)                              # or else the two would be taken for one
+    os.killpg(process.pid, number)
     start = time.monotonic()
     result = finish(process)
     wait_for(lambda: not alive(process.pid), seconds=10)

@@ -38,6 +38,11 @@ def original(tmp_path_factory, drawn, classifier):
         "step": np.int32(5), "G_inf/c7s1_32/weights": np.zeros([7, 7, 3, NARROW["conv_hidden_num_res"]], np.float32)})
     (place / "logs/run/stats.jsonl").write_text('{"step": 1, "loss": 1.0}\n')
     (place / "rec").symlink_to(classifier.rpartition("/")[0])
+    write(str(place), "set/real/00001/00001.jpg", draw_face(1, 4, 16, photo=True))
+    (place / "set/real/settings.json").write_text('{"command": "gen_syn_latent.py drawn", "version": 1}')
+    (place / "results").mkdir()
+    (place / "results/verification.json").write_text('{"options": {"weights": "x", "images": "photos", "pairs": ""}}')
+    np.savez(place / "other.npz", weights=np.zeros(3))
     (place / "notes").mkdir()
     (place / "notes/todo.txt").write_text("mine")
     (place / "me.png").write_bytes((place / "flat/1.jpg").read_bytes())
@@ -114,6 +119,7 @@ FOREIGN = [
       for output in ("flat", "notes", "data/real", "link_to_flat")),
     ("recognizer.py convert --input notes/todo.txt --output flat", "--output"),
     ("recognizer.py convert --input notes/todo.txt --output notes", "--output"),
+    ("recognizer.py convert --input other.npz --output new", "--input other.npz: not weights of facenet-pytorch's"),
     ("evaluate.py curves logs/run --output me.png", "--output"),
     ("evaluate.py curves logs/run --output flat/1.jpg", "--output"),
     ("evaluate.py curves logs/run --output flat/new.png", "--output"),
@@ -121,8 +127,32 @@ FOREIGN = [
     ("align.py --input photos --output new --preview flat/sheet.png", "--preview")]
 
 
-@pytest.mark.parametrize("line, option", OVERLAPS + FOREIGN,
-                         ids=[f"{line.split()[0]}-{' '.join(line.split()[-2:])}" for line, _ in OVERLAPS + FOREIGN])
+# A data set that the command itself does not read, and folders in it.
+WITHIN = [
+    *((f"gen_syn_latent.py --n_id 1 --n_im 1 --size 16 --output {output}", "--output")
+      for output in ("set/real/new", "set/real/00001/new", "flat/new", "link_to_flat/new")),
+    *((f"gen_syn_latent.py drawn --photos 1 --pairs 1 --size 16 --output {output}", "--output")
+      for output in ("set/real", "set/real/00001", "flat")),
+    (PAIRS + "set/real/new", "--output"),
+    *((f"align.py --input photos --output {output}", "--output") for output in ("set/real/new", "flat/new")),
+    *((f"align.py --input photos --output new --preview {preview}", "--preview")
+      for preview in ("set/real/sheet.png", "set/real/00001/sheet.png", "flat/new.png")),
+    *((MAKE + f"--save_syn_dataset {output}", "--save_syn_dataset") for output in ("../set/real/new", "../flat/new")),
+    *((FIT + f"--save_fitting {output}", "--save_fitting") for output in ("../set/real/new", "../flat/new")),
+    *((MAIN + f"--{option} {output}", f"--{option}")
+      for option in ("log_dir", "profile") for output in ("set/real", "set/real/new", "flat", "flat/new")),
+    (TRAIN + "--log_dir set/real/logs", "--log_dir"),
+    *((f"recognizer.py verify --weights rec --images photos --output {output}", "--output")
+      for output in ("set/real/new", "set/real/00001/new", "flat/new")),
+    ("recognizer.py verify --weights rec --images photos --output results", "holds the results of --weights x; name"),
+    ("recognizer.py convert --input notes/todo.txt --output set/real/new", "--output"),
+    *((f"evaluate.py curves logs/run --output {output}", "--output")
+      for output in ("set/real/curves.png", "set/real/00001/curves.png"))]
+REFUSED = OVERLAPS + FOREIGN + WITHIN
+
+
+@pytest.mark.parametrize("line, option", REFUSED,
+                         ids=[f"{line.split()[0]}-{' '.join(line.split()[-2:])}" for line, _ in REFUSED])
 def test_the_command_is_refused_and_nothing_is_touched(place, line, option):
     name, *words = line.split()
     before = {path: path.lstat().st_mtime_ns for path in place.rglob("*")}

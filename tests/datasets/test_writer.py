@@ -143,17 +143,45 @@ def test_clearing_leaves_what_is_not_named(tmp_path, labels):
     assert files(tmp_path / "out") == sorted(left) and (tmp_path / "out/link").is_symlink()
 
 
-def test_labels_go_with_the_images(tmp_path):
-    """Of identities that have some; whole, and again where they were."""
-    for identity in ("00000", "00001"):
+@pytest.fixture
+def labelled(tmp_path):
+    """Renderings of two identities with labels, and the folder of their images."""
+    for number, identity in enumerate(("00000", "00001")):
         (tmp_path / "syn" / identity).mkdir(parents=True)
         (tmp_path / "out" / identity).mkdir(parents=True)
-    (tmp_path / "syn" / "00001" / LABELS_FILE).write_bytes(b"labels")
-    renderings = Renderings(str(tmp_path / "syn"), NAMES[:8], LABELS[:8], ["00000", "00001"])
+        np.savez(tmp_path / "syn" / identity / LABELS_FILE, pose=np.full(7, number))
+    return Renderings(str(tmp_path / "syn"), NAMES[:8], LABELS[:8], ["00000", "00001"])
+
+
+def test_labels_go_with_the_images(labelled, tmp_path, caplog):
+    """Whole, and again where they were; not of an identity without images."""
+    (tmp_path / "out/00000").rmdir()
     for _ in range(2):
-        copy_labels(renderings, str(tmp_path / "out"))
+        copy_labels(labelled, str(tmp_path / "out"))
         assert files(tmp_path / "out") == ["00001/latents.npz"]
-        assert (tmp_path / "out" / "00001" / "latents.npz").read_bytes() == b"labels"
+        assert (tmp_path / "out/00001/latents.npz").read_bytes() == (tmp_path / "syn/00001/latents.npz").read_bytes()
+    assert not caplog.text
+
+
+@pytest.mark.parametrize("damage, word", [
+    (lambda path: path.write_bytes(b""), "damaged"),
+    (lambda path: path.write_bytes(path.read_bytes()[:-30]), "damaged"),
+    (lambda path: path.write_bytes(path.read_bytes().replace(b"\1\0\0\0\0\0\0\0", b"\2\0\0\0\0\0\0\0", 1)), "damaged"),
+    (lambda path: path.unlink(), "lost")])
+def test_damaged_labels_replace_no_good_ones(labelled, tmp_path, caplog, damage, word):
+    copy_labels(labelled, str(tmp_path / "out"))
+    good = (tmp_path / "out/00001/latents.npz").read_bytes()
+    damage(tmp_path / "syn/00001/latents.npz")
+    copy_labels(labelled, str(tmp_path / "out"))
+    assert (tmp_path / "out/00001/latents.npz").read_bytes() == good
+    assert word in caplog.text and "00001" in caplog.text and "00000" not in caplog.text
+
+
+def test_renderings_need_no_labels(labelled, tmp_path, caplog):
+    for path in (tmp_path / "syn").rglob("*.npz"):
+        path.unlink()
+    copy_labels(labelled, str(tmp_path / "out"))
+    assert not caplog.text and not files(tmp_path / "out")
 
 
 # Scores
@@ -213,7 +241,7 @@ def test_csv(tmp_path):
     """In the data set's order; of an image scored twice the last scores count; one without scores is left out."""
     store = store_of(tmp_path, rows_of(NAMES[::-1]) + rows_of(NAMES[2:], shift=100) + rows_of(["gone/1.png"]))
     names, labels = [*NAMES, "new/1.png"], [*LABELS, 3]
-    write_scores(str(tmp_path), names, labels, store)
+    assert write_scores(str(tmp_path), names, labels, store) == []
     scores = read_csv(tmp_path)
     assert list(scores) == NAMES
     assert [scores[NAMES[i]][:2] for i in (0, 2, 4)] == [(11, 22), (100, 100), (102, 104)]
@@ -225,10 +253,10 @@ def test_csv(tmp_path):
 def test_csv_without_embeddings(tmp_path):
     """c_score is nan; where only some images have an embedding, the others' is nan."""
     store = store_of(tmp_path, [(name, 1, 2) for name in NAMES])
-    write_scores(str(tmp_path), NAMES, LABELS, store)
+    assert write_scores(str(tmp_path), NAMES, LABELS, store) == NAMES
     assert np.isnan([row[2] for row in read_csv(tmp_path).values()]).all() and files(tmp_path)[-1] == CSV_NAME
     store_of(tmp_path, rows_of(NAMES[:9]))
-    write_scores(str(tmp_path), NAMES, LABELS, ScoreStore(str(tmp_path)))
+    assert write_scores(str(tmp_path), NAMES, LABELS, ScoreStore(str(tmp_path))) == NAMES[9:]
     assert np.isnan([row[2] for row in read_csv(tmp_path).values()]).tolist() == [False] * 9 + [True] * 3
 
 

@@ -6,6 +6,7 @@ import resource
 import shutil
 import subprocess
 import sys
+from collections import namedtuple
 
 import numpy as np
 import pytest
@@ -193,6 +194,59 @@ def test_disk_full_while_renaming(model, two, monkeypatch, done):
     with pytest.raises(UserError, match="No space left on device"):
         model.save(two, 30)
     assert newest(two) == 20 and contents(two) == before
+
+
+class SmallDisk:
+    """A disk with room for `count` checkpoints of the model, beside other files."""
+
+    def __init__(self, model, folder, count, monkeypatch):
+        self.folder, self.save, self.size = folder, model.saver.save, sum(
+            path.stat().st_size for path in folder.glob(f"{NAME}-10.*"))
+        self.room = count * self.size
+        monkeypatch.setattr(model.saver, "save", self.save_if_there_is_room)
+        monkeypatch.setattr(shutil, "disk_usage", lambda _: namedtuple("Usage", "free")(self.free))
+
+    @property
+    def free(self):
+        return self.room - sum(path.stat().st_size for path in self.folder.glob("*model.ckpt-*"))
+
+    def save_if_there_is_room(self, *arguments, **options):
+        if self.free < self.size:
+            raise tf.errors.ResourceExhaustedError(None, None, f"{arguments[1]}.data.tempstate12; No space left")
+        self.save(*arguments, **options)
+
+
+@pytest.mark.parametrize("room, keep_every", [(2.5, 0), (2.5, 20), (9, 0)])
+def test_on_a_small_disk_the_oldest_checkpoint_makes_way(model, two, caplog, room, keep_every):
+    with pytest.MonkeyPatch.context() as monkeypatch:
+        SmallDisk(model, two, room, monkeypatch)
+        model.save(two, 30, keep_every=keep_every)
+    assert steps(two) == [30, 20] and ("model.ckpt-10 makes way" in caplog.text) == (room < 3)
+
+
+@pytest.mark.parametrize("room, keep_every", [(1.5, 0), (2.5, 10)])
+def test_none_makes_way_in_vain_or_that_is_to_be_kept(model, two, monkeypatch, room, keep_every):
+    SmallDisk(model, two, room, monkeypatch)
+    before = contents(two)
+    with pytest.raises(UserError, match="the older ones are untouched") as end:
+        model.save(two, 30, keep_every=keep_every)
+    assert contents(two) == before and ".tmp-" not in str(end.value) and "\n" not in str(end.value)
+
+
+def test_of_two_checkpoints_the_newer_one_has_to_be_whole_to_make_way(model, two, monkeypatch):
+    disk = SmallDisk(model, two, 2.5, monkeypatch)
+    data = two / f"{NAME}-20{DATA}"
+    data.write_bytes(data.read_bytes()[:-5])
+    disk.room -= 5
+    with pytest.raises(UserError, match="No space left"):
+        model.save(two, 30)
+    assert steps(two) == [20, 10]
+
+
+def test_the_first_checkpoint_on_a_full_disk(model, two, tmp_path_factory, monkeypatch):
+    SmallDisk(model, two, 0, monkeypatch)
+    with pytest.raises(UserError, match=r"can't write the checkpoint \(.*No space left\)$"):
+        model.save(tmp_path_factory.mktemp("new"), 1)
 
 
 def test_a_folder_may_have_letters_that_are_wildcards(tmp_path):

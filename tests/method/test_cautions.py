@@ -156,6 +156,7 @@ def place(tmp_path, drawn, monkeypatch):
     shutil.copytree(drawn, tmp_path / "data")
     for run in ("one", "two"):
         write_checkpoint(tmp_path / run / "model.ckpt-1", {GENERATOR: np.zeros([7, 7, 3, 4], np.float32)})
+        save_json({"versions": {}, "log_step": 50}, str(tmp_path / run / "params.json"))
     monkeypatch.setattr(preflight, "check_images", lambda images, *others: images)
     return tmp_path
 
@@ -181,6 +182,15 @@ def test_a_run_without_a_checkpoint_takes_the_weights_of_another(place, caplog):
     save_json({}, str(place / "new/params.json"))
     assert check("--load_path", "new", "--pretrained_gen", "two").weights == "two"
     assert "no effect" not in caplog.text
+
+
+@pytest.mark.parametrize("option", ["--load_path", "--pretrained_gen"])
+@pytest.mark.parametrize("damage", [lambda path: path.unlink(), lambda path: path.write_text("{}")])
+def test_a_run_that_tells_no_options(place, caplog, option, damage):
+    """Before the defaults are complained of, as folders of data that are not there."""
+    damage(place / "one/params.json")
+    check(option, "one")
+    assert "one: no params.json with options there; those of the command line count" in caplog.text
 
 
 @pytest.mark.parametrize("line, named", [

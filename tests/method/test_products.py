@@ -121,6 +121,32 @@ def of_another_command(place):
     (place.data / "generated/settings.json").write_text('{"command": "align.py", "size": 108}')
 
 
+def test_images_of_others_are_told(place, caplog):
+    for folder in ("generated", "fitting"):
+        save_image(np.full([16, 16, 3], 9, np.uint8), str(place.data / folder / "mine.jpg"))
+    place.check()
+    assert [record.getMessage().count("1 images that this command does not make are there too") for record in
+            caplog.records] == [1, 1]
+
+
+def named_like_one_to_come(source, folder):
+    """A user's file in the folder of a product, and a new image among the sources, of the same name."""
+    def act(place):
+        for inside in (source, folder):
+            (place.data / inside / "mine").mkdir()
+            save_image(np.full([16, 16, 3], 9, np.uint8), str(place.data / inside / "mine/me.jpg"))
+        place.options.update(overwrite=True)
+    return act
+
+
+def folder_for_file(place):
+    (place.data / "generated/confidence_scores.csv").mkdir()
+
+
+def file_for_folder(place):
+    (place.data / "generated/.scores").write_text("mine")
+
+
 def no_settings_in_it(place):
     (place.data / "fitting/settings.json").write_text("[]")
 
@@ -141,7 +167,11 @@ def no_settings_in_it(place):
     (replaced("real", 9), ["--save_fitting", "made from other images", "the same names"]),
     (foreign("generated"), ["--save_syn_dataset", "did not begin", "name another folder"]),
     (foreign("fitting"), ["--save_fitting", "did not begin"]),
-    (of_another_command, ["--save_syn_dataset", "command align.py there"]),
+    (named_like_one_to_come("syn", "generated"), ["generated/mine/me.jpg", "did not make it"]),
+    (named_like_one_to_come("real", "fitting"), ["fitting/mine/me.jpg", "did not make it"]),
+    (of_another_command, ["--save_syn_dataset", "was made by align.py; name another folder"]),
+    (folder_for_file, ["generated/confidence_scores.csv: must be a file"]),
+    (file_for_folder, ["generated/.scores: must be a folder"]),
     (no_settings_in_it, ["fitting/settings.json: no settings in it"])])
 def test_what_would_be_mixed_is_refused_and_not_touched(place, change, parts):
     change(place)
