@@ -155,7 +155,7 @@ def _scene_of(options, model, statistics=None, cast=None):
 
 def _wishes_of(options):
     """Collect whom the `options` ask for -> makehuman_people.Wishes."""
-    from morphable.makehuman_people import Wishes
+    from morphable.makehuman.people import Wishes
 
     usual = Wishes()
     age = options.age or (5.0 if options.children else usual.age[0], usual.age[1])
@@ -307,18 +307,18 @@ def fit_photos(options):
     """Fit a model to those photos that are not fitted yet, and crop photo and rendering alike. Raises UserError."""
     places.check_folders({f"--photos {options.photos}": options.photos})
     outputs.check_apart("--output", options.output, {"--photos": options.photos})
-    outputs.check_ours(options.output)
+    share = "{}-{}".format(*options.shard) if options.shard[1] > 1 else None
+    _check_place("fit", options.output, share)
     _check_model(options)
     from morphable.fitting import albums, landmark_net, photo_fits, preview, template
 
-    preview.check(options.preview, {"--photos": options.photos, "--output": options.output}, outputs.SETTINGS)
+    preview.check(options.preview, {"--photos": options.photos, "--output": options.output})
     landmark_net.check()
     people = albums.find(options.photos, options.faces == photo_fits.ALL)
     footprint.check(footprint.of_rendering(options, sum(len(album.photos) for album in people)))
     fitted, chosen = template.load(options.model), albums.share_of(people, options.shard)
     settings = _settings_of("fit", options, fitted.model, ("faces", "size", "margin", "supersample"),
                             networks_checksum=landmark_net.checksum())
-    share = "{}-{}".format(*options.shard) if options.shard[1] > 1 else None
     with outputs.begin_output(options.output, settings, share=share):
         missing = albums.find_missing(options.photos, options.output, chosen)
         albums.prepare(options.output, alone=not share)
@@ -347,7 +347,7 @@ def draw_photos(options):
     _check_model(options)
     footprint.check(footprint.of_rendering(options, max(options.photos, options.pairs)))
     from morphable import drawn_photos
-    from morphable.makehuman_people import Wishes
+    from morphable.makehuman.people import Wishes
     from morphable.scene import load_people
 
     options.supersample = 2

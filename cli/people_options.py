@@ -5,7 +5,7 @@ from cli import outputs
 from cli.options import boolean, checked, number, one_of, path, text, whole
 
 ANGLES = "pitch", "yaw", "roll"
-ORIGINS = "african", "asian", "caucasian"               # as in morphable/makehuman_people.py
+ORIGINS = "african", "asian", "caucasian"               # as in morphable/makehuman/people.py
 SEXES = {"any": .5, "female": 1.0, "male": 0.0}         # shares of women
 ADULT = 18
 CORES = len(os.sched_getaffinity(0))

@@ -12,7 +12,8 @@ from PIL import Image, ImageDraw, ImageFilter
 import utils
 from datasets.images import FORMATS, save_image, suffix
 from datasets.writer import is_whole
-from morphable import face_model, makehuman_photos, renderer
+from morphable import face_model, renderer
+from morphable.makehuman import photos as makehuman_photos
 from morphable.scene import (
     CANVAS,
     clipped_texture,

@@ -5,20 +5,13 @@ from typing import NamedTuple
 import numpy as np
 
 from datasets import crop
-from morphable import (
-    builtin_model,
-    face_model,
-    latents,
-    makehuman_expressions,
-    makehuman_files,
-    makehuman_light,
-    makehuman_model,
-    makehuman_people,
-    makehuman_texture,
-    model_files,
-    renderer,
-    textured_renderer,
-)
+from morphable import builtin_model, face_model, latents, model_files, renderer, textured_renderer
+from morphable.makehuman import expressions as makehuman_expressions
+from morphable.makehuman import files as makehuman_files
+from morphable.makehuman import light as makehuman_light
+from morphable.makehuman import model as makehuman_model
+from morphable.makehuman import people as makehuman_people
+from morphable.makehuman import texture as makehuman_texture
 from utils import UserError
 
 BUILTIN, MAKEHUMAN = "builtin", "makehuman"             # names of models

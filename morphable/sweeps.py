@@ -1,7 +1,9 @@
 """Strips for figures and tests: images of a person in which one thing changes evenly and nothing else does."""
 import numpy as np
 
-from morphable import latents, makehuman_expressions, makehuman_people
+from morphable import latents
+from morphable.makehuman import expressions as makehuman_expressions
+from morphable.makehuman import people as makehuman_people
 from morphable.scene import sample_shot, sample_subject, show_person
 from utils import UserError
 

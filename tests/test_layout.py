@@ -9,7 +9,7 @@ from config import get_config, LEGACY
 
 ROOT = Path(__file__).resolve().parent.parent
 PACKAGES = "engine", "cli", "datasets", "morphable", "recognition"
-ROOMS = "morphable/fitting",                            # within packages
+ROOMS = "morphable/fitting", "morphable/makehuman"      # within packages
 FILES = {".".join(path.relative_to(ROOT).with_suffix("").parts): path
          for folder in ("", *PACKAGES, *ROOMS) for path in sorted((ROOT / folder).glob("*.py"))}
 MODULES = [name for name in FILES if not name.endswith("__init__")]
@@ -45,7 +45,7 @@ NEEDS = {
     "cli": {"tqdm"}, "datasets": {"numpy", "PIL"}, "datasets.detection": {"numpy", "PIL", "mtcnn", "tensorflow"},
     "models": {"tensorflow"}, "data_loader": {"numpy", "tensorflow"},
     "morphable": {"numpy", "scipy"}, "morphable.model_files": {"numpy", "scipy", "h5py"},   # TensorFlow brings h5py
-    "morphable.drawn_photos": {"numpy", "scipy", "PIL"}, "morphable.makehuman_photos": {"numpy", "scipy", "PIL"},
+    "morphable.drawn_photos": {"numpy", "scipy", "PIL"}, "morphable.makehuman.photos": {"numpy", "scipy", "PIL"},
     **{f"morphable.fitting.{name}": {"numpy", "scipy", "PIL"} for name in (
         "appearance", "correspondences", "criteria", "preview")},
     "morphable.fitting.landmark_net": {"numpy", "PIL", "ai_edge_litert", "tensorflow"},

@@ -15,16 +15,14 @@ from typing import NamedTuple
 import numpy as np
 
 import utils
-from morphable import (
-    face_model,
-    makehuman_expressions,
-    makehuman_hair,
-    makehuman_model,
-    makehuman_people,
-    makehuman_texture,
-)
-from morphable.makehuman_mesh import BLOCKS
-from morphable.makehuman_people import BEARDS, CUTS, Person, TRAITS
+from morphable import face_model
+from morphable.makehuman import expressions as makehuman_expressions
+from morphable.makehuman import hair as makehuman_hair
+from morphable.makehuman import model as makehuman_model
+from morphable.makehuman import people as makehuman_people
+from morphable.makehuman import texture as makehuman_texture
+from morphable.makehuman.mesh import BLOCKS
+from morphable.makehuman.people import BEARDS, CUTS, Person, TRAITS
 
 SEED = 2026                         # of the people whose statistics are taken
 SHAPES, TEXTURES = 480, 200         # people whose shapes, and whose colours, are taken
@@ -158,7 +156,7 @@ def _dye(person, hair):
 def load(head):
     """Load the PeopleModel of a makehuman_model.Head from the cache beside the environment, or build it there."""
     key = zlib.crc32(np.ascontiguousarray(head.rest), head.checksum)
-    for name in ("makehuman_hair", "makehuman_mesh", "makehuman_people", "makehuman_texture", "makehuman_expressions"):
+    for name in ("hair", "mesh", "people", "texture", "expressions"):
         with open(os.path.join(os.path.dirname(makehuman_model.__file__), f"{name}.py"), "rb") as file:
             key = zlib.crc32(file.read(), key)
     with open(os.path.abspath(__file__), "rb") as file:

@@ -7,29 +7,26 @@ import numpy as np
 from PIL import Image
 
 import utils
-from datasets.image_sets import check_picture_place
 from datasets.images import BrokenImage, load_image, make_grid, save_picture
+from datasets.neighbours import check_picture_place
 from morphable.fitting import albums
 from utils import UserError
 
 PAIRS, COLUMNS, CELL = 32, 4, 128           # pairs at most, pairs a row, pixels a cell
 
 
-def check(path, folders, ours):
+def check(path, folders):
     """Raise UserError where the sheet `path` can't be written, or would be taken for a photo. None stands for no sheet.
 
-    It may lie in none of `folders`, {option: folder}, nor among the images of others: see `check_picture_place` for
-    `ours`.
+    It may lie in none of `folders`, {option: folder}, nor among the images of others.
     """
     if not path:
         return
     folder = os.path.dirname(os.path.realpath(path))
-    if not os.path.isdir(folder):
-        raise UserError(f"--preview {path}: no folder {folder}; name one that is there")
     for option, taken in folders.items():
         if os.path.commonpath([os.path.realpath(taken), folder]) == os.path.realpath(taken):
             raise UserError(f"--preview {path}: within {option} it would be taken for a photo; name another folder")
-    check_picture_place("--preview", path, ours)
+    check_picture_place("--preview", path)
     try:
         utils.check_writable(folder)
     except OSError as error:
@@ -49,6 +46,7 @@ def draw(path, output, rows):
             both = np.asarray(Image.blend(Image.fromarray(photo), Image.fromarray(rendering), .5))
             cells += [photo, rendering, both]
     if cells:
+        os.makedirs(os.path.dirname(path) or ".", exist_ok=True)
         save_picture(make_grid(np.stack(cells), 3 * COLUMNS), path)
     else:
         logging.warning("%s: not written, there are no pairs to show", path)

@@ -3,8 +3,9 @@ from typing import NamedTuple
 
 import numpy as np
 
-from morphable import face_model, makehuman_model, renderer, scene, textured_renderer
+from morphable import face_model, renderer, scene, textured_renderer
 from morphable.fitting import people_model
+from morphable.makehuman import model as makehuman_model
 
 
 class Template(NamedTuple):

@@ -4,14 +4,7 @@ import pytest
 from PIL import Image, ImageFilter
 
 from fake_net import builtin_template, FakeNet, matched, point_model, Sitter
-from morphable import (
-    face_model,
-    makehuman_expressions,
-    makehuman_files,
-    makehuman_people,
-    makehuman_texture,
-    renderer,
-)
+from morphable import face_model, renderer
 from morphable.fitting import (
     appearance,
     correspondences,
@@ -21,6 +14,10 @@ from morphable.fitting import (
     people_model,
     template,
 )
+from morphable.makehuman import expressions as makehuman_expressions
+from morphable.makehuman import files as makehuman_files
+from morphable.makehuman import people as makehuman_people
+from morphable.makehuman import texture as makehuman_texture
 from tool import builtin_face_model
 from utils import UserError
 

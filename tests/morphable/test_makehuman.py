@@ -9,20 +9,16 @@ import pytest
 import gen_syn_latent
 from cli import outputs
 from conftest import tree
-from morphable import (
-    face_model,
-    makehuman_expressions,
-    makehuman_files,
-    makehuman_hair,
-    makehuman_light,
-    makehuman_mesh,
-    makehuman_model,
-    makehuman_people,
-    makehuman_texture,
-    renderer,
-    textured_renderer,
-)
-from morphable.makehuman_people import CUTS, draw_cell, draw_person, ORIGINS, TRAITS, Wishes
+from morphable import face_model, renderer, textured_renderer
+from morphable.makehuman import expressions as makehuman_expressions
+from morphable.makehuman import files as makehuman_files
+from morphable.makehuman import hair as makehuman_hair
+from morphable.makehuman import light as makehuman_light
+from morphable.makehuman import mesh as makehuman_mesh
+from morphable.makehuman import model as makehuman_model
+from morphable.makehuman import people as makehuman_people
+from morphable.makehuman import texture as makehuman_texture
+from morphable.makehuman.people import CUTS, draw_cell, draw_person, ORIGINS, TRAITS, Wishes
 from tool import call, share_model
 from utils import UserError
 

@@ -11,18 +11,13 @@ from scipy import sparse
 
 import gen_syn_latent
 from conftest import tree
-from morphable import (
-    makehuman_expressions,
-    makehuman_files,
-    makehuman_glasses,
-    makehuman_people,
-    makehuman_photos,
-    people_index,
-    renderer,
-    scene,
-    textured_renderer,
-)
-from morphable.makehuman_people import GLASSES, Person, TRAITS
+from morphable import people_index, renderer, scene, textured_renderer
+from morphable.makehuman import expressions as makehuman_expressions
+from morphable.makehuman import files as makehuman_files
+from morphable.makehuman import glasses as makehuman_glasses
+from morphable.makehuman import people as makehuman_people
+from morphable.makehuman import photos as makehuman_photos
+from morphable.makehuman.people import GLASSES, Person, TRAITS
 from morphable.scene import usual_model  # as it is, before conftest.py puts another one into its place
 from tool import call
 from utils import UserError

@@ -7,8 +7,8 @@ import numpy as np
 from scipy import ndimage
 
 from morphable import renderer
-from morphable.makehuman_mesh import ATLAS_HEIGHT, ATLAS_WIDTH, BLOCKS, EYE, EYE_RADIUS
-from morphable.makehuman_people import TRAITS
+from morphable.makehuman.mesh import ATLAS_HEIGHT, ATLAS_WIDTH, BLOCKS, EYE, EYE_RADIUS
+from morphable.makehuman.people import TRAITS
 
 # rgb of skin by melanin, from fair to dark
 TONES = np.array([[222, 187, 169], [206, 167, 145], [180, 138, 112], [149, 110, 87], [115, 84, 67], [88, 64, 52.0]])

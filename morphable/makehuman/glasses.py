@@ -4,8 +4,8 @@ They are tubes, laid before the skin of the person who wears them. There are no 
 """
 import numpy as np
 
-from morphable.makehuman_mesh import BLOCKS
-from morphable.makehuman_people import GLASSES
+from morphable.makehuman.mesh import BLOCKS
+from morphable.makehuman.people import GLASSES
 
 CURVE = .004                        # the front falls back by CURVE x^2
 GAP, TILT = 1.0, .06                 # between frames and skin; how far rims fall back downwards

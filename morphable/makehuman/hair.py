@@ -8,9 +8,9 @@ from typing import NamedTuple
 
 import numpy as np
 
-from morphable.makehuman_mesh import AXIS_Z, BLOCKS
-from morphable.makehuman_people import BEARDS, CUTS
-from morphable.makehuman_texture import bump, hair_colour, noise, read, rest_positions, skin_tone, smooth_step
+from morphable.makehuman.mesh import AXIS_Z, BLOCKS
+from morphable.makehuman.people import BEARDS, CUTS
+from morphable.makehuman.texture import bump, hair_colour, noise, read, rest_positions, skin_tone, smooth_step
 
 # The hair line of the mean: height over the angle about a vertical axis, in degrees from the front
 LINE_ANGLES = np.array([0, 14, 25, 34, 43, 52, 60, 68, 73, 77, 81, 86, 93, 100, 108, 114, 120, 132, 150, 180.0])

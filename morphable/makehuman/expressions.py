@@ -1,7 +1,7 @@
 """The expressions of MakeHuman's head, made of face units: modes that go both ways, and named ones for figures."""
 import numpy as np
 
-from morphable import makehuman_files
+from morphable.makehuman import files as makehuman_files
 
 # What everybody's rest is: a slightly pleasant face
 REST = {"laugh": .12, "smile": .3, "squint": .1, "brow_up": -.04}

@@ -9,9 +9,10 @@ import numpy as np
 from PIL import Image, ImageDraw, ImageFilter
 from scipy import ndimage
 
-from morphable import makehuman_texture, renderer, textured_renderer
-from morphable.makehuman_mesh import BLOCKS
-from morphable.makehuman_people import CUTS
+from morphable import renderer, textured_renderer
+from morphable.makehuman import texture as makehuman_texture
+from morphable.makehuman.mesh import BLOCKS
+from morphable.makehuman.people import CUTS
 
 SHADOW_SIZE, SHADOW_REACH = 176, 430.0          # pixels and millimetres of the picture that the light sees
 BIAS, RAMP = 4.0, 5.0                           # millimetres behind that picture at which a shadow begins, and is full

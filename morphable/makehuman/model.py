@@ -14,19 +14,15 @@ import numpy as np
 from scipy import sparse
 
 import utils
-from morphable import (
-    face_model,
-    makehuman_expressions,
-    makehuman_files,
-    makehuman_glasses,
-    makehuman_hair,
-    makehuman_mesh,
-    makehuman_people,
-    makehuman_texture,
-    renderer,
-    textured_renderer,
-)
-from morphable.makehuman_mesh import BLOCKS, EYE, HeadMesh, PARTS
+from morphable import face_model, renderer, textured_renderer
+from morphable.makehuman import expressions as makehuman_expressions
+from morphable.makehuman import files as makehuman_files
+from morphable.makehuman import glasses as makehuman_glasses
+from morphable.makehuman import hair as makehuman_hair
+from morphable.makehuman import mesh as makehuman_mesh
+from morphable.makehuman import people as makehuman_people
+from morphable.makehuman import texture as makehuman_texture
+from morphable.makehuman.mesh import BLOCKS, EYE, HeadMesh, PARTS
 
 NAME = "MakeHuman"
 MICROMETRES = 1000.0

@@ -9,7 +9,7 @@ from typing import NamedTuple
 import numpy as np
 from scipy import sparse
 
-from morphable import makehuman_files
+from morphable.makehuman import files as makehuman_files
 
 EYE = np.array([29.0, 31.84, 64.7])         # centre of the mean's left eyeball, which is at the right of the image
 LOWEST, WIDEST = -168.0, 170.0              # of the skin that is taken
