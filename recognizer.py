@@ -10,7 +10,6 @@ if __name__ == "__main__":
     from cli import interrupts
     interrupts.leave_on_signals("recognizer.py")      # before the imports below, which take a while
 
-import contextlib
 import functools
 import logging
 import os
@@ -35,8 +34,8 @@ from utils import UserError
 STRUCTURAL = ("model_def", "embedding_size", "image_size", "input_scale_size", "optimizer", "standardization")
 # Options that tell what to do now and where: a run does not remember them.
 OF_THE_MOMENT = {"preset", "dry_run", "load_path", "log_dir", "task", "num_worker", "use_gpu"}
-# Options of `verify` that a run of `train` remembers.
 WRITTEN = "verification.json", "roc.png", "distances.png"            # by `verify`
+# Options of `verify` that a run of `train` remembers.
 _VERIFIED_AS_TRAINED = ("image_size", "input_scale_size")
 
 _pixels = whole(32, 1024, " of pixels")
@@ -332,7 +331,7 @@ def verify(options):
     outputs.check_apart("--output", options.output, {"--images": options.images})
     check_outside("--output", options.output)
     outputs.check_begun(options.output, ["verification.json"])
-    _check_results(options)
+    verification.check_results(os.path.join(options.output, WRITTEN[0]), options)
     places.check_written(f"--output {options.output}", [os.path.join(options.output, name) for name in WRITTEN])
     files = runs.list_weights(options.weights)
     if not files:
@@ -372,17 +371,6 @@ def verify(options):
     save_image(plots.plot_roc(results), os.path.join(options.output, "roc.png"))
     save_image(plots.plot_histograms(results, pairs.same), os.path.join(options.output, "distances.png"))
     logging.info("%s: verification.json, roc.png, distances.png", options.output)
-
-
-def _check_results(options):
-    """Raise UserError where --output has the results of another classifier, or on other images or pairs."""
-    different = []
-    with contextlib.suppress(UserError, OSError, ValueError, TypeError, KeyError):      # a damaged file is written anew
-        there = utils.load_json(os.path.join(options.output, WRITTEN[0]), {"options": vars(options)})["options"]
-        different = [f"--{name} {there[name] or '(none)'}" for name in ("weights", "images", "pairs")
-                     if os.path.realpath(there[name]) != os.path.realpath(getattr(options, name))]
-    if different:
-        raise UserError(f"--output {options.output}: holds the results of {', '.join(different)}; name another folder")
 
 
 def _check_network(options, model_def, embedding_size):

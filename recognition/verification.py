@@ -2,6 +2,7 @@
 
 Pairs are chosen at random, or read from a file in the format of LFW's pairs.txt. They are divided into folds.
 """
+import contextlib
 import logging
 import math
 import os
@@ -11,7 +12,7 @@ import numpy as np
 
 from datasets.image_sets import list_images
 from datasets.images import READ_FORMATS, stem, suffix
-from utils import read_text, reason_of, UserError
+from utils import load_json, read_text, reason_of, UserError
 
 MOST_IMAGES = 5000                  # of a person from which pairs are chosen: there are n² / 2 pairs of n images
 WIDEST = .1                         # width of a confidence interval that still tells something
@@ -354,3 +355,20 @@ def doubt(accuracy, count):
     if high - low <= WIDEST:
         return ""
     return f"too few pairs to tell: of {count}, the accuracy may be anything from {low:.2f} to {high:.2f} (95 %)"
+
+
+# Results on disk
+
+def check_results(path, options):
+    """Raise UserError where the file of results `path` is of other --weights, --images or --pairs than `options`.
+
+    A damaged file does not count: it is written anew.
+    """
+    different = []
+    with contextlib.suppress(UserError, OSError, ValueError, TypeError, KeyError):
+        there = load_json(path, {"options": vars(options)})["options"]
+        different = [f"--{name} {there[name] or '(none)'}" for name in ("weights", "images", "pairs")
+                     if os.path.realpath(there[name]) != os.path.realpath(getattr(options, name))]
+    if different:
+        raise UserError(f"--output {os.path.dirname(path)}: holds the results of {', '.join(different)}; name another "
+                        "folder")
