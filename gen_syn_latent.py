@@ -321,6 +321,7 @@ def fit_photos(options):
                             networks_checksum=landmark_net.checksum())
     with outputs.begin_output(options.output, settings, share=share):
         missing = albums.find_missing(options.photos, options.output, chosen)
+        albums.claim(options.output, missing)
         albums.prepare(options.output, alone=not share)
         try:
             if missing:

@@ -21,7 +21,7 @@ import numpy as np
 import utils
 from datasets.image_sets import find_photos, LABELS, list_images, warn_of
 from datasets.images import stem
-from datasets.sources import checksum_of, stamp_of
+from datasets.sources import checksum_of, SourceRecord, stamp_of
 from datasets.writer import is_whole
 from utils import UserError
 
@@ -173,6 +173,17 @@ def prepare(output, alone):
         os.makedirs(folder, exist_ok=True)
         if alone:
             utils.clean_temporary(folder)
+
+
+def claim(output, albums):
+    """Record the names of the pairs of `albums` as begun.
+
+    Raises UserError where one has a photo that was never begun: it is somebody's.
+    """
+    record = SourceRecord(output, lambda name: [], lambda name: pair_paths(output, name)[0])
+    names = [name for album in albums for name in album.names if name]
+    record.check_own(names)
+    record.plan(names)
 
 
 # The tables

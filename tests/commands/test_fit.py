@@ -108,6 +108,23 @@ def test_pairs_tables_and_going_on(fit, net, photos, tmp_path):
         TOOL.refused(fit(output, *options), "--output", named)
 
 
+def test_a_photo_that_has_the_name_of_a_pair_stays(fit, net, photos, tmp_path):
+    """And a pair that a kill has left without what was found of it is made again."""
+    source, output = tmp_path / "photos", tmp_path / "out"
+    source.mkdir()
+    shutil.copy(photos / "loose.png", source)
+    assert fit(output, source=source).status == 0
+    shutil.copy(photos / "anna/1.png", source / "mine.png")
+    (output / "mine.jpg").write_bytes((output / "loose.jpg").read_bytes())
+    before = times(output)
+    TOOL.refused(fit(output, source=source), "out/mine.jpg", "did not make it")
+    assert times(output) == before
+    (output / "mine.jpg").unlink()
+    assert "1 people new" in fit(output, source=source).err
+    shutil.rmtree(output / albums.PARTS)
+    assert "2 people new" in fit(output, source=source).err
+
+
 @pytest.mark.slow
 def test_a_changed_photo_is_fitted_again_and_its_person_with_it(fit, net, photos, tmp_path):
     source, output = tmp_path / "photos", tmp_path / "out"
