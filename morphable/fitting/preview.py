@@ -28,7 +28,7 @@ def check(path, folders):
             raise UserError(f"--preview {path}: within {option} it would be taken for a photo; name another folder")
     check_picture_place("--preview", path)
     try:
-        utils.check_writable(folder)
+        utils.check_writable(os.path.dirname(os.path.abspath(path)))
     except OSError as error:
         raise UserError(f"--preview {path}: can't write there ({error.strerror}); name another place") from error
 

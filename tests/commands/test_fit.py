@@ -108,6 +108,7 @@ def test_pairs_tables_and_going_on(fit, net, photos, tmp_path):
         TOOL.refused(fit(output, *options), "--output", named)
 
 
+@pytest.mark.slow
 def test_a_photo_that_has_the_name_of_a_pair_stays(fit, net, photos, tmp_path):
     """And a pair that a kill has left without what was found of it is made again."""
     source, output = tmp_path / "photos", tmp_path / "out"
