@@ -37,7 +37,7 @@ from datasets.images import (
     save_picture,
     stem,
 )
-from datasets.neighbours import check_outside, check_picture_place, warn_of_others
+from datasets.neighbours import check_links, check_outside, check_picture_place, warn_of_others
 from datasets.sources import SourceRecord
 from datasets.writer import is_whole
 
@@ -115,6 +115,7 @@ def _check_apart(options):
     """Raise UserError if files that are written could be read as photos, or overwrite photos."""
     outputs.check_apart("--output", options.output, {"--input": options.input, "--pairs": options.pairs or ""})
     check_outside("--output", options.output)
+    check_links(options.output)
     if options.pairs and os.path.realpath(options.pairs) == os.path.realpath(options.input):
         raise utils.UserError(f"--pairs {options.pairs}: must be another folder than --input: photos are no renderings")
     if not options.preview:
@@ -364,7 +365,8 @@ def _crop_new(options, names, renderings):
     table_path = os.path.join(options.output, TABLE)
     rows, record = load_table(table_path), _record_of(options, renderings)
     todo = _plan(options, names, renderings, rows, _find_changed(options, record, names, rows))
-    record.check_own(todo)
+    record.check_own([name for name in todo if rows.get(name, {}).get("status") != CROPPED],
+                     lambda name: _crop_paths(options, name))
     save_table(table_path, rows)
     items = [(name, renderings[stem(name)] if options.pairs else None) for name in todo]
     with open(table_path, "ab") as table, record.of_run(todo):

@@ -342,9 +342,7 @@ def memory_of(folder):
                    if saved.get(name) == value}
     memory = {name: value for name, value in saved.items()
               if name not in OF_THE_MOMENT | derived and (written_by_us or name in STRUCTURAL)}
-    if not memory:
-        logging.warning("%s: no %s with options there; those of the command line count, and the defaults for all "
-                        "others, its networks and data too", folder, runs.PARAMS)
+    runs.warn_without_options(folder, memory)
     return memory
 
 

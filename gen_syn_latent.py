@@ -131,9 +131,10 @@ def _settings_of_cast(cast):
 
 def _check_place(command, folder, share=None):
     """Raise UserError where a sub-command can't begin an output folder, or go on with it, whatever the settings are."""
-    from datasets.neighbours import check_outside
+    from datasets.neighbours import check_links, check_outside
 
     check_outside("--output", folder)
+    check_links(folder)
     outputs.check_ours(folder, command=f"gen_syn_latent.py {command}")
     utils.check_free(folder, share)
 
@@ -175,6 +176,7 @@ def render_people(options, typed):
     footprint.check(footprint.of_rendering(options, options.n_id))
     from datasets.neighbours import warn_of_others
     from morphable import identities, people_index, sweeps
+    from morphable.latents import mark_of
     from morphable.scene import load_people
 
     cast, model, statistics = load_people(options.model, _wishes_of(options), options.statistics)
@@ -184,14 +186,15 @@ def render_people(options, typed):
     tell("statistics: %s", statistics.description)
     scene = _scene_of(options, model, statistics, cast)
     names = "seed", "n_im", *ANGLES, "crop", "size", "margin", "format", "supersample"
-    settings = _settings_of("people", options, model, names, statistics=statistics.description)
+    settings = _settings_of("people", options, model, names, statistics=mark_of(statistics))
     if options.sweep:
         sweeps.check(scene, options.sweep)
         settings.update(sweep=options.sweep)
     if cast:
         settings.update(_settings_of_cast(cast))
     ranges = {name: getattr(options, name) for name in ANGLES if getattr(options, name)}
-    series = identities.Series(options.output, options.n_im, options.format, ranges, options.sweep)
+    series = identities.Series(options.output, options.n_im, options.format, ranges, options.sweep,
+                               options.seed)
     job = _Job(scene, options.output, series)
     with outputs.begin_output(options.output, settings, share=share):
         wanted = range(first, options.n_id + 1, count)
@@ -251,7 +254,7 @@ def render_pairs(options):
     by_name = {os.path.basename(pair_paths(options.output, photo)[0]): photo for photo in photos}
     with outputs.begin_output(options.output, settings):
         record = SourceRecord(options.output, lambda name: [by_name[name], stem(by_name[name]) + ".mat"])
-        record.check_own(by_name)
+        record.check_own(by_name, lambda name: pair_paths(options.output, by_name[name]))
         whole = {name for name, photo in by_name.items() if all(map(is_whole, pair_paths(options.output, photo)))}
         changed = record.changed(whole)
         if record.are_others(changed, whole):
@@ -369,8 +372,8 @@ def draw_photos(options):
                  for _, wanted, name_files, _ in kinds]
         for (_, wanted, _, write), (missing, more) in zip(kinds, begun):
             if more:
-                logging.warning("%s: %d images that were not asked for now are there too, and are kept, such as %s",
-                                options.output, len(more), more[0])
+                logging.warning("%s: %d images that are not among those asked for now are there too, and are kept, "
+                                "such as %s", options.output, len(more), more[0])
             processes.process_all(write, job, missing, lambda nothing: None, processes.Pool(options.workers, "image"))
             counts += [len(missing), wanted - len(missing)]
     logging.info("%s: %d photos drawn, %d were there and were kept; %d pairs drawn, %d were there and were kept",

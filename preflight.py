@@ -25,7 +25,7 @@ from datasets.image_sets import (
     Renderings,
 )
 from datasets.images import output_name
-from datasets.neighbours import check_outside, check_without_photos, warn_of_others
+from datasets.neighbours import check_links, check_outside, check_without_photos, warn_of_others
 from engine import checkpoint_index, runs, weight_files
 from recognition import registry
 from utils import UserError
@@ -159,6 +159,8 @@ def check_outputs(config):
                             ) from error
         check = check_without_photos if option == "profile" else check_outside     # the others have settings.json
         check(f"--{option}", folder)
+        if option != "profile":
+            check_links(folder)
 
 
 def check_sheets(folder):

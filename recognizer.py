@@ -21,7 +21,7 @@ from cli import cautions, outputs, places, program
 from cli.options import boolean, changed_options, checked, choose, Command, number, one_of, parse, path, text, whole
 from config import differences_in, model, safety_options
 from datasets.image_sets import check_images, data_folder, find_renderings
-from datasets.images import save_image
+from datasets.images import save_picture
 from datasets.neighbours import check_outside, check_without_photos
 from engine import checkpoint_index, endings, runs, weight_files
 from engine.startup import start
@@ -186,6 +186,7 @@ def _run_to_go_on_with(options):
     saved = runs.load_params(folder)
     if "conv_hidden_num" in saved:
         raise UserError(f"--load_path {folder}: a run of main.py; name one of recognizer.py train")
+    runs.warn_without_options(folder, saved)
     return [(folder, {name: value for name, value in saved.items() if name not in OF_THE_MOMENT})]
 
 
@@ -196,9 +197,12 @@ def _verified_run(options):
     """
     if not options.weights or not runs.list_weights(options.weights):
         return []
-    saved = runs.load_params(runs.folder_of(options.weights))
+    folder = runs.folder_of(options.weights)
+    saved = runs.load_params(folder)
     if "conv_hidden_num" in saved:              # of main.py: its sizes are not those of a classifier
         return []
+    if os.path.isfile(os.path.join(folder, runs.STATS)):        # a run, and not weights that somebody published
+        runs.warn_without_options(folder, saved)
     return [(options.weights, {name: saved[name] for name in _VERIFIED_AS_TRAINED if name in saved})]
 
 
@@ -368,8 +372,8 @@ def verify(options):
                      "pairs": len(pairs.same), "folds": len(set(pairs.fold.tolist())),
                      "results": {name: result.row() for name, result in results.items()}},
                     os.path.join(options.output, "verification.json"))
-    save_image(plots.plot_roc(results), os.path.join(options.output, "roc.png"))
-    save_image(plots.plot_histograms(results, pairs.same), os.path.join(options.output, "distances.png"))
+    save_picture(plots.plot_roc(results), os.path.join(options.output, "roc.png"))
+    save_picture(plots.plot_histograms(results, pairs.same), os.path.join(options.output, "distances.png"))
     logging.info("%s: verification.json, roc.png, distances.png", options.output)
 
 

@@ -255,7 +255,7 @@ def atomic_write(path):
         if isinstance(error, OSError):
             error.filename = path           # the user's name, and not the temporary one
             del error.filename2
-        with contextlib.suppress(FileNotFoundError):
+        with contextlib.suppress(OSError):
             os.remove(temporary)
         raise
 

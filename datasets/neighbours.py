@@ -1,50 +1,59 @@
 """Refuse outputs that would lie among images of others or within another data set; tell of images of others."""
-import itertools
 import logging
 import os
 
 import utils
-from datasets.image_sets import list_folders, list_images, walk
+from datasets.image_sets import Listing, look, walk
 from datasets.images import check_picture, is_marked
 from utils import UserError
 
-SETTINGS, PARAMS = "settings.json", "params.json"   # lie in each data set, and in each run, that a command began
-PEOPLE = 10                 # sub-folders, all with images, that make a folder a set of people
-LOOKED_AT = 20              # of them, since a set may have thousands
-DEEP = 2                    # folders above an image that a set can have: that of a person, and its own
+SETTINGS = "settings.json"          # in each data set that a command began
+OF_RUNS = "params.json", "stats.jsonl", "model.ckpt", "events.out"      # begin names of files in a run, ours or others'
+PROGRAMS = "align.py", "gen_syn_latent.py", "main.py"
+OLDER = {"version", "model"}, {"size", "margin", "format"}      # settings that tell no command: of people, of crops
+LEAST = 3                   # images that make a folder one of photos, where they are most of what is there
+LOOKED_AT = 50              # of them, whether they are our charts
+PEOPLE = 20                 # sub-folders of photos, all that there are or so many, that make a folder a set of people
 
 
 def check_outside(option, path):
-    """Raise UserError where the file or folder `path`, which `option` names, would lie in a set of images.
+    """Raise UserError where the file or folder `path`, which `option` names, would lie in a set of images of others.
 
-    That is a data set which a command began, a folder with images, or one with a folder of images for each person. In
-    the working folder and in those above it, users often keep pictures: there, only a data set counts. Nothing is
-    created.
+    That is a data set that a command began, at any depth, a folder of photos, or one with a folder of photos for each
+    of many people. Where `path` was begun before, nothing is checked. Nothing is created.
     """
-    folder, here = os.path.realpath(path), os.path.realpath(os.curdir)
-    for _ in range(DEEP):
-        folder = os.path.dirname(folder)
-        if not os.access(folder, os.R_OK | os.X_OK) or os.path.exists(os.path.join(folder, PARAMS)):
-            continue                        # not there, of others who let nobody look, or a run
-        above = os.path.commonpath([folder, here]) == folder
-        if _is_begun(folder) or (not above and (_holds_images(folder) or _holds_people(folder))):
-            raise UserError(f"{option} {path}: would lie in {folder}, among images that this command did not begin; "
-                            "name another place")
+    if _is_begun(path):
+        return
+    folder = os.path.dirname(os.path.realpath(path))
+    place = next((above for above in _above(folder) if _is_begun(above)), None)
+    if place is None and not _contains_working_folder(folder) and (
+            _is_of_photos(folder, LEAST) or _is_of_people(folder, PEOPLE)):
+        place = folder
+    if place:
+        raise UserError(f"{option} {path}: would lie in {place}, among images that this command did not begin; name "
+                        "another place")
 
 
 def check_without_photos(option, folder):
     """Raise UserError where `folder`, which `option` names, is or lies in a set of images that we did not begin.
 
-    It is one where an image lies in it, other than our own charts, or where there is one in each of its sub-folders. A
-    sub-folder is ours where it is a run.
+    It is a data set, a folder of photos, or one that holds nothing but folders of photos. In a folder with runs in it,
+    runs may lie whatever else is there.
     """
-    check_outside(option, folder)
-    if not os.path.isdir(folder):
+    inside = _list(folder).folders
+    if any(_is_run(os.path.join(folder, name)) for name in inside):
         return
-    inside = [os.path.join(folder, name) for name in list_folders(folder)]
-    people = all(not os.path.exists(os.path.join(each, PARAMS)) and list_images(each) for each in inside)
-    if (inside and people) or _is_begun(folder) or _holds_images(folder):
+    check_outside(option, folder)
+    if _is_begun(folder) or _is_of_photos(folder, LEAST) or _is_of_people(folder, 1):
         raise UserError(f"{option} {folder}: holds images that this command did not begin; name another folder")
+
+
+def check_links(folder):
+    """Raise UserError where a link to a folder lies in the output `folder`: what is written would go elsewhere."""
+    for parent, names, _ in os.walk(folder):
+        link = next((name for name in names if os.path.islink(os.path.join(parent, name))), None)
+        if link:
+            raise UserError(f"{os.path.join(parent, link)}: a link to another folder, within an output; move it away")
 
 
 def warn_of_others(folder, is_made):
@@ -62,26 +71,54 @@ def check_picture_place(option, path):
     In a run's folder it may lie.
     """
     check_picture(option, path)
-    check_outside(option, path)
+    if not os.path.lexists(path):
+        check_outside(option, path)
+
+
+def _above(folder):
+    """Iterate over `folder` and all folders above it."""
+    while folder != os.path.dirname(folder):
+        yield folder
+        folder = os.path.dirname(folder)
+
+
+def _contains_working_folder(folder):
+    """Tell whether the working folder is `folder` or lies in it: there, users often keep pictures."""
+    return os.path.commonpath([folder, os.path.realpath(os.curdir)]) == folder
 
 
 def _is_begun(folder):
-    """Tell whether a command began a data set in `folder`. A file of settings that can't be read counts as one."""
+    """Tell whether a command of ours began a data set in `folder`."""
     try:
         settings = utils.load_json(os.path.join(folder, SETTINGS), {})
     except UserError:
-        return True
-    return isinstance(settings, dict) and not settings.keys().isdisjoint({"command", "version"})
+        return False
+    if not isinstance(settings, dict):
+        return False
+    command = str(settings.get("command", "")).split(" ")[0]
+    return command in PROGRAMS or ("command" not in settings and any(names <= settings.keys() for names in OLDER))
 
 
-def _holds_images(folder):
-    """Tell whether an image lies directly in `folder`, other than our own charts."""
-    return any(not is_marked(os.path.join(folder, name)) for name in list_images(folder))
+def _list(folder):
+    """List what lies in `folder` -> Listing, empty where it is no folder or nobody lets us look."""
+    return look(folder) if os.access(folder, os.R_OK | os.X_OK) and os.path.isdir(folder) else Listing(
+        [], [], [], [], set())
 
 
-def _holds_people(folder):
-    """Tell whether `folder` has many sub-folders, and images in each of them."""
-    inside = [os.path.join(folder, name) for name in itertools.islice(list_folders(folder), LOOKED_AT)]
-    inside = [each for each in inside if os.access(each, os.R_OK | os.X_OK)]
-    return len(inside) >= PEOPLE and all(
-        not os.path.exists(os.path.join(each, PARAMS)) and not _is_begun(each) and list_images(each) for each in inside)
+def _is_run(folder):
+    """Tell whether `folder` is a run, of ours or of others."""
+    return any(name.startswith(OF_RUNS) for name in _list(folder).others)
+
+
+def _is_of_photos(folder, least):
+    """Tell whether at least so many images lie in `folder`, other than our own charts, and little else does."""
+    found = _list(folder)
+    charts = sum(is_marked(os.path.join(folder, name)) for name in found.images[:LOOKED_AT])
+    photos, others = len(found.images) - charts, charts + len(found.folders) + len(found.others)
+    return photos >= least and photos > others and not _is_run(folder)
+
+
+def _is_of_people(folder, least):
+    """Tell whether all of at least so many sub-folders of `folder` are folders of photos. The first PEOPLE tell."""
+    inside = [os.path.join(folder, name) for name in _list(folder).folders[:PEOPLE]]
+    return len(inside) >= least and all(not _is_begun(each) and _is_of_photos(each, 1) for each in inside)

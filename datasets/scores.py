@@ -38,9 +38,14 @@ class ScoreStore:
         self._rows = []
 
     def scored(self, with_embeddings):
-        """Find the names of all images with stored scores, or of those that have an embedding too -> set."""
-        return {name for chunk in self.chunks() if len(self.embeddings_of(chunk)) or not with_embeddings
-                for name in chunk["names"].tolist()}
+        """Find the names of all images with stored scores, or of those that have an embedding too -> set.
+
+        The last scores of an image count.
+        """
+        last = {}
+        for chunk in self.chunks():
+            last.update(dict.fromkeys(chunk["names"].tolist(), bool(len(self.embeddings_of(chunk)))))
+        return {name for name, embedded in last.items() if embedded or not with_embeddings}
 
     def embeddings_of(self, chunk):
         """Return the embeddings [n, E] in a chunk, or an empty list where it has none of this classifier.

@@ -51,6 +51,7 @@ class SourceRecord:
         self._sources_of, self._path = sources_of, os.path.join(folder, RECORD)
         self._path_of = path_of or (lambda name: os.path.join(folder, name))
         self._complete = os.path.exists(self._path)         # tells of every image that was begun
+        self._mended = True                                 # has no damaged line
         self._known, self._planned, self._new = self._read(), {}, []
 
     def _read(self):
@@ -74,7 +75,7 @@ class SourceRecord:
             else:
                 damaged += 1
         if damaged:
-            self._complete = False
+            self._complete, self._mended = False, False
             logging.warning("%s: %d lines are damaged and do not count", self._path, damaged)
         return known
 
@@ -83,14 +84,17 @@ class SourceRecord:
         """List the names of all images in the record."""
         return list(self._known)
 
-    def check_own(self, names):
+    def check_own(self, names, paths_of=None):
         """Raise UserError where one of the images `names` is there and was never begun: it is somebody's.
 
-        Where there was no record yet, or lines of it are damaged, nothing is known of that.
+        `paths_of(name)` lists the paths of its files, by default the one of the image. Where there was no record yet,
+        or lines of it are damaged, nothing is known of that.
         """
         for name in names if self._complete else ():
-            if name not in self._known and os.path.lexists(self._path_of(name)):
-                raise UserError(f"{self._path_of(name)}: has the name of an image to make, and this command did not "
+            paths = paths_of(name) if paths_of else [self._path_of(name)]
+            there = [path for path in paths if name not in self._known and os.path.lexists(path)]
+            if there:
+                raise UserError(f"{there[0]}: has the name of an image to make, and this command did not "
                                 "make it; move it elsewhere")
 
     def changed(self, names):
@@ -175,6 +179,10 @@ class SourceRecord:
 
     def flush(self):
         """Append to the record what was added since the last flush. The images themselves have to be on disk before."""
+        if not self._mended:
+            with utils.atomic_write(self._path) as file:
+                file.write("".join(json.dumps([name, *known]) + "\n" for name, known in self._known.items()).encode())
+            self._new, self._mended = [], True
         if not self._new:
             return
         lines = "".join(json.dumps(row) + "\n" for row in self._new).encode()      # each of them one line of ASCII

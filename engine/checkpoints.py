@@ -3,6 +3,7 @@ import contextlib
 import glob
 import logging
 import os
+import re
 import shutil
 import tempfile
 
@@ -41,7 +42,7 @@ def save(session, saver, run_dir, step, keep=2, keep_every=0):
                 os.remove(path)
             _write(session, saver, prefix)
     except FILE_ERRORS as error:
-        reason = first_line(error).replace(f"{TEMPORARY}{NAME}", NAME)
+        reason = re.sub(r"\.tempstate\d+", "", first_line(error)).replace(f"{TEMPORARY}{NAME}", NAME)
         older = "; the older ones are untouched" if list_checkpoints(run_dir) else ""
         raise UserError(f"{prefix}: can't write the checkpoint ({reason}){older}") from error
     _remove_old(run_dir, step, keep, keep_every)

@@ -253,6 +253,13 @@ def load_params(run_dir):
     return params
 
 
+def warn_without_options(folder, saved):
+    """Warn where the params.json of a run, whose content is `saved`, tells no options."""
+    if not saved:
+        logging.warning("%s: no %s with options there; those of the command line count, and the defaults for all "
+                        "others, its networks and data too", folder, PARAMS)
+
+
 # Checks before work starts
 
 def check_run_writable(log_dir, resumed):

@@ -141,7 +141,7 @@ def begin(output, wanted, name_files):
              for parent, _, names in os.walk(folder) for name in names if suffix(name) in FORMATS}
     record = os.path.join(folder, BEGUN)
     begun = utils.load_json(record, wanted if there else 0)         # older versions wrote no record
-    begun = begun if isinstance(begun, int) else wanted
+    begun = begun if not there or (isinstance(begun, int) and begun > 0) else wanted
     if there:
         taken = next((name for number in range(begun, wanted) for name in name_files(number) if name in there), None)
         if taken:

@@ -25,6 +25,7 @@ class Series(NamedTuple):
     format: str                             # jpg or png
     ranges: dict                            # {angle: (low, high)} in radians, of angles that are spread evenly
     sweep: tuple | None = None              # (what, low, high, count): the one thing that changes, see sweeps.py
+    seed: int | None = None                 # of the scene; None takes labels of any seed for ours
 
 
 def folder_of(output, identity):
@@ -47,7 +48,7 @@ def find_missing(series, wanted):
         folder = folder_of(series.output, identity)
         if os.path.basename(folder) not in there:
             missing.append(identity)
-        elif not (has_labels(folder, identity) and all(
+        elif not (has_labels(series, folder, identity) and all(
                 is_whole(os.path.join(folder, name)) for name in image_names(series))):
             missing.append(identity)
             damaged.append(folder)
@@ -59,14 +60,14 @@ def count_beyond(output, last):
     return sum(name.isdecimal() and int(name) > last for name in os.listdir(output))
 
 
-def has_labels(folder, identity):
-    """Tell whether `folder` has whole labels, and those of number `identity`."""
+def has_labels(series, folder, identity):
+    """Tell whether `folder` has whole labels, and those of number `identity` of a Series."""
     path = os.path.join(folder, LABELS)
     if not is_whole_archive(path):
         return False
     try:
         with np.load(path, allow_pickle=False) as labels:
-            return int(labels["identity"]) == identity
+            return int(labels["identity"]) == identity and series.seed in (None, int(labels["seed"]))
     except (OSError, ValueError, TypeError, KeyError):      # no array of ours
         return False
 
@@ -97,7 +98,7 @@ def render_identity(scene, series, identity):
     try:
         _write_identity(scene, series, identity, temporary)
         if os.path.isdir(folder):
-            if not has_labels(folder, identity) and _holds_others(folder, temporary, image_names(series)):
+            if not has_labels(series, folder, identity) and _holds_others(folder, temporary, image_names(series)):
                 shutil.rmtree(temporary)
                 return folder
             for name in sorted(os.listdir(temporary)):

@@ -10,6 +10,7 @@ al. 2016, "Face Alignment Across Large Poses"). The parameters come in six block
 """
 import logging
 import os
+import zlib
 from typing import NamedTuple
 
 import numpy as np
@@ -159,6 +160,18 @@ def builtin_statistics():
                                           np.array([.25, .5, .15, 50, 40, 28, 1.5e-4]))
     blocks["Color_Para"] = BlockStatistics(np.array([.9, .9, .95, 0, 0, 0, 1]), colors)
     return Statistics("built-in", blocks, True)
+
+
+def mark_of(statistics):
+    """Say in a few words what the numbers of Statistics are, whatever the folder that they are from is called.
+
+    The numbers are rounded first, since other processors compute other last digits.
+    """
+    if statistics.in_deviations:
+        return statistics.description.partition(", as ")[0]
+    words = [f"{value:.4g}" for block in statistics.blocks.values()
+             for value in [*block.mean, *np.sqrt(np.square(np.atleast_2d(block.factor)).sum(axis=-1))]]
+    return f"of annotations, checksum {zlib.crc32(' '.join(words).encode()):08x}"
 
 
 def adapt_to_model(statistics, model):

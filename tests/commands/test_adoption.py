@@ -1,6 +1,7 @@
 """Files of a user that have names of images to come: they are told, stay as they are, and count as nobody's images."""
 import shutil
 
+import numpy as np
 import pytest
 
 import gen_syn_latent
@@ -30,12 +31,14 @@ def mine(folder):
         write(".", f"{folder}/{number:05}.jpg", draw_face(number, 7, 16, photo=True))
 
 
-@pytest.mark.parametrize("labels", ["none", "of another identity", "damaged"])
+@pytest.mark.parametrize("labels", ["none", "of another identity", "of another seed", "damaged"])
 def test_an_identity_that_somebody_else_made_is_no_rendering(place, labels):
     assert people(2).status == 0
     mine("syn/00003")
     if labels != "none":
         shutil.copy(f"syn/00001/{LABELS}", "syn/00003")
+    if labels == "of another seed":
+        np.savez(f"syn/00003/{LABELS}", identity=3, seed=2)
     if labels == "damaged":
         (place / f"syn/00003/{LABELS}").write_bytes(b"PK")
     before = tree("syn")
@@ -93,7 +96,6 @@ def test_drawn_photos_beyond_those_asked_for_are_told(place):
     write(".", "data/real/00001/me.jpg", draw_face(1, 7, 16, photo=True))
     result = drawn(5, 1)
     assert result.status == 0
-    assert "3 images that were not asked for now are there too" in result.err           # two of person 2, and me.jpg
-    assert "2 images that were not asked for now are there too" in result.err           # a pair
-    assert "1 images that were not asked for now are there too, and are kept, such as real/00001/me.jpg" in drawn(
-        7, 0).err
+    told = "images that are not among those asked for now are there too, and are kept"
+    assert f"3 {told}" in result.err and f"2 {told}" in result.err          # two of person 2 and me.jpg, and a pair
+    assert f"1 {told}, such as real/00001/me.jpg" in drawn(7, 0).err

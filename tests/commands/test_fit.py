@@ -205,7 +205,8 @@ def test_what_cannot_be_is_one_line_before_work_starts(photos, tmp_path, monkeyp
     monkeypatch.chdir(tmp_path)
     shutil.copytree(photos, "photos")
     Path("full").mkdir()
-    Image.new("RGB", (8, 8)).save("full/1.jpg")
+    for number in (1, 2, 3):
+        Image.new("RGB", (8, 8)).save(f"full/{number}.jpg")
     monkeypatch.setattr(landmark_net.importlib.util, "find_spec", lambda name: None)
     before = sorted(tmp_path.rglob("*"))
     line = ["--photos", "photos", "--output", "new", "--size", SIZE, *options]

@@ -51,6 +51,38 @@ def test_a_replaced_source_is_noticed(place, content, after):
     assert record.changed(NAMES) == {"b.png"} and not record.are_others({"b.png"}, set(NAMES))
 
 
+def test_what_was_never_begun_is_somebody_s(place):
+    """By the image itself, or by another file of the same name."""
+    for name in ("in/new.png", "out/new.png", "out/other/more.png"):
+        path = place / name
+        path.parent.mkdir(exist_ok=True)
+        path.write_bytes(b"mine")
+    record_of(place).check_own(NAMES)
+    record_of(place).check_own([*NAMES, "more.png"])
+    with pytest.raises(UserError, match=r"out/new.png: has the name of an image to make"):
+        record_of(place).check_own([*NAMES, "new.png"])
+    with pytest.raises(UserError, match=r"other/more.png: has the name"):
+        record_of(place).check_own(["more.png"], lambda name: [str(place / folder / name) for folder in (
+            "out", "out/other")])
+
+
+@pytest.mark.parametrize("line", [b'["torn", "12', b"garbage\n", b'["../b", "1", "2"]\n'])
+def test_a_damaged_line_is_mended_by_the_next_run(place, caplog, line):
+    """Until then, nobody knows what was never begun."""
+    with open(place / "out" / RECORD, "ab") as file:
+        file.write(line)
+    (place / "out/new.png").write_bytes(b"mine")
+    record = record_of(place)
+    record.check_own([*NAMES, "new.png"])
+    with record.of_run([]):
+        pass
+    caplog.clear()
+    again = record_of(place)
+    assert again.changed(NAMES) == set() and not caplog.text
+    with pytest.raises(UserError, match=r"new.png"):
+        again.check_own([*NAMES, "new.png"])
+
+
 def test_a_source_that_is_gone_counts_as_changed(place):
     (place / "in/b.png").unlink()
     assert record_of(place).changed(NAMES) == {"b.png"}

@@ -237,6 +237,20 @@ def test_a_kill_loses_what_was_not_flushed_and_nothing_else(tmp_path):
     assert ScoreStore(str(tmp_path)).scored(True) == set(NAMES[:6])
 
 
+def test_only_the_last_scores_of_an_image_count(tmp_path):
+    """Scored with one classifier, then with another: for the first one, all has to be embedded again."""
+    for classifier in ("a", "b"):
+        store = ScoreStore(str(tmp_path), classifier)
+        assert store.scored(True) == set()
+        for row in rows_of(NAMES):
+            store.add(*row)
+        store.flush()
+        assert store.scored(True) == set(NAMES)
+        assert write_scores(str(tmp_path), NAMES, LABELS, store) == []
+    assert ScoreStore(str(tmp_path), "a").scored(True) == set()
+    assert ScoreStore(str(tmp_path), "a").scored(False) == set(NAMES)
+
+
 def test_csv(tmp_path):
     """In the data set's order; of an image scored twice the last scores count; one without scores is left out."""
     store = store_of(tmp_path, rows_of(NAMES[::-1]) + rows_of(NAMES[2:], shift=100) + rows_of(["gone/1.png"]))
