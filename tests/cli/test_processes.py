@@ -145,6 +145,7 @@ except UserError as error:
                           "fewer --workers\n")
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("whom", ["main", "group"])
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
 def test_a_signal_lets_what_is_under_way_finish(program, tmp_path, number, whom):
@@ -180,6 +181,7 @@ process_all(slow, sys.argv[1], range(1000), kept.append, Pool(2, "image", method
     assert len(list(tmp_path.glob("began-*"))) == count
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("method", ["fork", "spawn"])
 def test_items_that_wait_are_not_begun_after_a_signal(program, tmp_path, method):
     process = program(f"""
@@ -195,6 +197,7 @@ except Interrupted as stop:
     assert begun <= int(result.out) == len(list(tmp_path.glob("began-*"))) <= begun + 2     # before it was seen
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("method", ["fork", "spawn"])
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
 @pytest.mark.parametrize("begun", [0, 1, 4])

@@ -112,6 +112,7 @@ DOING = ["time.sleep(60)", "threading.Event().wait()", "[None for _ in iter(int,
          f"{AWAY}(60)"]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("number", SIGNALS)
 @pytest.mark.parametrize("doing", DOING)
 def test_a_signal_ends_the_program_within_a_second(number, doing):
@@ -148,6 +149,7 @@ with StopRequest() as stop:
     assert (status, out, err) == (128 + number, f"{number:d}\nstill here\n", TOLD + "\nstopped at once\n")
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("number", SIGNALS)
 def test_a_first_signal_is_answered_while_the_main_thread_is_away(number):
     status, out, err = ended(f"""

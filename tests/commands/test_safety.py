@@ -175,6 +175,7 @@ HELD = [
     (TRAIN + "--load_path logs/run --log_dir .", "logs/run")]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("line, folder", HELD, ids=[f"{line.split()[0]}-{folder}" for line, folder in HELD])
 def test_a_folder_that_another_process_writes_to_is_refused(place, line, folder):
     """The line names the process. When it was killed, its lock is no obstacle any more."""

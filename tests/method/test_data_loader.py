@@ -352,6 +352,7 @@ def test_names_are_not_in_the_graph(numbered, graph):
     assert graph.as_graph_def().ByteSize() < 100_000
 
 
+@pytest.mark.slow
 def test_a_program_ends_while_batches_are_being_decoded(numbered):
     code = ("import sys\n"
             "from engine.startup import start\n"

@@ -65,6 +65,7 @@ def test_a_wrong_number_is_found(wrong):
     assert [" ".join(words[:-1]) for words in above] == ["forward embeddings", "after step 3 losses"], output
 
 
+@pytest.mark.slow
 def test_a_folder_without_goldens_is_an_error(tmp_path):
     np.savez(tmp_path / "units.npz", nothing=1)
     status, output = check(tmp_path)

@@ -86,6 +86,7 @@ def test_small_is_small():
 
 # Input sizes
 
+@pytest.mark.slow
 @pytest.mark.parametrize("model_def, refused, accepted", [
     ("inception_resnet_v1", [74], [75, 160]), ("nn4", [64, 97], [65, 96]), ("small", [31], [32, 33, 160])])
 def test_input_sizes(model_def, refused, accepted):
@@ -97,6 +98,7 @@ def test_input_sizes(model_def, refused, accepted):
         assert bottleneck.shape.as_list() == embeddings.shape.as_list() == [None, 8]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("model_def, size", [("inception_resnet_v1", 74), ("nn4", 64), ("nn4", 97)])
 def test_refused_sizes_have_no_output(model_def, size):
     """The networks themselves can't be built: the limits in `registry.CLASSIFIERS` are theirs."""
@@ -249,6 +251,7 @@ def test_standardizations():
     assert np.abs(image.mean((1, 2, 3))).max() < 1e-5 and np.allclose(image.std((1, 2, 3)), 1)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("model_def", facenet.NETWORKS)
 def test_training_shares_the_frozen_network_s_variables(model_def):
     """Every moving statistic has its value in the batch, once; the networks' names stay."""
