@@ -32,6 +32,8 @@ from cli.people_options import (
 )
 from utils import UserError
 
+NAMED_MODELS = {"built-in": "builtin", "MakeHuman": "makehuman"}       # a model's own name, and what --model calls it
+
 
 class _Job(NamedTuple):
     """What a worker needs to write images."""
@@ -139,6 +141,13 @@ def _check_place(command, folder, share=None):
     utils.check_free(folder, share)
 
 
+def _keep_model(options, folder):
+    """Take the model that an output folder was begun with where --model is not given, whatever is installed now."""
+    there = outputs.settings_in(folder).get("model")
+    if options.model is None and there in NAMED_MODELS:
+        options.model = NAMED_MODELS[there]
+
+
 def _check_model(options):
     """Raise UserError where --model names what is not there. A model is a file, or a folder of some."""
     if options.model and options.model not in ("builtin", "makehuman") and not os.path.isdir(options.model):
@@ -171,6 +180,7 @@ def render_people(options, typed):
     share = f"{first}-{count}" if count > 1 else None
     outputs.check_apart("--output", options.output, {"--statistics": options.statistics or ""})
     _check_place("people", options.output, share)
+    _keep_model(options, options.output)
     places.check_folders({f"--statistics {options.statistics}": options.statistics})
     _check_model(options)
     footprint.check(footprint.of_rendering(options, options.n_id))
@@ -312,6 +322,7 @@ def fit_photos(options):
     outputs.check_apart("--output", options.output, {"--photos": options.photos})
     share = "{}-{}".format(*options.shard) if options.shard[1] > 1 else None
     _check_place("fit", options.output, share)
+    _keep_model(options, options.output)
     _check_model(options)
     from morphable.fitting import albums, landmark_net, photo_fits, preview, template
 
@@ -348,6 +359,7 @@ def draw_photos(options):
     for folder, wanted in (("real", options.photos), ("paired", options.pairs)):
         if wanted:
             _check_place("drawn", os.path.join(options.output, folder))
+            _keep_model(options, os.path.join(options.output, folder))
     _check_model(options)
     footprint.check(footprint.of_rendering(options, max(options.photos, options.pairs)))
     from morphable import drawn_photos

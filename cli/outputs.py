@@ -105,7 +105,7 @@ def check_ours(folder, option="--output", command=None, strict=False):
     no fault unless it has to be `strict`.
     """
     check_folder(folder, option)
-    there = _settings_in(folder).get("command")
+    there = settings_in(folder).get("command")
     if command and there != command and (there or (strict and os.path.exists(os.path.join(folder, SETTINGS)))):
         raise UserError(f"{option} {folder}: was made by {there or 'another command'}; name another folder")
     if _visible(folder) and not os.path.exists(os.path.join(folder, SETTINGS)):
@@ -126,12 +126,12 @@ def differences_of(folder, settings):
     """
     if not os.path.exists(os.path.join(folder, SETTINGS)):
         return ""
-    there = _settings_in(folder)
+    there = settings_in(folder)
     return ", ".join(f"{name} {there.get(name)} there, {value} given" for name, value in settings.items()
                      if there.get(name) != value and (name != "command" or name in there))
 
 
-def _settings_in(folder):
+def settings_in(folder):
     """Read the settings of an output folder -> dict, empty where there are none. Raises UserError."""
     path = os.path.join(folder, SETTINGS)
     settings = utils.load_json(path, {})

@@ -8,6 +8,7 @@ import gen_syn_latent
 from conftest import tree
 from datasets.image_sets import LABELS
 from drawn import draw_face, write
+from morphable import scene
 from tool import call, share_model, Tool
 
 TOOL = Tool("gen_syn_latent.py")
@@ -57,6 +58,14 @@ def test_a_folder_with_an_image_of_another_name_is_no_rendering(place):
     write(".", "syn/00002/me.jpg", draw_face(1, 7, 16, photo=True))
     TOOL.refused(people(2), "syn/00002", "did not make")
     assert sorted(tree("syn/00002")) == ["me.jpg"]
+
+
+def test_a_folder_keeps_its_model_where_none_is_named(place, monkeypatch):
+    """Even if others are the usual ones by now."""
+    assert people(1).status == 0 and drawn(5, 1).status == 0
+    monkeypatch.setattr(scene, "usual_model", lambda: "a model that is not there")
+    assert people(2).status == 0 and drawn(6, 2).status == 0
+    TOOL.refused(people(2, "--model", "missing.npz"), "--model missing.npz")
 
 
 def test_labels_of_an_own_identity_that_were_lost_come_back(place):
