@@ -78,6 +78,9 @@ def is_makehuman(path):
 
 def load_cast(path, wishes):
     """Load the people of MakeHuman's head -> (Cast, FaceModel). Raises UserError when the data can't be read."""
+    if makehuman_people.are_rounded(wishes):
+        logging.warning("--sex, --origin: such fine shares are rounded to parts of %d people",
+                        makehuman_people.LONGEST_BLOCK)
     head = makehuman_model.load(None if path == MAKEHUMAN else path)
     return Cast(head, wishes, {}), makehuman_model.to_face_model(head)
 

@@ -135,7 +135,7 @@ def find_missing(folder, output, albums):
         changed, known = changed + len(others), known + len(about["stamps"])
         pairs = [row["pair"] for row in about["rows"] if row["status"] == FITTED]
         whole = all(is_whole(path) for name in pairs for path in pair_paths(output, name))
-        if others or not whole or not set(album.photos) <= set(about["stamps"]):
+        if others or not whole or set(album.photos) != set(about["stamps"]):
             missing.append(album)
     if changed > max(2, known / 2):
         raise UserError(f"--photos {folder}: other photos of the same names than those that --output {output} was made "

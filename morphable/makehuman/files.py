@@ -139,6 +139,8 @@ def read_target(root, name, count):
     Raises UserError for a file that is no target of this mesh.
     """
     data = _read(root, name)
+    if not _raw(root, name):        # some targets move nothing, but even they are a compressed file
+        raise _broken(root, name, "an empty file")
     if b"#" in data:
         data = b"\n".join(line for line in data.splitlines() if not line.lstrip().startswith(b"#"))
     try:

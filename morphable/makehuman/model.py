@@ -103,7 +103,7 @@ def _key(root):
     """Compute the CRC-32 of the data and of the code that makes the model of them."""
     folder, value = os.path.dirname(os.path.abspath(__file__)), makehuman_files.checksum(root)
     for name in sorted(os.listdir(folder)):
-        if name.startswith("makehuman_") and name.endswith(".py"):
+        if name.endswith(".py"):
             with open(os.path.join(folder, name), "rb") as file:
                 value = zlib.crc32(file.read(), value)
     return value

@@ -3,6 +3,7 @@
 A person is drawn from the weights of targets themselves, not from a blend of people, so that there are plainly old and
 young, male and female people of each origin, and mixed ones. All follows from the seed and the number of the person.
 """
+import math
 from fractions import Fraction
 from typing import NamedTuple
 
@@ -65,6 +66,7 @@ TRAITS = ("melanin", "yellow", "ruddy", "blush", "freckles", "wrinkles", "bags",
           "liner", "shadow", "gloss", "stubble", "brow_dark", "brow_thick", "brow_high", "brow_arch", "eye_melanin",
           "eye_green", "hair_melanin", "hair_red", "grey", "curl", "length", "volume", "line", "temples", "crown",
           "side", "fringe", "beard_length", "phase")
+PLAIN_STUBBLE = .5          # from which stubble is seen at a glance, and named
 
 
 # Exact shares
@@ -76,11 +78,28 @@ def _place(seed, what, identity, length):
 
 
 def _whole_shares(weights):
-    """Scale weights to whole numbers with the same shares, or nearly so where they are fine -> list of int."""
-    total = Fraction(str(sum(weights))) or Fraction(1)
-    shares = [(Fraction(str(weight)) / total).limit_denominator(40) for weight in weights]
-    scale = int(np.lcm.reduce([share.denominator for share in shares]))
+    """Scale weights to the smallest whole numbers with the same shares -> list of int."""
+    exact = [Fraction(str(weight)) for weight in weights]
+    shares = [weight / (sum(exact) or 1) for weight in exact]
+    scale = math.lcm(*(share.denominator for share in shares))
     return [int(share * scale) for share in shares]
+
+
+def _round_shares(counts, length):
+    """Round counts to a sum of `length`, by the largest remainders -> list of int. None above 0 becomes 0."""
+    exact = [Fraction(count * length, sum(counts)) for count in counts]
+    rounded = [max(int(share), 1) if share else 0 for share in exact]
+    while sum(rounded) != length:
+        step = 1 if sum(rounded) < length else -1
+        gaps = [step * (share - count) if count > (step < 0) else -length
+                for share, count in zip(exact, rounded)]
+        rounded[gaps.index(max(gaps))] += step
+    return rounded
+
+
+def are_rounded(wishes):
+    """Tell whether the shares that are wished need longer blocks than there are, so that they are rounded."""
+    return sum(_whole_shares(wishes.origin)) * sum(_whole_shares([wishes.female, 1 - wishes.female])) > LONGEST_BLOCK
 
 
 def draw_cell(wishes, seed, identity):
@@ -90,11 +109,11 @@ def draw_cell(wishes, seed, identity):
     """
     origins = _whole_shares(wishes.origin)
     sexes = _whole_shares([wishes.female, 1 - wishes.female])
-    cells = [(origin, sex) for origin, many in enumerate(origins) for sex, times in enumerate(sexes)
-             for _ in range(many * times)]
-    if len(cells) > LONGEST_BLOCK:
-        picked = ((np.arange(LONGEST_BLOCK) + .5) * len(cells) / LONGEST_BLOCK).astype(int)
-        cells = [cells[index] for index in picked]
+    kinds = [(origin, sex) for origin in range(len(origins)) for sex in range(len(sexes))]
+    counts = [origins[origin] * sexes[sex] for origin, sex in kinds]
+    if sum(counts) > LONGEST_BLOCK:
+        counts = _round_shares(counts, LONGEST_BLOCK)
+    cells = [kind for kind, count in zip(kinds, counts) for _ in range(count)]
     return cells[_place(seed, 0, identity, len(cells))]
 
 
@@ -129,10 +148,14 @@ def _mix(random, origin, wanted):
 
 
 def blend(one, other, share):
-    """Blend two people -> the Person who is `share` of the way from `one` to `other`."""
+    """Blend two people -> the Person who is `share` of the way from `one` to `other`.
+
+    What can't be blended is that of the nearer one.
+    """
     nearer = one if share < .5 else other
     numbers = {name: (1 - share) * np.asarray(getattr(one, name)) + share * np.asarray(getattr(other, name))
                for name in ("age", "female", "origin", "weights", "traits")}
+    numbers["traits"][TRAITS.index("phase")] = nearer.traits[TRAITS.index("phase")]
     return nearer._replace(**numbers)
 
 
@@ -275,6 +298,8 @@ def _draw_traits(random, age, woman, origin):
         beard = random.choice(BEARDS, p=chances / chances.sum())
     if beard == "stubble":
         values["stubble"] = .85 + .15 * uniform()
+    elif beard == "none" and values["stubble"] >= PLAIN_STUBBLE:
+        beard = "stubble"
     return np.array([values[name] for name in TRAITS], np.float64), CUTS.index(cut), BEARDS.index(beard)
 
 

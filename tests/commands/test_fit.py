@@ -137,6 +137,9 @@ def test_a_changed_photo_is_fitted_again_and_its_person_with_it(fit, net, photos
     assert "1 photos have changed" in result.err and "1 people new" in result.err
     changed = {path.name for path, time in times(output).items() if before.get(path) != time}
     assert changed <= {"anna-1.jpg", "anna-2.jpg"} and "anna-2.jpg" in changed
+    (source / "anna/2.png").unlink()                        # found to be of somebody else
+    result = fit(output, source=source)
+    assert "1 people new" in result.err and "anna-2.jpg" in result.err and "anna/2.png" not in table(output)
     Image.fromarray(np.full([40, 40, 3], 80, np.uint8)).save(source / "loose.png")      # no longer a face
     fit(output, source=source)
     assert not (output / "loose.jpg").exists() and not (output / "3dmm/loose.jpg").exists()

