@@ -368,7 +368,8 @@ def verify(options):
         logging.warning("%s", doubt)
     os.makedirs(options.output, exist_ok=True)
     more = {"command": "verify", "model_def": model_def, "embedding_size": embedding_size}
-    utils.save_json({"options": vars(options) | more, "people": len({name.split("/")[0] for name in pairs.names}),
+    utils.save_json({"options": vars(options) | more, "paths": verification.paths_of(options),
+                     "people": len({name.split("/")[0] for name in pairs.names}),
                      "pairs": len(pairs.same), "folds": len(set(pairs.fold.tolist())),
                      "results": {name: result.row() for name, result in results.items()}},
                     os.path.join(options.output, "verification.json"))

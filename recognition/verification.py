@@ -359,6 +359,12 @@ def doubt(accuracy, count):
 
 # Results on disk
 
+def paths_of(options):
+    """Collect the real paths of what --weights, --images and --pairs name -> {option: path}; of none, ""."""
+    return {name: getattr(options, name) and os.path.realpath(getattr(options, name))
+            for name in ("weights", "images", "pairs")}
+
+
 def check_results(path, options):
     """Raise UserError where the file of results `path` is of other --weights, --images or --pairs than `options`.
 
@@ -366,9 +372,9 @@ def check_results(path, options):
     """
     different = []
     with contextlib.suppress(UserError, OSError, ValueError, TypeError, KeyError):
-        there = load_json(path, {"options": vars(options)})["options"]
-        different = [f"--{name} {there[name] or '(none)'}" for name in ("weights", "images", "pairs")
-                     if os.path.realpath(there[name]) != os.path.realpath(getattr(options, name))]
+        asked = paths_of(options)
+        there = load_json(path, {"paths": asked})["paths"]
+        different = [f"--{name} {there[name] or '(none)'}" for name in asked if there[name] != asked[name]]
     if different:
         raise UserError(f"--output {os.path.dirname(path)}: holds the results of {', '.join(different)}; name another "
                         "folder")

@@ -41,7 +41,7 @@ def original(tmp_path_factory, drawn, classifier):
     write(str(place), "set/real/00001/00001.jpg", draw_face(1, 4, 16, photo=True))
     (place / "set/real/settings.json").write_text('{"command": "gen_syn_latent.py drawn", "version": 1}')
     (place / "results").mkdir()
-    (place / "results/verification.json").write_text('{"options": {"weights": "x", "images": "photos", "pairs": ""}}')
+    (place / "results/verification.json").write_text('{"paths": {"weights": "x", "images": "photos", "pairs": ""}}')
     np.savez(place / "other.npz", weights=np.zeros(3))
     (place / "notes").mkdir()
     (place / "notes/todo.txt").write_text("mine")
@@ -144,7 +144,7 @@ WITHIN = [
     (TRAIN + "--log_dir set/real/logs", "--log_dir"),
     *((f"recognizer.py verify --weights rec --images photos --output {output}", "--output")
       for output in ("set/real/new", "set/real/00001/new", "flat/new")),
-    ("recognizer.py verify --weights rec --images photos --output results", "holds the results of --weights x; name"),
+    ("recognizer.py verify --weights rec --images photos --output results", "holds the results of --weights x, "),
     ("recognizer.py convert --input notes/todo.txt --output set/real/new", "--output"),
     *((f"evaluate.py curves logs/run --output {output}", "--output")
       for output in ("set/real/curves.png", "set/real/00001/curves.png"))]
