@@ -337,14 +337,14 @@ def build_head():
     return Head(points, triangles, mirror, row, angles, nominal_x, hair, eyeball), landmarks
 
 
-def _split_quads(a, b, c, d, one_way):
-    """Split quadrangles a, b, c, d (counter-clockwise) in two -> triangles [2 Q, 3].
+def _split_quads(first, second, third, fourth, one_way):
+    """Split quadrangles, whose corners are counter-clockwise, in two -> triangles [2 Q, 3].
 
-    The diagonal goes from a to c where `one_way` is true, else from b to d.
+    The diagonal goes from the first corner to the third where `one_way` is true, else from the second to the fourth.
     """
-    first = np.where(one_way, [a, b, c], [a, b, d])
-    second = np.where(one_way, [a, c, d], [b, c, d])
-    return np.concatenate([first, second], 1).T
+    one = np.where(one_way, [first, second, third], [first, second, fourth])
+    other = np.where(one_way, [first, third, fourth], [second, third, fourth])
+    return np.concatenate([one, other], 1).T
 
 
 def _hair_mask(points, angle):

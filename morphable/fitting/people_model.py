@@ -17,11 +17,9 @@ import numpy as np
 import utils
 from morphable import face_model
 from morphable.makehuman import expressions as makehuman_expressions
-from morphable.makehuman import hair as makehuman_hair
 from morphable.makehuman import model as makehuman_model
 from morphable.makehuman import people as makehuman_people
 from morphable.makehuman import texture as makehuman_texture
-from morphable.makehuman.mesh import BLOCKS
 from morphable.makehuman.people import BEARDS, CUTS, Person, TRAITS
 
 SEED = 2026                         # of the people whose statistics are taken
@@ -87,15 +85,7 @@ def build(head):
 
 def vertex_colours(head, person):
     """Compute the colours of the head's vertices without light -> float32 [V, 3], rgb in 0..255."""
-    atlas = makehuman_texture.empty_atlas()
-    left, top, width, height = BLOCKS["skin"]
-    skin = atlas[top:top + height, left:left + width]
-    skin[:] = makehuman_texture.paint_skin(head.masks, head.positions, person)
-    makehuman_hair.paint_scalp(skin, head.positions, person)
-    for side in ("left_eye", "right_eye"):
-        left, top, width, height = BLOCKS[side]
-        atlas[top:top + height, left:left + width] = makehuman_texture.paint_eye(person)
-    makehuman_texture.paint_small(atlas, person)
+    atlas = makehuman_model.paint(head, person)
     place = np.zeros([len(head.rest), 2], np.float32)
     place[head.mesh.triangles.ravel()] = head.mesh.texels.reshape(-1, 2)
     column, row = np.clip(place.astype(int), 0, [[atlas.shape[1] - 1, atlas.shape[0] - 1]]).T

@@ -218,11 +218,8 @@ def to_face_model(head):
         head.deviations, colours, none, np.zeros(0, np.float32), landmarks.astype(np.int32))
 
 
-def make_figure(head, person):
-    """Give a makehuman_people.Person a body -> Figure."""
-    coarse = head.base + face_model.combine(person.weights, head.fields)
-    points = head.mesh.refine @ coarse + head.mesh.shift
-    normals = renderer.compute_normals(points, head.mesh.triangles, head.incidence)
+def paint(head, person):
+    """Paint skin, scalp, eyes and small parts of a makehuman_people.Person -> an atlas as `empty_atlas` makes it."""
     atlas = makehuman_texture.empty_atlas()
     left, top, width, height = BLOCKS["skin"]
     skin = atlas[top:top + height, left:left + width]
@@ -232,6 +229,15 @@ def make_figure(head, person):
         left, top, width, height = BLOCKS[side]
         atlas[top:top + height, left:left + width] = makehuman_texture.paint_eye(person)
     makehuman_texture.paint_small(atlas, person)
+    return atlas
+
+
+def make_figure(head, person):
+    """Give a makehuman_people.Person a body -> Figure."""
+    coarse = head.base + face_model.combine(person.weights, head.fields)
+    points = head.mesh.refine @ coarse + head.mesh.shift
+    normals = renderer.compute_normals(points, head.mesh.triangles, head.incidence)
+    atlas = paint(head, person)
     eyes = np.stack([points[np.unique(head.mesh.triangles[head.mesh.part == PARTS.index(side)])].mean(axis=0)
                      for side in ("left_eye", "right_eye")])
     phase = makehuman_texture.read(person, "phase")
