@@ -267,17 +267,6 @@ def _plan(options, names, renderings, rows, changed=()):
 
 # Detection and cropping, in the workers
 
-def choose_face(faces, width, height):
-    """Choose the one of `faces` [n, 15] that a picture of `width` and `height` pixels is of -> [15].
-
-    FaceNet's rule prefers large and central faces: the largest area, less twice the squared distance of the box's
-    centre from the centre of the picture.
-    """
-    left, top, right, bottom = faces[:, :4].T
-    off_centre = ((left + right) / 2 - width / 2) ** 2 + ((top + bottom) / 2 - height / 2) ** 2
-    return faces[np.argmax((right - left) * (bottom - top) - 2 * off_centre)]
-
-
 def square_box(box):
     """Grow the shorter side of `box` to the longer one, around its centre."""
     left, top, right, bottom = box
@@ -313,7 +302,7 @@ def _crop_photo(options, names):
     faces = detect(pictures[-1], options.detection_size)
     if not len(faces):
         return make_row(options, name, NO_FACE)
-    face = choose_face(faces, width, height)
+    face = faces[crop.choose_box(faces[:, :4], width, height)]
     box = crop_box(options, face[:4], width, height)
     if box[2] - box[0] < 2 or box[3] - box[1] < 2:          # all of it lies outside the photo
         return make_row(options, name, NO_FACE)
@@ -321,11 +310,6 @@ def _crop_photo(options, names):
         os.makedirs(os.path.dirname(crop_path), exist_ok=True)
         save_image(crop.cut_out(picture, box, options.size), crop_path, quality=100)
     return make_row(options, name, CROPPED, face)
-
-
-def _silence():
-    """Send stderr to nowhere, in a worker: TensorFlow would write into the progress bar."""
-    os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stderr.fileno())
 
 
 # The whole
@@ -380,7 +364,7 @@ def _crop_new(options, names, renderings):
                 record.flush()
 
         # spawn, as TensorFlow doesn't survive a fork
-        pool = processes.Pool(options.workers, "photo", method="spawn", prepare=_silence)
+        pool = processes.Pool(options.workers, "photo", method="spawn", prepare=processes.silence)
         try:
             processes.process_all(_crop_photo, options, items, keep, pool)
         except ImportError as error:

@@ -339,7 +339,7 @@ def fit_photos(options):
         albums.prepare(options.output, alone=not share)
         try:
             if missing:
-                found, pool = [], processes.Pool(options.workers, "person", prepare=photo_fits.silence)
+                found, pool = [], processes.Pool(options.workers, "person", prepare=processes.silence)
                 processes.process_all(photo_fits.match, fitted, [None], found.append, pool._replace(unit="model"))
                 job = photo_fits.make_job(options, fitted, *found)
                 processes.process_all(photo_fits.fit_person, job, missing, lambda nothing: None, pool)

@@ -225,21 +225,20 @@ def check_product(config, product, weights):
     record, names = product.record(), set(map(output_name, product.images.names))
     record.check_own(product.images.names)
     warn_of_others(product.folder, (names | set(map(output_name, record.names))).__contains__)
-    different = difference_of(product, settings)
+    different = difference_of(product, settings, record)
     if different and not config.overwrite:
         raise UserError(f"{product.option} {product.folder}: {different}; name another folder, or give --overwrite to "
                         "begin it anew")
 
 
-def difference_of(product, settings):
+def difference_of(product, settings, record):
     """Say how what is in the folder of a Product was made otherwise than by `settings`, in words; None if it was not.
 
-    Raises UserError where the folder's settings or record can't be read.
+    `record` is what `Product.record` read. Raises UserError where the folder's settings can't be read.
     """
     different = outputs.differences_of(product.folder, settings)
     if different:
         return f"begun with other settings: {different}"
-    record = product.record()
     left = sorted(set(record.names).difference(product.images.names))
     if left:
         return f"holds {len(left)} images that {product.images.root} has no source of, such as {left[0]}"
@@ -260,12 +259,13 @@ def begin_product(config, product, prefix):
     def renew():
         """Empty the folder, which is held now, where it was made otherwise."""
         outputs.check_ours(product.folder, product.option, settings["command"], strict=True)
-        different = difference_of(product, settings)
+        record = product.record()
+        different = difference_of(product, settings, record)
         if not different:
             return
         logging.warning("%s %s: %s; --overwrite: what was made there is removed", product.option, product.folder,
                         different)
-        names = {*product.record().names, *product.images.names}
+        names = {*record.names, *product.images.names}
         writer.clear(product.folder, names, labels=product.scores)
         if product.scores:
             scores.clear(product.folder)

@@ -14,6 +14,7 @@ import numpy as np
 
 import align
 from cli.options import parse
+from datasets import crop
 from datasets.detection import detect, detector
 from datasets.image_sets import find_photos
 from datasets.images import read_picture
@@ -47,7 +48,7 @@ def main(folder, longest):
     took, ours = time_detection(lambda picture: detect(picture, longest), pictures)
     print(f"align.py           {took:.3f} s a photo")
     both = [(picture, *faces) for picture, *faces in zip(pictures, theirs, ours) if all(map(len, faces))]
-    apart = [np.abs(np.subtract(*(align.choose_face(found, *picture.size)[:4] for found in faces))).max()
+    apart = [np.abs(np.subtract(*(found[crop.choose_box(found[:, :4], *picture.size), :4] for found in faces))).max()
              for picture, *faces in both]
     print(f"{len(pictures)} photos, a face in {sum(map(bool, map(len, theirs)))} and {sum(map(bool, map(len, ours)))}; "
           f"of {len(both)} with both, corners at most {max(apart, default=0):.2f} pixels apart")

@@ -124,3 +124,8 @@ def _follow_parent():
 
 def _work(function, item):
     return _NotBegun if _stopping.poll() else function(_shared, item)
+
+
+def silence():
+    """Send stderr to nowhere, in a worker: what runs networks would write into the progress bar."""
+    os.dup2(os.open(os.devnull, os.O_WRONLY), 2)

@@ -57,3 +57,14 @@ def points_in_crop(points, box, size):
     """Map `points` [n, 2] (column, row) of a picture to the crop of `size` pixels that `box` becomes."""
     left, top, right, bottom = box
     return (points + .5 - [left, top]) * [size / (right - left), size / (bottom - top)] - .5
+
+
+def choose_box(boxes, width, height):
+    """Choose the one of `boxes` [n, 4] that a picture of `width` and `height` pixels is of -> its index.
+
+    FaceNet's rule prefers large and central faces: the largest area, less twice the squared distance of the box's
+    centre from the centre of the picture. Boxes are left, top, right, bottom in pixels.
+    """
+    left, top, right, bottom = boxes.T
+    off_centre = ((left + right) / 2 - width / 2) ** 2 + ((top + bottom) / 2 - height / 2) ** 2
+    return int(np.argmax((right - left) * (bottom - top) - 2 * off_centre))

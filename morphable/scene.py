@@ -213,13 +213,18 @@ def locate_face(scene, vertices, pose, height):
     return landmarks, crop.add_margin(crop.face_box(landmarks), scene.framing.size, scene.framing.margin)
 
 
+def render_mesh(mesh, shot, frame):
+    """Render a mesh of either renderer as a renderer.Shot shows it, in a renderer.Frame -> (image, covered)."""
+    draw = textured_renderer.render if isinstance(mesh, textured_renderer.TexturedMesh) else renderer.render
+    return draw(mesh, shot, frame)
+
+
 def render_face(scene, mesh, shot):
-    """Render a mesh of either renderer as a renderer.Shot shows it, in the scene's framing -> RenderedFace."""
+    """Render a mesh as a renderer.Shot shows it, in the scene's framing -> RenderedFace."""
     landmarks, box = locate_face(scene, mesh.vertices, shot.pose, CANVAS)
     size = scene.framing.size
     if scene.framing.whole:
         box, size = (0, 0, CANVAS, CANVAS), CANVAS
     frame = renderer.Frame(CANVAS, CANVAS, box, (size, size), scene.framing.supersample)
-    render = textured_renderer.render if isinstance(mesh, textured_renderer.TexturedMesh) else renderer.render
-    image, _ = render(mesh, shot, frame)
+    image, _ = render_mesh(mesh, shot, frame)
     return RenderedFace(image, box, crop.points_in_crop(landmarks, box, size))

@@ -8,7 +8,6 @@ from typing import NamedTuple
 import numpy as np
 from scipy.spatial.transform import Rotation
 
-from morphable import renderer
 from morphable.fitting.correspondences import EYES
 
 SHAPES = 80                         # components of shape that are fitted
@@ -142,8 +141,3 @@ def _solve(model, targets, poses):
 def angles(photo):
     """Read pitch, yaw and roll of a FittedPhoto, in radians."""
     return pose_parameters(photo, 0)[:3]
-
-
-def turn_of(pose):
-    """Make the matrix [3, 3] of the first three numbers of Pose_Para."""
-    return renderer.rotation_matrix(*pose[:3])

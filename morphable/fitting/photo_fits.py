@@ -7,7 +7,7 @@ import numpy as np
 
 from datasets import crop
 from datasets.images import BrokenImage, read_picture, save_image
-from morphable import renderer
+from morphable import renderer, scene
 from morphable.fitting import albums, appearance, correspondences, criteria, geometry, landmark_net, template
 
 LARGEST, ALL = "largest", "all"     # faces of a photo that are fitted
@@ -33,11 +33,6 @@ def make_job(options, fitted, matched):
     points = geometry.point_model(fitted.model, matched)
     return Job(options.photos, options.output, fitted, points, options.faces, options.size, options.margin,
                options.supersample)
-
-
-def silence():
-    """Send stderr to nowhere, in a worker: what runs the networks writes lines of its own."""
-    os.dup2(os.open(os.devnull, os.O_WRONLY), 2)
 
 
 class _Face(NamedTuple):
@@ -98,9 +93,11 @@ def _look_at(job, read, photo):
     faces = _net().find(picture, small=job.faces == ALL)
     if not faces:
         return [], ["no face"]
-    chosen = [_choose(faces, *picture.size)] if job.faces == LARGEST else faces
+    if job.faces == LARGEST:
+        boxes = np.array([[*face.points.min(axis=0), *face.points.max(axis=0)] for face in faces])
+        faces = [faces[crop.choose_box(boxes, *picture.size)]]
     good, problems = [], []
-    for face in chosen:
+    for face in faces:
         fitted = geometry.fit(job.points, [face.points]).photos[0]
         problem = criteria.problem_of_face(picture, face, fitted, _net())
         if problem:
@@ -108,18 +105,6 @@ def _look_at(job, read, photo):
         else:
             good.append(face)
     return good, problems
-
-
-def _choose(faces, width, height):
-    """Choose the large and central one of `faces`.
-
-    FaceNet's rule is the area of the face, less twice the squared distance of its middle from that of the photo.
-    """
-    def rank(face):
-        low, high = face.points.min(axis=0), face.points.max(axis=0)
-        off_centre = (low + high) / 2 - [width / 2, height / 2]
-        return np.prod(high - low) - 2 * (off_centre ** 2).sum()
-    return max(faces, key=rank)
 
 
 def _fit_together(job, read, album, faces):
@@ -163,7 +148,7 @@ def _render(job, picture, album, look, each):
     if box[2] - box[0] < 2 or box[3] - box[1] < 2:
         return row("cut at the border of the photo"), None, None
     frame = renderer.Frame(picture.height, picture.width, box, (job.size, job.size), job.supersample)
-    rendering = template.render(mesh, renderer.Shot(light, pose, COLOR), frame)
+    rendering, _ = scene.render_mesh(mesh, renderer.Shot(light, pose, COLOR), frame)
     labels = {**look.labels, "Exp_Para": template.full(fitted.expression, job.template.model.expression_std),
               "Illum_Para": light, "Pose_Para": pose, "Color_Para": COLOR, "box": np.array(box, np.float64),
               "landmarks": crop.points_in_crop(landmarks, box, job.size), "points": face.found.points,

@@ -72,9 +72,3 @@ def colours_in_light(template, look, vertices, normals):
     if template.people:
         chosen = chosen * (1 - textured_renderer.SKY / 2 + textured_renderer.SKY * normals[:, 1:2])
     return np.clip(chosen, 1, 255)
-
-
-def render(mesh, shot, frame):
-    """Render a mesh of either renderer -> uint8 [rows, columns, 3], black around the head."""
-    draw = textured_renderer.render if isinstance(mesh, textured_renderer.TexturedMesh) else renderer.render
-    return draw(mesh, shot, frame)[0]

@@ -114,11 +114,10 @@ def aligned(photos, tmp_path_factory):
 
 def test_the_face_that_a_picture_is_of():
     """FaceNet's rule: area - 2 x squared distance of the centre to the picture's, here 50, 50."""
-    faces = np.zeros([3, 15])
-    faces[:, :4] = [[40, 40, 60, 60], [0, 0, 40, 40], [70, 30, 100, 60]]        # 400 - 0, 1600 - 3600, 900 - 2500
-    assert (align.choose_face(faces, 100, 100) == faces[0]).all()
-    faces[1, :4] = 10, 10, 70, 70                                               # 3600 - 400
-    assert (align.choose_face(faces, 100, 100) == faces[1]).all()
+    faces = np.array([[40, 40, 60, 60], [0, 0, 40, 40], [70, 30, 100, 60]])     # 400 - 0, 1600 - 3600, 900 - 2500
+    assert crop.choose_box(faces, 100, 100) == 0
+    faces[1] = 10, 10, 70, 70                                                   # 3600 - 400
+    assert crop.choose_box(faces, 100, 100) == 1
 
 
 def test_a_square_grows_the_shorter_side_around_its_centre():
