@@ -134,7 +134,7 @@ def test_what_cannot_be_is_one_line(no_work, command, option, word):
     assert result.out == "" and files(no_work) == before and "\0" not in result.err and len(result.err) < 3000
 
 
-@pytest.mark.parametrize("command", COMMANDS.keys() - {"convert", "pairs", "pairs_of_photos"})
+@pytest.mark.parametrize("command", sorted(COMMANDS.keys() - {"convert", "pairs", "pairs_of_photos"}))
 def test_the_command_lines_themselves_begin_to_work(no_work, command):
     """Or else the table would show nothing. Left out is what needs files of other people, or packages."""
     asked = COMMANDS[command]
