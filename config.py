@@ -10,6 +10,7 @@ from cli import outputs
 from cli.options import boolean, checked, Command, number, one_of, parse, path, text, whole
 from engine import checkpoint_index, runs
 from recognition import registry
+from recognition.recognizer_options import model, pixels
 from utils import UserError
 
 # Options with nothing to act on here: two of networks that the original's release dropped, and those of FaceNet's own
@@ -59,7 +60,6 @@ side.metavar = "N"
 gen = checked("gen", str.lower, lambda value: value in ("", "gen"), "gen")
 scope = checked("NAME", str, re.compile(r"[A-Za-z0-9.][A-Za-z0-9_.\\/>-]{0,199}").fullmatch,
                 "a scope's name, of letters, digits and _ . - /")
-model = one_of(tuple(registry.CLASSIFIERS), lambda word: word.lower().removeprefix("models."))
 
 
 def network_options(add):
@@ -171,7 +171,7 @@ def identity_options(add):
     add("center_loss_alfa", number(0, 1), .95,
         "share of itself that a centroid keeps in a step (1: centroids never move)")
     add("facenet_scope", scope, registry.SCOPE, "variable scope of the classifier in its checkpoint")
-    add("image_size", whole(32, 1024, " of pixels"), 96,
+    add("image_size", pixels, 96,
         f"side in pixels of the classifier's input: {registry.SIZES}")
     add("standardization", one_of(("auto", "image", "fixed")), "auto", "what the classifier expects: image, each image "
         "with mean 0 and deviation 1; fixed, (v - 127.5) / 128, as FaceNet's models of 2018; auto, as its weights say")
@@ -189,17 +189,8 @@ def logging_options(add):
         "keep for good the checkpoints at multiples of this step, besides the last 2; 0: keep no others")
     add("num_log_id", whole(1, 1024), 16, "identities in a sample grid, one row each")
     add("num_log_samples", whole(1, 1024), 8, "renderings of each identity in a sample grid")
-    safety_options(add)
+    outputs.safety_options(add)
     add("log_level", one_of(("DEBUG", "INFO", "WARNING", "ERROR"), str.upper), "INFO", "least level that is logged")
-
-
-def safety_options(add):
-    """Add the options that say how little a training may lose, of main.py and of recognizer.py."""
-    add("checkpoint_minutes", number(0), 10.,
-        "minutes after which a checkpoint is saved, besides those of certain steps; 0: none")
-    add("patience", number(0), 600.,
-        "seconds to wait for images that can't be read any more, such as those of a network drive, before a training "
-        "ends; 0: do not wait")
 
 
 def speed_options(add):

@@ -8,7 +8,7 @@ import os
 from typing import NamedTuple
 
 from engine import memory, startup
-from recognition import registry
+from recognition import input_size
 from utils import UserError
 
 GIB = 2 ** 30
@@ -178,7 +178,7 @@ def of_verification(options, model_def, embedding_size):
 def _embedding(facts, batch, options, smaller, flipped):
     """List the Parts of embedding a `batch` of images."""
     side = options.image_size or facts.side
-    crops = options.input_scale_size or registry.crop_for(side)
+    crops = options.input_scale_size or input_size.crop_for(side)
     return [Part(FLOAT * batch * side ** 2 * facts.embeds * (1 + flipped), smaller, on_device=True),
             Part((AHEAD + 2) * batch * 3 * crops ** 2, smaller)]
 

@@ -10,7 +10,9 @@ from engine.checkpoints import average_of, names_of
 from engine.layers import to_image, to_network
 from engine.session import check_optimized_once
 from models import DiscriminatorCNN, Generator
-from recognition import facenet, registry
+from recognition import networks, registry
+from recognition.input_size import offsets_of, View
+from recognition.preprocessing import preprocess
 
 tf1 = tf.compat.v1
 
@@ -21,12 +23,12 @@ DROPOUT_STREAM, BOTTLENECK_STREAM, CROP_STREAM, FLIP_STREAM = 0, 1000, 2000, 300
 class Networks:
     """Holds the four trained networks and the identity classifier of `config`.
 
-    Every graph below calls them and so shares their variables. `standardization` is what the classifier expects of its
-    input, "image" or "fixed" (see `facenet.standardize`).
+    Every graph below calls them and so shares their variables. `view`, a View, is what the classifier
+    sees of a photo; by default, the central window of config.image_size pixels.
     """
 
-    def __init__(self, config, standardization="image"):
-        self.config, self.standardization, self.precision = config, standardization, tf.as_dtype(config.precision)
+    def __init__(self, config, view=None):
+        self.config, self.precision, self.view = config, tf.as_dtype(config.precision), view or View(config.image_size)
         generator = config.conv_hidden_num_res, config.num_res_rep
         self.G = Generator("G_inf", *generator, skips=True, precision=self.precision)
         self.G_inv = Generator("G_inv", *generator, skips=False, precision=self.precision)
@@ -39,14 +41,13 @@ class Networks:
     def embed(self, x, offset=None, flips=None, dropout=None):
         """Embed photos `x` [B, S, S, 3] -> bottleneck and embeddings [B, E].
 
-        `offset` and `flips` are those of `facenet.preprocess`, `dropout` is that of `facenet.embed`.
+        `offset` and `flips` are those of `preprocess`, `dropout` is that of `networks.embed`.
         """
-        config = self.config
-        crops = facenet.preprocess(x, config.image_size, offset, flips, self.standardization)
+        crops = preprocess(x, self.view, offset, flips)
         with tf1.variable_scope(tf1.get_variable_scope(), dtype=self.precision, auxiliary_name_scope=False):
-            result = facenet.embed(crops, self.architecture, dropout)
+            result = networks.embed(crops, self.architecture, dropout)
         if not self.classifier_variables:                       # before an optimizer adds its own to the scope
-            self.classifier_variables = tf1.global_variables(config.facenet_scope + "/")
+            self.classifier_variables = tf1.global_variables(self.config.facenet_scope + "/")
         return result
 
     @property
@@ -208,7 +209,7 @@ class TrainingGraph:
     def _embed_at_random(self, x, index):
         """Embed a window of `x` at one random offset for the whole batch, each image mirrored or not."""
         config = self.config
-        offsets = registry.offsets_of(config.input_scale_size)
+        offsets = offsets_of(config.input_scale_size, self.networks.view.window)
         offset = flips = None
         if offsets > 1 and config.random_crop:
             offset = tf.random.stateless_uniform([2], self._seed(CROP_STREAM), 0, offsets, tf.int32)
@@ -253,7 +254,7 @@ class TrainingGraph:
         before = self.centroids.value()
         moved = losses.move_centroids(before, tf.concat([tower.embeddings for tower in towers], 0),
                                       tf.concat([tower.label for tower in towers], 0), config.center_loss_alfa)
-        logits = [facenet.logits(tower.bottleneck, self.n_id) for tower in towers]
+        logits = [networks.logits(tower.bottleneck, self.n_id) for tower in towers]
         if config.method_c == "softmax":
             return [losses.softmax_loss(each, tower.label) for each, tower in zip(logits, towers)]
         if config.method_c == "none":
@@ -266,7 +267,7 @@ class TrainingGraph:
     def _identity_variables(self):
         """List what trains together with G for the identity loss: the tuned classifier, the softmax head."""
         config = self.config
-        tuned = facenet.trained_variables(config.facenet_scope) if config.relax_c else []
+        tuned = networks.trained_variables(config.facenet_scope) if config.relax_c else []
         return tuned + (tf1.trainable_variables("Logits/") if config.method_c == "softmax" else [])
 
     def _trained_variables(self):

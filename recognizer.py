@@ -18,15 +18,15 @@ import sys
 import footprint
 import utils
 from cli import cautions, outputs, places, program
-from cli.options import boolean, changed_options, checked, choose, Command, number, one_of, parse, path, text, whole
-from config import differences_in, model, safety_options
+from cli.options import changed_options, choose, Command, parse
+from config import differences_in
 from datasets.image_sets import check_images, data_folder, find_renderings
 from datasets.images import save_picture
 from datasets.neighbours import check_outside, check_without_photos
 from engine import checkpoint_index, endings, runs, weight_files
 from engine.startup import start
 from preflight import newest_whole
-from recognition import known_people, labelled_data, plots, registry, verification
+from recognition import input_size, known_people, labelled_data, plots, recognizer_options, registry, verification
 from recognition.schedule import length_of, read_schedule
 from utils import UserError
 
@@ -38,142 +38,8 @@ WRITTEN = "verification.json", "roc.png", "distances.png"            # by `verif
 # Options of `verify` that a run of `train` remembers.
 _VERIFIED_AS_TRAINED = ("image_size", "input_scale_size")
 
-_pixels = whole(32, 1024, " of pixels")
-_rate_or_file = checked("X", float, lambda rate: 0 < rate < float("inf") or rate == -1, "a number above 0, or -1")
-_metric = checked("{0,1}", int, (0, 1).__contains__, "0 (Euclidean) or 1 (cosine)")
-
-
-# Options
-
-def _data_options(add):
-    add("data_dir", text, "data", "folder that holds the data sets")
-    add("real", path, "", "photos: a folder in data_dir with one sub-folder per person")
-    add("lambda_synthetic", number(above=0), 1., "weight of the synthetic images' losses")
-    add("score_weights", one_of(("none", "original", "calibrated")), "none", "weight of a synthetic image by its "
-        "c_score: original, 0.5 exp(-c_score / 4); calibrated, by its rank in the set, from 2 (best) to 0, 1 on "
-        "average")
-    add("synthetic", text, [], "folders in data_dir that main.py synthesized, whose identities get a head of their own",
-        values="+")
-    add("input_scale_size", _pixels, None, "side in pixels at which crops are read", "image_size * 108 / 96")
-    add("batch_size", whole(1, 65536), 90, "real images in a step, and as many synthetic ones")
-    add("num_worker", whole(1, 1024), 4, "threads that read and decode images")
-    add("filter_filename", path, "", "HDF5 file with the distances of real images to the centres of their classes")
-    add("filter_percentile", number(above=0, most=100), 100.,
-        "with it, drop images whose distance lies above this percentile")
-    add("filter_min_nrof_images_per_class", whole(0), 0, "drop people with fewer real images")
-
-
-def _network_options(add):
-    add("model_def", model, "inception_resnet_v1", "network, with or without a leading models.")
-    add("embedding_size", whole(1, 65536), 128, "length of the embedding")
-    add("image_size", _pixels, 96, f"side in pixels of the network's input: {registry.SIZES}")
-    add("standardization", one_of(("image", "fixed")), "image",
-        "what the network sees: image, each image with mean 0 and deviation 1; fixed, (v - 127.5) / 128")
-    add("keep_probability", number(above=0, most=1), 1.,
-        "keep probability of the dropout before the bottleneck (1: none)")
-
-
-def _training_options(add):
-    add("max_nrof_epochs", whole(1), 100, "epochs to train")
-    add("epoch_size", whole(0), 0,
-        "steps in an epoch; 0: one pass through the real images, or else the synthetic ones")
-    add("learning_rate", _rate_or_file, .05, "learning rate; -1: from learning_rate_schedule_file")
-    add("learning_rate_decay_epochs", whole(1), 100, "epochs after which the learning rate is multiplied by a factor")
-    add("learning_rate_decay_factor", number(above=0), 1., "that factor")
-    add("learning_rate_schedule_file", path, "", "file with a line `EPOCH: RATE` for each change, epochs counted from "
-        "1; rate -1 ends the training; # begins a comment")
-    add("optimizer", one_of(("adagrad", "adadelta", "adam", "rmsprop", "mom")), "adam",
-        "update rule, with FaceNet's settings: adam has an epsilon of 0.1, hence the large learning rate")
-    add("weight_decay", number(0), 5e-4, "L2 weight decay of convolutions and dense layers")
-    add("center_loss_factor", number(0), 0., "weight of the center loss")
-    add("center_loss_alfa", number(0, 1), .95, "share of itself that a center keeps in a step (1: centers never move)")
-    add("moving_average_decay", number(0, below=1), .9999,
-        "decay of the weights' moving averages, which are what is verified and used")
-    add("random_crop", boolean, True, "move each image's crop at random")
-    add("random_flip", boolean, True, "mirror images at random")
-    add("random_rotate", boolean, False, "turn images at random by up to 10 degrees")
-    add("seed", whole(0, 2 ** 31 - 1), 123, "seed of weights, data order, crops, flips, rotations and dropout")
-    add("use_gpu", boolean, True, "use a GPU where there is one")
-
-
-def _validation_options(add):
-    add("lfw_dir", path, "", "folder of other people, such as LFW, to verify on during training")
-    add("lfw_pairs", path, "", "file of its pairs in the format of LFW's pairs.txt", "pairs chosen at random")
-    add("lfw_nrof_folds", whole(2, 10_000), 10, "folds, unless lfw_pairs says how many")
-    add("lfw_batch_size", whole(1, 65536), 32, "images to embed at a time")
-    add("lfw_distance_metric", _metric, 0, "0: squared Euclidean distance, 1: angle")
-    add("lfw_use_flipped_images", boolean, False, "append the embedding of the mirrored image")
-    add("lfw_subtract_mean", boolean, False, "take distances from the mean of the other folds' embeddings")
-    add("validate_every_n_epochs", whole(1), 1, "epochs between two checkpoints, each of which is verified")
-
-
-def _mode_options(add):
-    add("dry_run", boolean, False, "check everything, print the options that differ from the defaults, the data found "
-        "and the network, and stop")
-    add("load_path", path, "", "run to go on with: its folder, or its name in log_dir")
-
-
-def _logging_options(add):
-    add("log_dir", text, "recognizers", "folder of the runs")
-    add("task", outputs.task, None, "first part of the run folder's name", "the git branch, master without git")
-    add("log_step", whole(1), 50, "steps between two log lines and TensorBoard summaries")
-    add("keep_every", whole(0), 0,
-        "keep for good the checkpoints at multiples of this step, besides the last 2; 0: keep no others")
-    safety_options(add)
-
-
-def _verify_options(add):
-    add("weights", text, None, "classifier: a run of train, a checkpoint, a frozen graph (.pb), or a folder with one",
-        needed=True)
-    add("images", text, None, "folder with one sub-folder of images per person", needed=True)
-    add("output", text, "verification", "folder for verification.json, roc.png and distances.png")
-    add("pairs", path, "", "file of pairs in the format of LFW's pairs.txt", "pairs chosen at random")
-    add("nrof_folds", whole(2, 10_000), 10, "folds, unless pairs says how many")
-    add("pairs_per_fold", whole(1, 10_000), 300, "most pairs of the same, and of different people to choose for a fold")
-    add("seed", whole(0, 2 ** 31 - 1), 0, "seed of the choice of pairs, and of the random network of baselines")
-    add("distance_metric", _metric, 0, "0: squared Euclidean distance, 1: angle")
-    add("use_flipped_images", boolean, False, "append the embedding of the mirrored image")
-    add("subtract_mean", boolean, False, "take distances from the mean of the other folds' embeddings")
-    add("baselines", boolean, False, "add bare pixels, and the same network with random weights")
-    add("image_size", _pixels, None, "side in pixels of the network's input", "the run's; else 160, 96 for nn4")
-    add("input_scale_size", _pixels, None, "side in pixels at which crops are read",
-        "the run's; else image_size * 108 / 96")
-    add("standardization", one_of(("auto", "image", "fixed")), "auto", "what the network sees: image, each image with "
-        "mean 0 and deviation 1; fixed, (v - 127.5) / 128; auto, as its weights say")
-    add("batch_size", whole(1, 65536), 32, "images to embed at a time")
-    add("num_worker", whole(1, 1024), 4, "threads that read and decode images")
-    add("use_gpu", boolean, True, "use a GPU where there is one")
-
-
-def _convert_options(add):
-    add("input", text, None, "state dict of facenet-pytorch's InceptionResnetV1: a file of torch.save, or .npz",
-        needed=True)
-    add("output", text, None, "folder for the checkpoint, under FaceNet's names", needed=True)
-
 
 # Reading the command line
-
-def _resolve(options, error):
-    """Fill in what follows from other options of `train`.
-
-    Calls `error` with one line where options contradict each other.
-    """
-    options.input_scale_size = options.input_scale_size or registry.crop_for(options.image_size)
-    if not (options.real or options.synthetic):
-        error("--real: give a folder of photos, or --synthetic ones")
-    if (options.learning_rate == -1) != bool(options.learning_rate_schedule_file):
-        error("--learning_rate -1 and --learning_rate_schedule_file FILE: give both, or neither")
-    for given, needed in (("filter_filename", "real"), ("lfw_pairs", "lfw_dir")):
-        if getattr(options, given) and not getattr(options, needed):
-            error(f"--{given}: needs --{needed}")
-    if not options.synthetic and (options.score_weights != "none" or options.lambda_synthetic != 1):
-        error("--score_weights, --lambda_synthetic: need --synthetic")
-    if bool(options.filter_filename) != (options.filter_percentile < 100):
-        error("--filter_filename and --filter_percentile below 100: give both, or neither")
-    problem = registry.image_size_problem(options.model_def, options.image_size)
-    if problem:
-        error(problem)
-
 
 def _run_to_go_on_with(options):
     """Find the run that `train --load_path` names -> [(run, {option: value})], empty where none is named.
@@ -209,15 +75,13 @@ def _verified_run(options):
 COMMANDS = [
     Command("recognizer.py", "train", "Train a classifier of people.",
             ("recognizer.py train --preset cpu",),
-            {"Data": _data_options, "Network": _network_options, "Mode": _mode_options, "Training": _training_options,
-             "Validation": _validation_options, "Logging": _logging_options},
-            _resolve, _run_to_go_on_with, presets=True),
+            recognizer_options.TRAIN, recognizer_options.resolve, _run_to_go_on_with, presets=True),
     Command("recognizer.py", "verify", "Tell how well a classifier recognises people whom it has not seen.",
             ("recognizer.py verify --weights recognizers/RUN --images data/syn --baselines",),
-            {"Verification": _verify_options}, remembered=_verified_run),
+            {"Verification": recognizer_options.verify_options}, remembered=_verified_run),
     Command("recognizer.py", "convert", "Convert weights of facenet-pytorch to a checkpoint.",
             ("recognizer.py convert --input 20180402-114759-vggface2.pt --output vggface2",),
-            {"Conversion": _convert_options})]
+            {"Conversion": recognizer_options.convert_options})]
 
 
 def main(words):
@@ -349,20 +213,20 @@ def verify(options):
     choice = verification.PairChoice(options.nrof_folds, options.pairs_per_fold, options.seed)
     pairs = find_pairs(options, ("images", "pairs"), choice) if options.pairs else None
     start()
-    from recognition import pretrained
+    from recognition import embedder, pretrained
 
     weights = pretrained.read(options.weights, "--weights")
     model_def, embedding_size, _ = weights.architecture or (None, None, None)
     _check_network(options, model_def, embedding_size)
     options.image_size = options.image_size or registry.CLASSIFIERS[model_def].usual
-    options.input_scale_size = options.input_scale_size or registry.crop_for(options.image_size)
+    options.input_scale_size = options.input_scale_size or input_size.crop_for(options.image_size)
     options.standardization = weights.standardization if options.standardization == "auto" else options.standardization
     pairs = pairs or find_pairs(options, ("images", "pairs"), choice)
-    found = embeddings_of(options, weights, pairs)
+    found = embedder.embed_pairs(options, weights, pairs)
     pairs = verification.with_embeddings(pairs, found["classifier"])
     results = {name: verification.verify(embeddings, pairs, options.distance_metric, options.subtract_mean)
                for name, embeddings in found.items()}
-    print(_table_of(results, pairs))
+    print(verification.table_of(results, pairs))
     doubt = verification.doubt(results["classifier"].accuracy, len(pairs.same))
     if doubt:
         logging.warning("%s", doubt)
@@ -387,45 +251,6 @@ def _check_network(options, model_def, embedding_size):
     problem = options.image_size and registry.image_size_problem(model_def, options.image_size)
     if problem:
         raise UserError(problem)
-
-
-def embeddings_of(options, weights, pairs):
-    """Embed the images of FacePairs with a pretrained.Weights -> {name: embeddings [n, E]}.
-
-    The names are "classifier" and, with --baselines, "random network" and "bare pixels". The embedding of an image that
-    can't be decoded is nan.
-    """
-    import tensorflow as tf
-
-    from engine import checkpoints
-    from engine.session import session_options
-    from recognition import embedder, pretrained
-
-    tf1 = tf.compat.v1
-    recipe = embedder.Recipe(options.input_scale_size, options.image_size, options.standardization,
-                             weights.architecture, options.use_flipped_images)
-    with tf.Graph().as_default(), tf1.Session(config=session_options(options.use_gpu)) as session:
-        tf1.set_random_seed(options.seed)
-        network = embedder.Embedder(recipe, options.batch_size)
-        variables, at_random = tf1.global_variables(), tf1.global_variables_initializer()
-        checkpoints.assign(session, variables, pretrained.values_for(weights, variables, "--weights"), weights.source)
-        found = {"classifier": network.embed_all(session, pairs.root, pairs.names, options.num_worker)}
-        if options.baselines:
-            session.run(at_random)
-            found["random network"] = network.embed_all(session, pairs.root, pairs.names, options.num_worker)
-            bare = embedder.Embedder(recipe, options.batch_size, embedder.bare_pixels)
-            found["bare pixels"] = bare.embed_all(session, pairs.root, pairs.names, options.num_worker)
-    return found
-
-
-def _table_of(results, pairs):
-    """Write {name: Verification} of FacePairs as a table: two lines of heading, then a line for each."""
-    lines = [f"{len(pairs.same)} pairs, {len(set(pairs.fold.tolist()))} folds",
-             f"{'':16} accuracy            AUC    EER   TAR@FAR 1e-2   1e-3"]
-    for name, result in results.items():
-        lines.append(f"{name:16} {result.accuracy:.4f} +- {result.accuracy_std:.4f}  {result.auc:.4f} {result.eer:.4f}"
-                     f"         {result.tar[1e-2]:.4f} {result.tar[1e-3]:.4f}")
-    return "\n".join(lines)
 
 
 # Conversion

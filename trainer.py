@@ -114,7 +114,7 @@ class Trainer:
         self.data = data
         with tf.Graph().as_default() as graph:
             tf1.set_random_seed(self.config.random_seed)
-            self.networks = Networks(self.config, classifier.standardization if classifier else "image")
+            self.networks = Networks(self.config, pretrained.view_for(self.config, classifier) if classifier else None)
             if data:
                 self.training = TrainingGraph(self.networks, data)
                 self.saver = tf1.train.Saver(self.training.saved_variables, max_to_keep=None)

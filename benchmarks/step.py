@@ -115,11 +115,11 @@ def time_start(config, folder):
     import tensorflow as tf
 
     import drawn
-    from recognition import facenet, registry
+    from recognition import networks, registry
     tf1 = tf.compat.v1
     with tf.Graph().as_default(), tf1.Session() as session:         # a classifier of random weights
         tf1.set_random_seed(1)
-        facenet.embed(tf1.placeholder(tf.float32, [None, 96, 96, 3]),
+        networks.embed(tf1.placeholder(tf.float32, [None, 96, 96, 3]),
                       registry.Architecture(config.model_def, config.embedding_size))
         session.run(tf1.global_variables_initializer())
         classifier = tf1.train.Saver().save(session, os.path.join(folder, "classifier"), write_meta_graph=False)

@@ -3,7 +3,7 @@ import contextlib
 import os
 
 import utils
-from cli.options import checked, place, whole
+from cli.options import checked, number, place, whole
 from utils import UserError
 
 SETTINGS = "settings.json"
@@ -18,6 +18,15 @@ def crop_options(add, size=PAPER_CROP):
     add("size", whole(16, 4096, " of pixels"), size, "side of the crops in pixels")
     add("margin", whole(0, 4096, " of pixels"), None, "pixels of a crop that lie outside MTCNN's box",
         f"{PAPER_MARGIN} of {PAPER_CROP}, in proportion")
+
+
+def safety_options(add):
+    """Add the options that say how little a training may lose, of main.py and of recognizer.py."""
+    add("checkpoint_minutes", number(0), 10.,
+        "minutes after which a checkpoint is saved, besides those of certain steps; 0: none")
+    add("patience", number(0), 600.,
+        "seconds to wait for images that can't be read any more, such as those of a network drive, before a training "
+        "ends; 0: do not wait")
 
 
 def resolve_margin(options, error):

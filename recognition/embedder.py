@@ -7,8 +7,11 @@ import tensorflow as tf
 
 from data_loader import read_in_order, Reading
 from datasets.image_sets import ImageSet
+from engine import checkpoints
 from engine.layers import to_network
-from recognition import facenet, registry
+from engine.session import session_options
+from recognition import input_size, networks, pretrained, registry
+from recognition.preprocessing import preprocess
 
 tf1 = tf.compat.v1
 
@@ -18,8 +21,7 @@ _BARE_SIZE = 32                         # side in pixels of the image that `bare
 class Recipe(NamedTuple):
     """How an image file becomes an embedding."""
     size: int                           # side S in pixels at which the crop is read
-    image_size: int                     # side in pixels of the network's input
-    standardization: str                # of the network's input, see `facenet.standardize`
+    view: input_size.View               # what the network sees of the crop
     architecture: registry.Architecture
     flipped: bool = False               # append the embedding of the mirrored image
 
@@ -43,8 +45,7 @@ class Embedder:
     def _network(self, crops):
         """Embed `crops` [B, S, S, 3] by the Recipe's network -> [B, E]."""
         recipe = self._recipe
-        inputs = facenet.preprocess(crops, recipe.image_size, standardization=recipe.standardization)
-        return facenet.embed(inputs, recipe.architecture)[1]
+        return networks.embed(preprocess(crops, recipe.view), recipe.architecture)[1]
 
     def embed_all(self, session, root, names, workers):
         """Compute embeddings [n, E] of the images `names` in `root`, which `workers` threads decode.
@@ -68,5 +69,27 @@ def bare_pixels(crops):
 
     The pixels are those of 32 x 32 standardised images, scaled to length 1.
     """
-    small = facenet.preprocess(crops, _BARE_SIZE)
+    small = preprocess(crops, input_size.View(_BARE_SIZE))
     return tf.nn.l2_normalize(tf.reshape(small, [-1, _BARE_SIZE * _BARE_SIZE * 3]), 1)
+
+
+def embed_pairs(options, weights, pairs):
+    """Embed the images of FacePairs with a pretrained.Weights -> {name: embeddings [n, E]}.
+
+    The names are "classifier" and, with --baselines, "random network" and "bare pixels". The embedding of an image that
+    can't be decoded is nan.
+    """
+    recipe = Recipe(options.input_scale_size, pretrained.view_for(options, weights), weights.architecture,
+                    options.use_flipped_images)
+    with tf.Graph().as_default(), tf1.Session(config=session_options(options.use_gpu)) as session:
+        tf1.set_random_seed(options.seed)
+        network = Embedder(recipe, options.batch_size)
+        variables, at_random = tf1.global_variables(), tf1.global_variables_initializer()
+        checkpoints.assign(session, variables, pretrained.values_for(weights, variables, "--weights"), weights.source)
+        found = {"classifier": network.embed_all(session, pairs.root, pairs.names, options.num_worker)}
+        if options.baselines:
+            session.run(at_random)
+            found["random network"] = network.embed_all(session, pairs.root, pairs.names, options.num_worker)
+            bare = Embedder(recipe, options.batch_size, bare_pixels)
+            found["bare pixels"] = bare.embed_all(session, pairs.root, pairs.names, options.num_worker)
+    return found

@@ -1,15 +1,10 @@
-"""The identity classifier's networks, frozen or in training, whose variables have FaceNet's names.
-
-The networks are Inception-ResNet-v1, NN4 and a small one of this project. A network turns an image into its bottleneck,
-a vector of numbers; scaled to length 1, that is the image's embedding. Embeddings of one person lie close together.
-"""
-import contextlib
+"""Classifiers whose variables have FaceNet's names: Inception-ResNet-v1, NN4 and a small one of this project."""
 from typing import NamedTuple
 
 import tensorflow as tf
 
 from engine import layers
-from recognition import registry
+from recognition.batch_norm import normalize
 
 tf1 = tf.compat.v1
 
@@ -39,143 +34,18 @@ _NN4_MODULES = (
     _Nn4Module("incept5b", 384, (192, 384), None, 128))
 
 
-# From crops to the network's input
+def bottleneck(images, architecture, dropout):
+    """Turn standardised `images` [B, H, W, 3] into the bottleneck [B, E] of a registry.Architecture.
 
-def preprocess(x, input_size, offset=None, flips=None, standardization="image"):
-    """Turn crops `x` [B, S, S, 3] in [-1, 1] into a network's input [B, input_size, input_size, 3].
-
-    Each crop is cut to the window of `registry.window_of`, resized, and standardised. `offset` [2] int32 is the
-    window's (top, left) in pixels for the whole batch, each below `registry.offsets_of(S)`; None: the window is in the
-    centre. `flips` [B] bool says which images to mirror; None: no image. `standardization` is that of `standardize`.
-    Resizing samples pixel i of the input at i * window / input_size, TF1's convention, as the original does.
+    `dropout`, a layers.Dropout or None, acts on the pooled features.
     """
-    size = x.shape[1]
-    window = registry.window_of(size)
-    x = _to_pixel_values(x)
-    if window < size:
-        top, left = [(size - window) // 2] * 2 if offset is None else tf.unstack(offset, 2)
-        x = tf.image.crop_to_bounding_box(x, top, left, window, window)
-    if window != input_size:
-        x = tf1.image.resize_bilinear(x, [input_size] * 2, align_corners=False, half_pixel_centers=False)
-    if flips is not None:
-        x = tf.where(flips[:, None, None, None], tf.reverse(x, [2]), x)
-    return standardize(x, standardization)
-
-
-def augment(x, input_size, shifts, flips, angles, standardization="image"):
-    """Preprocess crops `x` [B, S, S, 3] in [-1, 1] for a classifier's own training, each in its own way.
-
-    `shifts` [B, 2] int32 moves each window from the centre by (down, right) pixels, see `registry.shifts_of`.
-    `flips` [B] bool mirrors the window, and `angles` [B] turns it, in radians. Pixels beyond the crop's border are
-    reflected. The result is [B, input_size, input_size, 3], standardised as `preprocess` does.
-    Its gradient by `x` is not deterministic: use `preprocess` for images that a network made.
-    """
-    size = x.shape[1]
-    window = registry.window_of(size)
-    scale, middle = window / input_size, (window - 1) / 2
-    down, right = tf.unstack(tf.cast(shifts, tf.float32) + (size - window) // 2 + middle, axis=1)
-    across = tf.where(flips, -scale, scale)             # crop's pixels to the right, for each pixel of the input
-    start = tf.where(flips, scale * (input_size - 1), 0.0) - middle             # where the first column lies
-    sine, cosine = tf.sin(angles), tf.cos(angles)
-    zeros = tf.zeros_like(angles)
-    transform = tf.stack([cosine * across, -sine * scale, cosine * start + sine * middle + right,
-                          sine * across, cosine * scale, sine * start - cosine * middle + down, zeros, zeros], 1)
-    x = tf.raw_ops.ImageProjectiveTransformV3(
-        images=_to_pixel_values(x), transforms=transform, output_shape=[input_size] * 2, fill_value=0.0,
-        interpolation="BILINEAR", fill_mode="REFLECT")
-    return standardize(x, standardization)
-
-
-def standardize(x, standardization):
-    """Standardise images `x` [B, H, W, 3] of pixel values in [0, 255] as a network expects them.
-
-    With the `standardization` "image", each image gets mean 0 and standard deviation 1. With "fixed", it becomes
-    (x - 127.5) / 128, which FaceNet's models of 2018 were trained with.
-    """
-    return (x - 127.5) / 128.0 if standardization == "fixed" else tf.image.per_image_standardization(x)
-
-
-def _to_pixel_values(x):
-    """Map `x` from [-1, 1] to [0, 255]; values beyond are clipped."""
-    return tf.clip_by_value((x + 1.0) * 127.5, 0.0, 255.0)
-
-
-# From the network's input to embeddings
-
-def embed(images, architecture, dropout=None):
-    """Embed standardised `images` [B, H, W, 3] with a registry.Architecture -> bottleneck, embeddings.
-
-    Both are [B, E]; the embeddings are the bottleneck scaled to length 1. A second call uses the same variables.
-    `dropout`, a layers.Dropout, acts on the pooled features before the bottleneck.
-    Raises ValueError for a size that the network doesn't accept.
-    """
-    for size in images.shape[1:3]:
-        problem = registry.image_size_problem(architecture.model_def, size)
-        if problem:
-            raise ValueError(problem)
-    with tf1.variable_scope(architecture.scope, reuse=tf1.AUTO_REUSE):
-        features = NETWORKS[architecture.model_def](images)
-        if dropout and dropout.keep < 1:
-            features = layers.dropout(features, dropout)
-        with tf1.variable_scope("Bottleneck"):
-            if architecture.model_def == "nn4":
-                bottleneck = layers.dense(features, architecture.embedding_size)
-            else:
-                bottleneck = _batch_norm(layers.dense(features, architecture.embedding_size, bias=False))
-    return bottleneck, tf.nn.l2_normalize(bottleneck, 1, 1e-10)
-
-
-def logits(bottleneck, classes, scope="Logits"):
-    """Score the `bottleneck` [B, E] for each class with a dense layer, the softmax head -> [B, classes].
-
-    The head's variables are under `scope`, which lies outside the classifier's own scope.
-    """
-    with tf1.variable_scope(scope, reuse=tf1.AUTO_REUSE):
-        return layers.dense(bottleneck, classes, initializer=tf1.truncated_normal_initializer(stddev=0.1))
-
-
-def trained_variables(scope=registry.SCOPE):
-    """List the variables under `scope` that gradient descent may change: all but the moving statistics.
-
-    The published Inception-ResNet-v1 marks its moving statistics as trainable. So their names decide.
-    """
-    return [variable for variable in tf1.trainable_variables()
-            if variable.name.startswith(scope + "/") and "/moving_" not in variable.name]
-
-
-# Batch norm
-
-_updates = []       # the list of the enclosing `batch_statistics`, if there is one
-
-
-@contextlib.contextmanager
-def batch_statistics():
-    """Let networks that are built in this context normalise with the statistics of their batch.
-
-    The statistics are those over all axes but the last. Yields a list that fills with pairs of variables of moving
-    statistics and their values [C] in this batch: the caller has to move the former towards the latter.
-    """
-    _updates.append([])
-    try:
-        yield _updates[-1]
-    finally:
-        _updates.pop()
-
-
-def _normalize(x, mean, variance, beta, gamma=None):
-    """Apply batch norm (Ioffe, Szegedy 2015) to `x` [..., C]: (x - mean) / sqrt(variance + 0.001) * gamma + beta.
-
-    `mean` and `variance` [C] are variables of moving statistics. In `batch_statistics`, those of `x` replace them.
-    """
-    if not _updates:
-        return layers.frozen_batch_norm(x, mean, variance, beta, gamma)
-    flat = x if x.shape.rank == 4 else x[:, None, None, :]
-    normalised, batch_mean, batch_variance = tf1.nn.fused_batch_norm(
-        flat, tf.ones_like(beta) if gamma is None else gamma, beta, epsilon=1e-3, is_training=True)
-    count = tf.cast(tf.reduce_prod(tf.shape(flat)[:3]), tf.float32)
-    # TensorFlow gives the variance with Bessel's factor, count / (count - 1); the moving one is without.
-    _updates[-1] += [(mean, batch_mean), (variance, batch_variance * (count - 1) / count)]
-    return tf.reshape(normalised, tf.shape(x)) if x.shape.rank != 4 else normalised
+    features = NETWORKS[architecture.model_def](images)
+    if dropout and dropout.keep < 1:
+        features = layers.dropout(features, dropout)
+    with tf1.variable_scope("Bottleneck"):
+        if architecture.model_def == "nn4":
+            return layers.dense(features, architecture.embedding_size)
+        return _batch_norm(layers.dense(features, architecture.embedding_size, bias=False))
 
 
 # Inception-ResNet-v1 (Szegedy et al. 2016, as in FaceNet)
@@ -292,7 +162,7 @@ def _batch_norm(x):
         beta = layers.get_variable("beta", shape, tf1.zeros_initializer())
         mean = layers.get_variable("moving_mean", shape, tf1.zeros_initializer())
         variance = layers.get_variable("moving_variance", shape, tf1.ones_initializer())
-    return _normalize(x, mean, variance, beta)
+    return normalize(x, mean, variance, beta)
 
 
 # NN4 (Schroff et al. 2015, as in the FaceNet release of the time)
@@ -348,7 +218,7 @@ def _nn4_batch_norm(x):
         mean, variance = (
             layers.get_variable(f"{here.name}/moments/{moment}/ExponentialMovingAverage", shape, start, trainable=False)
             for moment, start in (("Squeeze", tf1.zeros_initializer()), ("Squeeze_1", tf1.ones_initializer())))
-    return _normalize(x, mean, variance, beta, gamma)
+    return normalize(x, mean, variance, beta, gamma)
 
 
 # A network of this project, for CPUs and tests

@@ -14,7 +14,7 @@ import numpy as np
 import tensorflow as tf
 
 from engine import checkpoints, runs
-from recognition import facenet, registry, torch_weights
+from recognition import input_size, networks, registry, torch_weights
 from utils import open_regular, UserError
 
 tf1 = tf.compat.v1
@@ -30,7 +30,8 @@ class Weights(NamedTuple):
     source: str                                 # the file, for messages
     values: dict                                # {name of a variable: array}
     architecture: registry.Architecture | None          # None where no known network is in the file
-    standardization: str                        # "image" or "fixed", see `facenet.standardize`
+    standardization: str                        # see `preprocessing.standardize`
+    native: str = "box"                         # kind of crop that it was made for, see `input_size.window_for`
 
 
 def read(path, option, scope=registry.SCOPE):
@@ -71,6 +72,11 @@ def read_for(config):
         return weights._replace(standardization=config.standardization)
     logging.info("%s: its --standardization is %s", path, weights.standardization)
     return weights
+
+
+def view_for(config, weights):
+    """Make the input_size.View in which the classifier of Weights sees crops, by the options of a command."""
+    return input_size.View(config.image_size, weights.standardization, input_size.window_for(weights.native, "box"))
 
 
 def values_for(weights, variables, option):
@@ -141,7 +147,7 @@ def write_converted(state, folder):
     weights = np.atleast_1d(state.get("last_linear.weight", np.zeros([512, 0])))
     with tf.Graph().as_default(), tf1.Session() as session:
         tf1.set_random_seed(0)              # the initial values are never used, but determinism insists on a seed
-        facenet.embed(tf1.placeholder(tf.float32, [None, 160, 160, 3]),
+        networks.embed(tf1.placeholder(tf.float32, [None, 160, 160, 3]),
                       registry.Architecture("inception_resnet_v1", len(weights)))
         shapes = {variable.op.name: variable.shape.as_list() for variable in tf1.global_variables()}
         values = torch_weights.convert(state, list(shapes))

@@ -1,4 +1,4 @@
-"""What is known of each classifier before it is built: sizes of input, windows of crops, names in a checkpoint.
+"""What is known of each classifier before it is built: sizes of input, its own kind of crop, names in a checkpoint.
 
 This module imports no package, so that a command line can ask it before TensorFlow loads.
 """
@@ -12,6 +12,7 @@ class Facts(NamedTuple):
     most: float                     # largest size
     usual: int                      # size where neither an option nor the weights' run says one
     first_layer: str                # name of the layer by which a checkpoint is recognised
+    native: str = "box"             # kind of crop that it was made for, see `input_size.window_for`
 
     @property
     def sizes(self):
@@ -26,8 +27,6 @@ SCOPE = "InceptionResnetV1"         # scope of the variables in FaceNet's checkp
 STEP = "recognizer/step"            # name of a variable that only checkpoints of recognizer.py have
 FIXED = "recognizer/fixed_standardization"      # name of a variable that is True for a classifier of (v - 127.5) / 128
 SIZES = ", ".join(f"{facts.sizes} for {name}" for name, facts in CLASSIFIERS.items())      # for help texts
-
-_CROP, _WINDOW = 108, 96            # pixels: of the paper's crops of 108 x 108, a classifier sees 96 x 96
 
 
 class Architecture(NamedTuple):
@@ -69,35 +68,3 @@ def architecture_problem(found, config):
         return (f"--pretrained_rec {path}: holds another network; give --model_def {found.model_def} "
                 f"--embedding_size {found.embedding_size}")
     return None
-
-
-def window_of(size):
-    """Compute the side of the window that a classifier sees of a crop of side `size`, both in pixels.
-
-    The window has 96 pixels of 108, in proportion. Below 96 pixels, the window is the whole crop.
-    """
-    return round(size * _WINDOW / _CROP) if size >= _WINDOW else size
-
-
-def offsets_of(size):
-    """Count the places of the window along one axis of a crop of side `size`.
-
-    The window's first pixel lies at 0 to `offsets_of(size)` - 1.
-    """
-    return size - window_of(size) + 1
-
-
-def shifts_of(size):
-    """Compute how far a random window may move from a crop's centre -> (least, most) in pixels.
-
-    The crop has the side `size`. The window stays within the crop.
-    But a crop below 96 pixels has no border to spare: there the window may reach a little beyond the crop.
-    """
-    central = (size - window_of(size)) // 2
-    reach = round(size / 18)
-    return (-central, offsets_of(size) - 1 - central) if central else (-reach, reach)
-
-
-def crop_for(image_size):
-    """Compute the side of the crops whose window fills an input of `image_size` pixels: 108 for 96."""
-    return round(image_size * _CROP / _WINDOW)

@@ -20,8 +20,10 @@ from engine.checkpoints import average_of
 from engine.layers import to_image, to_network
 from engine.loop import Due, run_steps, StepResult
 from engine.session import check_optimized_once, session_options
-from recognition import facenet, registry, verification
+from recognition import input_size, networks, registry, verification
+from recognition.batch_norm import batch_statistics
 from recognition.embedder import Embedder, Recipe
+from recognition.preprocessing import augment
 from utils import UserError
 
 tf1 = tf.compat.v1
@@ -54,9 +56,15 @@ class Share(NamedTuple):
     centers: list               # (variable of the identities' centers, its next value [classes, E])
 
 
+def _view_of(options):
+    """Make the input_size.View of a network in training from its options."""
+    native = registry.CLASSIFIERS[options.model_def].native
+    return input_size.View(options.image_size, options.standardization, input_size.window_for(native, "box"))
+
+
 def _recipe_of(options):
     """Make the embedder.Recipe of the validation from the options of a training."""
-    return Recipe(options.input_scale_size, options.image_size, options.standardization,
+    return Recipe(options.input_scale_size, _view_of(options),
                   registry.Architecture(options.model_def, options.embedding_size), options.lfw_use_flipped_images)
 
 
@@ -119,7 +127,8 @@ class ClassifierGraph:
         The crops are moved, mirrored and turned. `index` is that of their LabelledBatch.
         """
         options, count = self.options, self.options.batch_size
-        low, high = registry.shifts_of(options.input_scale_size)
+        view = _view_of(options)
+        low, high = input_size.shifts_of(options.input_scale_size, view.window)
         shifts, flips, angles = tf.zeros([count, 2], tf.int32), tf.zeros([count], tf.bool), tf.zeros([count])
         if options.random_crop:
             shifts = tf.random.stateless_uniform([count, 2], self._seed(_SHIFT_STREAM + index), low, high + 1, tf.int32)
@@ -128,16 +137,16 @@ class ClassifierGraph:
         if options.random_rotate:
             most = math.radians(_ROTATION)
             angles = tf.random.stateless_uniform([count], self._seed(_ROTATE_STREAM + index), -most, most)
-        return facenet.augment(to_network(images), options.image_size, shifts, flips, angles, options.standardization)
+        return augment(to_network(images), view, shifts, flips, angles)
 
     def _build_share(self, index, batch):
         """Compute the Share of a LabelledBatch, which has this `index` in the step."""
         options, suffix = self.options, batch.suffix
         inputs = self._augment(index, batch.images)
         dropout = layers.Dropout(options.keep_probability, self._seed(_DROPOUT_STREAM + index))
-        with tf1.name_scope("network" + suffix), facenet.batch_statistics() as statistics:
-            bottleneck, _ = facenet.embed(inputs, _recipe_of(options).architecture, dropout)
-        logits = facenet.logits(bottleneck, batch.classes, "Logits" + suffix)
+        with tf1.name_scope("network" + suffix), batch_statistics() as statistics:
+            bottleneck, _ = networks.embed(inputs, _recipe_of(options).architecture, dropout)
+        logits = networks.logits(bottleneck, batch.classes, "Logits" + suffix)
         centers = layers.get_variable("centers" + suffix, [batch.classes, options.embedding_size],
                                       tf1.zeros_initializer(), trainable=False)
         before = centers.value()
@@ -149,7 +158,7 @@ class ClassifierGraph:
 
     def _build_losses(self):
         """Add up the losses, and find the variables that minimise them."""
-        network = facenet.trained_variables()
+        network = networks.trained_variables()
         self.trained = network + [variable for share in self.shares
                                   for variable in tf1.trainable_variables(f"Logits{share.suffix}/")]
         check_optimized_once({"classifier": self.trained}, tf1.trainable_variables(), not_trained=[
@@ -216,7 +225,7 @@ def count_parameters(options):
     with tf.Graph().as_default():
         tf1.set_random_seed(options.seed)
         images = tf1.placeholder(tf.float32, [1, options.image_size, options.image_size, 3])
-        facenet.embed(images, _recipe_of(options).architecture)
+        networks.embed(images, _recipe_of(options).architecture)
         return {options.model_def: sum(variable.shape.num_elements() for variable in tf1.global_variables())}
 
 

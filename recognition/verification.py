@@ -255,6 +255,16 @@ def verify(embeddings, pairs, metric=0, subtract_mean=False):
                         float(np.mean(thresholds)), distances, curve)
 
 
+def table_of(results, pairs):
+    """Write {name: Verification} of FacePairs as a table: two lines of heading, then a line for each."""
+    lines = [f"{len(pairs.same)} pairs, {len(set(pairs.fold.tolist()))} folds",
+             f"{'':16} accuracy            AUC    EER   TAR@FAR 1e-2   1e-3"]
+    for name, result in results.items():
+        lines.append(f"{name:16} {result.accuracy:.4f} +- {result.accuracy_std:.4f}  {result.auc:.4f} {result.eer:.4f}"
+                     f"         {result.tar[1e-2]:.4f} {result.tar[1e-3]:.4f}")
+    return "\n".join(lines)
+
+
 def with_embeddings(pairs, embeddings):
     """Choose those FacePairs whose two images have finite `embeddings` [names, E] -> FacePairs.
 

@@ -31,7 +31,8 @@ WITHOUT_TENSORFLOW = (
     "datasets.writer", "cli.places", "engine.runs", "engine.weight_files", "engine.checkpoint_index",
     "engine.curves", "engine.startup", "morphable.scene", "morphable.identities", "morphable.drawn_photos",
     "morphable.fitting.photo_fits", "morphable.fitting.preview",
-    "recognition.registry", "recognition.schedule", "recognition.labelled_data", "recognition.verification",
+    "recognition.registry", "recognition.input_size", "recognition.recognizer_options",
+    "recognition.schedule", "recognition.labelled_data", "recognition.verification",
     "recognition.plots", "recognition.torch_weights", "recognition.known_people", "cli.cautions", "config", "footprint",
     "engine.memory", "engine.endings", "cli.interrupts", "datasets.sources", "morphable.mat_files", "preflight",
     "main",
@@ -50,13 +51,14 @@ NEEDS = {
         "appearance", "correspondences", "criteria", "preview")},
     "morphable.fitting.landmark_net": {"numpy", "PIL", "ai_edge_litert", "tensorflow"},
     "recognition": {"numpy", "tensorflow", "tqdm", "google"},           # google: protobuf, TensorFlow's own
-    "recognition.registry": set(), "recognition.schedule": set(), "recognition.known_people": set(),
+    "recognition.registry": set(), "recognition.input_size": set(), "recognition.recognizer_options": set(),
+    "recognition.schedule": set(), "recognition.known_people": set(),
     "recognition.labelled_data": {"numpy", "h5py"},
     "recognition.verification": {"numpy"}, "recognition.plots": {"numpy", "PIL"},
     "recognition.torch_weights": {"numpy"},
     "config": set(), "footprint": set(), "graph": {"tensorflow"}, "preflight": set(),
     "trainer": {"numpy", "tensorflow", "tqdm"},
-    "main": set(), "gen_syn_latent": set(), "align": {"numpy", "PIL"}, "recognizer": {"tensorflow"},
+    "main": set(), "gen_syn_latent": set(), "align": {"numpy", "PIL"}, "recognizer": set(),
     "evaluate": {"numpy", "scipy"}}
 QUIET = ast.Import, ast.ImportFrom, ast.FunctionDef, ast.ClassDef, ast.Assign       # statements that change nothing
 CHECKED_IN_CONFIG = {"syn_scale_size"}      # it has to equal input_scale_size, which is what the others read

@@ -30,7 +30,9 @@ from conftest import (
 )
 from engine import layers, runs
 from engine.checkpoints import set_values
-from recognition import facenet
+from recognition import networks
+from recognition.input_size import View
+from recognition.preprocessing import preprocess
 from recognition.registry import Architecture
 from tool import call
 from trainer import image_seed
@@ -92,7 +94,7 @@ def evaluate(weights, folder, names, dropout=True):
         x = models.Generator("G_inf", 4, 1, skips=True)(s, layers.Dropout(.9, seeds) if dropout else None)
         y = models.Generator("G_inv", 4, 1, skips=False)(x)
         reconstruction = models.DiscriminatorCNN("D_forw", 4, 8)(x)
-        _, embeddings = facenet.embed(facenet.preprocess(x, 32), Architecture("small", 16))
+        _, embeddings = networks.embed(preprocess(x, View(32)), Architecture("small", 16))
         fetches = dict(x=x, d_score=tf.reduce_mean(tf.abs(reconstruction - x), [1, 2, 3]),
                        s_score=tf.reduce_mean(tf.abs(s - y), [1, 2, 3]), embeddings=embeddings)
         set_values(session, {variable: weights[variable.op.name] for variable in tf1.global_variables()})

@@ -19,6 +19,7 @@ import pytest
 import tensorflow as tf
 
 import data_loader
+import graph
 import main
 import preflight
 import trainer as trainer_module
@@ -29,7 +30,6 @@ from datasets.image_sets import Pairs
 from engine import layers, runs
 from engine.session import session_options
 from graph import make_optimizer, Networks, SynthesisGraph, TrainingGraph
-from recognition import facenet
 from trainer import sample_sheet, Trainer
 from utils import UserError
 
@@ -351,7 +351,7 @@ def keeps(case):
 
 def places_and_flips(case):
     """(does the classifier see crops at random places, and mirrored ones?)"""
-    return calls(case, facenet, "preprocess", lambda x, size, offset=None, flips=None, *others: (
+    return calls(case, graph, "preprocess", lambda x, view, offset=None, flips=None: (
         offset is not None, flips is not None))
 
 

@@ -13,7 +13,7 @@ from cli.options import parse
 from conftest import differences, read_checkpoint, small_classifier, steps_saved, words
 from drawn import draw_face, write
 from engine import runs
-from recognition import labelled_data, pretrained, registry, training, verification
+from recognition import embedder, labelled_data, pretrained, registry, training, verification
 from recognition.training import ClassifierGraph, ClassifierTrainer
 from utils import Diverged
 
@@ -243,7 +243,7 @@ def test_validation_uses_the_averages(data, tmp_path, monkeypatch):
     weights = pretrained.read(str(tmp_path), "--weights")
     options = parse(VERIFY, words(weights=tmp_path, images=data / "real", use_flipped_images=True,
                                   standardization="image")).options
-    found = recognizer.embeddings_of(options, weights, pairs)["classifier"]
+    found = embedder.embed_pairs(options, weights, pairs)["classifier"]
     assert found.shape == (16, 16) and np.allclose(seen[-1], found, atol=1e-5)
     saved = read_checkpoint(tmp_path / "model.ckpt-3")
     name = "InceptionResnetV1/Bottleneck/weights"

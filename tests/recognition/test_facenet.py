@@ -9,7 +9,9 @@ import tensorflow as tf
 from conftest import HERE
 from engine.checkpoints import set_values
 from engine.layers import Dropout
-from recognition import facenet, registry
+from recognition import batch_norm, facenet, networks
+from recognition.input_size import offsets_of, shifts_of, View, window_for, window_of
+from recognition.preprocessing import augment, preprocess, standardize
 from recognition.registry import Architecture
 
 GOLDEN = HERE / "golden"
@@ -55,13 +57,13 @@ def relative_error(got, wanted):
 @pytest.mark.parametrize("model_def, published", [
     ("inception_resnet_v1", "facenet_20170511_variables.json"), ("nn4", "nn4_20171214_variables.json")])
 def test_variables_are_the_published_ones(model_def, published, scope):
-    facenet.embed(placeholder(), Architecture(model_def, 128, scope))
+    networks.embed(placeholder(), Architecture(model_def, 128, scope))
     assert shapes() == {name.replace("InceptionResnetV1", scope): shape for name, shape in listed(published)
                         if name.startswith("InceptionResnetV1/")}
 
 
 def test_variables_flags_and_order_are_the_originals():
-    facenet.embed(placeholder(), Architecture("inception_resnet_v1", 128))
+    networks.embed(placeholder(), Architecture("inception_resnet_v1", 128))
     ours = [[v.op.name, v.shape.as_list(), v.trainable] for v in tf1.global_variables()]
     for name in ("variables_108.json", "variables_64.json"):
         assert ours == [row for row in listed(name) if row[0].startswith("InceptionResnetV1/")]
@@ -69,16 +71,16 @@ def test_variables_flags_and_order_are_the_originals():
 
 @pytest.mark.parametrize("model_def", facenet.NETWORKS)
 def test_trained_variables_are_all_but_the_moving_statistics(model_def):
-    facenet.embed(placeholder(), Architecture(model_def, 8))
-    facenet.embed(placeholder(), Architecture("small", 8, "InceptionResnetV12"))
-    trained = {v.op.name for v in facenet.trained_variables("InceptionResnetV1")}
+    networks.embed(placeholder(), Architecture(model_def, 8))
+    networks.embed(placeholder(), Architecture("small", 8, "InceptionResnetV12"))
+    trained = {v.op.name for v in networks.trained_variables("InceptionResnetV1")}
     kept = {name for name in shapes() if name.startswith("InceptionResnetV1/")} - trained
     assert {name.rsplit("/", 1)[1] for name in trained} <= {"weights", "biases", "beta", "gamma"}
     assert {name.rsplit("/", 1)[1] for name in kept} <= {"moving_mean", "moving_variance", "ExponentialMovingAverage"}
 
 
 def test_small_is_small():
-    facenet.embed(placeholder(), Architecture("small", 512, "teacher"))
+    networks.embed(placeholder(), Architecture("small", 512, "teacher"))
     assert sum(np.prod(shape) for shape in shapes().values()) < 1e6
     assert {name.rsplit("/", 2 if "BatchNorm" in name else 1)[0] for name in shapes()} == {
         *(f"teacher/Conv2d_{i}" for i in range(1, 6)), "teacher/Bottleneck"}
@@ -92,9 +94,9 @@ def test_small_is_small():
 def test_input_sizes(model_def, refused, accepted):
     for size in refused:
         with pytest.raises(ValueError, match=f"^--image_size {size}: must be from .* for --model_def {model_def}$"):
-            facenet.embed(placeholder(size), Architecture(model_def, 8))
+            networks.embed(placeholder(size), Architecture(model_def, 8))
     for size in accepted:
-        bottleneck, embeddings = facenet.embed(placeholder(size), Architecture(model_def, 8))
+        bottleneck, embeddings = networks.embed(placeholder(size), Architecture(model_def, 8))
         assert bottleneck.shape.as_list() == embeddings.shape.as_list() == [None, 8]
 
 
@@ -109,7 +111,7 @@ def test_refused_sizes_have_no_output(model_def, size):
 # Preprocessing
 
 def preprocess_numpy(x, input_size, top, left, window, flips):
-    """Twin of `facenet.preprocess` in float64."""
+    """Twin of `preprocess` in float64."""
     x = np.clip((x.astype(np.float64) + 1) * 127.5, 0, 255)[:, top:top + window, left:left + window]
     place = np.arange(input_size) * (window / input_size)       # of the first corner: TF1's convention
     low = place.astype(int)
@@ -130,7 +132,7 @@ def test_preprocess_equals_numpy(size, input_size, window, offset, flips):
     x[1] = 0
     x[1, size // 2, size // 2] = 1 / 255      # a deviation below the least that is divided by
     images = tf1.placeholder(tf.float32, [None, size, size, 3])
-    result = facenet.preprocess(images, input_size, offset and tf.constant(offset), flips and tf.constant(flips))
+    result = preprocess(images, View(input_size), offset and tf.constant(offset), flips and tf.constant(flips))
     assert result.shape.as_list()[1:] == [input_size, input_size, 3]
     with tf1.Session() as session:
         got = session.run(result, {images: x})
@@ -141,7 +143,7 @@ def test_preprocess_equals_numpy(size, input_size, window, offset, flips):
 
 def test_preprocess_keeps_gradients_of_an_even_image():
     images = tf1.placeholder(tf.float32, [None, 108, 108, 3])
-    gradient, = tf.gradients(facenet.preprocess(images, 96)[:, :48], images)
+    gradient, = tf.gradients(preprocess(images, View(96))[:, :48], images)
     with tf1.Session() as session:
         got = session.run(gradient, {images: np.zeros([1, 108, 108, 3])})
     assert np.isfinite(got).all() and np.abs(got).max() > 0
@@ -154,8 +156,8 @@ def test_golden_case_b():
     """The original's own run at 64 pixels: G's image to the standardised input, and that to the embeddings."""
     golden = np.load(GOLDEN / "B.npz")
     x, images = tf1.placeholder(tf.float32, [None, 64, 64, 3]), placeholder()
-    standardised = facenet.preprocess(x, 96)
-    bottleneck, embeddings = facenet.embed(images, Architecture("inception_resnet_v1", 128))
+    standardised = preprocess(x, View(96))
+    bottleneck, embeddings = networks.embed(images, Architecture("inception_resnet_v1", 128))
     standardised, bottleneck, embeddings = run_by_rule(
         (standardised, bottleneck, embeddings), {x: golden["img/x"], images: golden["img/C_input"]})
     assert relative_error(standardised, golden["img/C_input"]) < 1e-4
@@ -187,9 +189,9 @@ def test_nn4_convolution_equals_numpy():
 @pytest.mark.parametrize("model_def", ["nn4", "small"])
 def test_second_call_shares_the_variables(model_def):
     images = placeholder()
-    first = facenet.embed(images, Architecture(model_def, 8))[1]
+    first = networks.embed(images, Architecture(model_def, 8))[1]
     variables = tf1.global_variables()
-    second = facenet.embed(images, Architecture(model_def, 8))[1]
+    second = networks.embed(images, Architecture(model_def, 8))[1]
     assert tf1.global_variables() == variables
     with tf1.Session() as session:
         session.run(tf1.global_variables_initializer())
@@ -200,8 +202,8 @@ def test_second_call_shares_the_variables(model_def):
 
 def test_dropout_follows_the_seeds():
     images, seeds = placeholder(32), tf1.placeholder(tf.int32, [None, 2])
-    plain = facenet.embed(images, Architecture("small", 8))[1]
-    dropped = facenet.embed(images, Architecture("small", 8), Dropout(.5, seeds))[1]
+    plain = networks.embed(images, Architecture("small", 8))[1]
+    dropped = networks.embed(images, Architecture("small", 8), Dropout(.5, seeds))[1]
     x = np.repeat(rule.inputs(32, 1)["real"] / 64 - 2, 3, axis=0)
     with tf1.Session() as session:
         session.run(tf1.global_variables_initializer())
@@ -220,10 +222,10 @@ def test_dropout_follows_the_seeds():
 def test_augment_moves_and_mirrors_like_preprocess(size, input_size, shifts):
     """But at the edge of an enlarged window, beyond which there are real pixels."""
     x = np.random.default_rng(0).uniform(-1.1, 1.1, [3, size, size, 3]).astype(np.float32)
-    flips = [False, True, True]
-    images, center = placeholder(size), (size - registry.window_of(size)) // 2
-    got = facenet.augment(images, input_size, tf.constant(shifts), tf.constant(flips), tf.zeros([3]), "fixed")
-    wanted = [facenet.preprocess(images[i:i + 1], input_size, tf.constant(shift) + center, tf.constant([flip]), "fixed")
+    flips, view = [False, True, True], View(input_size, "fixed")
+    images, center = placeholder(size), (size - window_of(size)) // 2
+    got = augment(images, view, tf.constant(shifts), tf.constant(flips), tf.zeros([3]))
+    wanted = [preprocess(images[i:i + 1], view, tf.constant(shift) + center, tf.constant([flip]))
               for i, (shift, flip) in enumerate(zip(shifts, flips))]
     with tf1.Session() as session:
         got, wanted = session.run((got, tf.concat(wanted, 0)), {images: x})
@@ -233,8 +235,8 @@ def test_augment_moves_and_mirrors_like_preprocess(size, input_size, shifts):
 def test_augment_turns_and_reflects():
     x = np.random.default_rng(0).uniform(-1, 1, [3, 36, 36, 3]).astype(np.float32)
     images = placeholder(36)
-    turned = facenet.augment(images, 36, tf.constant([[0, 0], [2, 0], [0, -3]]), tf.constant([False] * 3),
-                             tf.constant([np.pi / 2, 0, 0]), "fixed")
+    turned = augment(images, View(36, "fixed"), tf.constant([[0, 0], [2, 0], [0, -3]]), tf.constant([False] * 3),
+                     tf.constant([np.pi / 2, 0, 0]))
     with tf1.Session() as session:
         got = session.run(turned, {images: x})
     x = x * 127.5 / 128
@@ -243,10 +245,64 @@ def test_augment_turns_and_reflects():
     assert np.abs(got[2] - np.concatenate([x[2][:, 2::-1], x[2][:, :-3]], 1)).max() < 1e-3
 
 
+def cut_numpy(x, window, size, shift=(0, 0)):
+    """Twin of `cut_window` in float64, a pixel at a time."""
+    def matrix(first, last, pixels, moved):
+        step = (last - first) * pixels / size
+        result = np.zeros([size, pixels])
+        for i in range(size):
+            place = min(max(first * pixels + (i + .5) * step - .5 + moved, 0), pixels - 1)
+            for j in range(pixels):
+                result[i, j] = max(0, 1 - abs(place - j) / max(step, 1))
+        return result / result.sum(1, keepdims=True)
+
+    rows = matrix(window.top, window.bottom, x.shape[1], shift[0])
+    columns = matrix(window.left, window.right, x.shape[2], shift[1])
+    return np.einsum("ip,bpqc,jq->bijc", rows, x.astype(np.float64), columns)
+
+
+@pytest.mark.parametrize("size, input_size, native, crop, offset", [
+    (108, 150, "dlib", "box", None), (64, 150, "dlib", "box", (0, 3)), (112, 150, "dlib", "arcface", None),
+    (108, 112, "arcface", "box", (6, 1)), (112, 112, "arcface", "arcface", None), (160, 64, "arcface", "box", None),
+    (112, 96, "box", "arcface", None)])
+def test_windows_equal_numpy(size, input_size, native, crop, offset):
+    x = np.random.default_rng(size).uniform(-1, 1, [2, size, size, 3]).astype(np.float32)
+    images, view = placeholder(size), View(input_size, "arcface", window_for(native, crop))
+    least, _ = shifts_of(size, view.window)
+    result = preprocess(images, view, offset and tf.constant(offset), tf.constant([False, True]))
+    wanted = cut_numpy((x + 1) * 127.5, view.window, input_size, np.add(offset, least) if offset else (0, 0))
+    wanted[1] = wanted[1, :, ::-1]
+    with tf1.Session() as session:
+        assert np.abs(session.run(result, {images: x}) - (wanted / 127.5 - 1)).max() < 1e-4
+
+
+def test_the_window_of_a_classifier_s_own_crop_is_that_crop():
+    x = np.random.default_rng(0).uniform(-1, 1, [1, 112, 112, 3]).astype(np.float32)
+    with tf1.Session() as session:
+        same = session.run(preprocess(tf.constant(x), View(112, "arcface", window_for("arcface", "arcface"))))
+    assert np.abs(same - x).max() < 1e-5
+
+
+@pytest.mark.parametrize("native, crop", [("dlib", "box"), ("arcface", "arcface"), ("box", "arcface")])
+def test_augment_sees_the_window_that_preprocess_sees(native, crop):
+    """Where nothing is made smaller, and but at the edge, which the one repeats and the other reflects."""
+    x = np.random.default_rng(0).uniform(-1, 1, [2, 64, 64, 3]).astype(np.float32)
+    images, view = placeholder(64), View(96, "fixed", window_for(native, crop))
+    least, most = shifts_of(64, view.window)
+    assert (least, most, offsets_of(64, view.window)) == (-2, 2, 5)
+    flips = tf.constant([False, True])
+    got = augment(images, view, tf.constant([[1, -2]] * 2), flips, tf.zeros([2]))
+    wanted = preprocess(images, view, tf.constant([1, -2]) - least, flips)
+    with tf1.Session() as session:
+        got, wanted = session.run((got, wanted), {images: x})
+    inner = slice(24, 72)
+    assert np.abs(got - wanted)[:, inner, inner].max() < 1e-3
+
+
 def test_standardizations():
     x = np.random.default_rng(0).uniform(0, 255, [2, 8, 8, 3]).astype(np.float32)
     with tf1.Session() as session:
-        image, fixed = session.run([facenet.standardize(tf.constant(x), name) for name in ("image", "fixed")])
+        image, fixed = session.run([standardize(tf.constant(x), name) for name in ("image", "fixed")])
     assert np.allclose(fixed, (x - 127.5) / 128)
     assert np.abs(image.mean((1, 2, 3))).max() < 1e-5 and np.allclose(image.std((1, 2, 3)), 1)
 
@@ -255,12 +311,12 @@ def test_standardizations():
 @pytest.mark.parametrize("model_def", facenet.NETWORKS)
 def test_training_shares_the_frozen_network_s_variables(model_def):
     """Every moving statistic has its value in the batch, once; the networks' names stay."""
-    facenet.embed(placeholder(), Architecture(model_def, 8))
+    networks.embed(placeholder(), Architecture(model_def, 8))
     before = shapes()
-    with facenet.batch_statistics() as updates:
-        facenet.embed(placeholder(), Architecture(model_def, 8))
+    with batch_norm.batch_statistics() as updates:
+        networks.embed(placeholder(), Architecture(model_def, 8))
     assert shapes() == before
-    kept = set(before) - {v.op.name for v in facenet.trained_variables()}
+    kept = set(before) - {v.op.name for v in networks.trained_variables()}
     assert sorted(moving.op.name for moving, _ in updates) == sorted(kept)
     assert all(value.shape == moving.shape for moving, value in updates)
 
@@ -272,8 +328,8 @@ def test_batch_statistics_equal_numpy(shape, scaled):
     beta, gamma = np.float32([.5, -1]), np.float32([2, .3])
     inputs = tf1.placeholder(tf.float32, [None, *shape[1:]])
     moving = [tf1.get_variable(name, [2], use_resource=True) for name in ("mean", "variance")]
-    with facenet.batch_statistics() as updates:
-        y = facenet._normalize(inputs, *moving, tf.constant(beta), tf.constant(gamma) if scaled else None)
+    with batch_norm.batch_statistics() as updates:
+        y = batch_norm.normalize(inputs, *moving, tf.constant(beta), tf.constant(gamma) if scaled else None)
     gradient = tf.gradients(y[..., 0] * inputs[..., 1], inputs)[0]
     with tf1.Session() as session:
         got, (mean, variance), gradient = session.run((y, [value for _, value in updates], gradient), {inputs: x})

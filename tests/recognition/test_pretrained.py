@@ -13,7 +13,8 @@ import tensorflow as tf
 import torch_files
 from conftest import HERE, small_classifier, write_checkpoint
 from engine.checkpoints import assign, set_values
-from recognition import facenet, pretrained, registry, torch_weights
+from recognition import networks, pretrained, registry, torch_weights
+from recognition.preprocessing import standardize
 from recognition.registry import Architecture
 from utils import UserError
 
@@ -59,7 +60,7 @@ def network(model_def, embedding_size, size=80):
     """Placeholder, embeddings and variables of a classifier in the current graph."""
     tf1.set_random_seed(1)                  # deterministic operations insist on seeds
     images = tf1.placeholder(tf.float32, [None, size, size, 3])
-    return images, facenet.embed(images, Architecture(model_def, embedding_size))[1], tf1.global_variables()
+    return images, networks.embed(images, Architecture(model_def, embedding_size))[1], tf1.global_variables()
 
 
 def what(path):
@@ -168,7 +169,7 @@ def test_converted_weights_give_the_same_embeddings(state, tmp_path):
         images, embeddings, variables = network("inception_resnet_v1", 512)
         values = values_at(prefix, variables)
         set_values(session, {v: values[v.op.name] for v in variables})
-        got = session.run(embeddings, {images: facenet.standardize(pixels.astype(np.float32), "fixed")})
+        got = session.run(embeddings, {images: standardize(pixels.astype(np.float32), "fixed")})
     assert np.abs(got[0] - torch_files.embed(state, pixels[0])).max() < 1e-5
     head = tf.train.load_checkpoint(prefix)
     assert np.array_equal(head.get_tensor("Logits/weights"), state["logits.weight"].T)

@@ -6,7 +6,7 @@ from types import SimpleNamespace
 import pytest
 
 from conftest import HERE, small_classifier
-from recognition import facenet, registry
+from recognition import facenet, input_size, registry
 from recognition.registry import Architecture, CLASSIFIERS
 
 NAMES = tuple(CLASSIFIERS)
@@ -49,29 +49,29 @@ def test_help_names_every_size():
 def test_window_of():
     """96 of the paper's crops of 108, in proportion; all of a crop below 96."""
     windows = {16: 16, 64: 64, 92: 92, 95: 95, 96: 85, 108: 96, 128: 114, 180: 160}
-    assert {size: registry.window_of(size) for size in windows} == windows
+    assert {size: input_size.window_of(size) for size in windows} == windows
 
 
 def test_offsets_of():
-    assert [registry.offsets_of(size) for size in (16, 64, 92, 96, 108, 128)] == [1, 1, 1, 12, 13, 15]
+    assert [input_size.offsets_of(size) for size in (16, 64, 92, 96, 108, 128)] == [1, 1, 1, 12, 13, 15]
 
 
 def test_shifts_of():
     shifts = {108: (-6, 6), 128: (-7, 7), 96: (-5, 6), 36: (-2, 2), 64: (-4, 4)}
-    assert {size: registry.shifts_of(size) for size in shifts} == shifts
+    assert {size: input_size.shifts_of(size) for size in shifts} == shifts
 
 
 @pytest.mark.parametrize("size", [96, 97, 108, 128, 180])
 def test_shifts_reach_every_offset_and_no_other(size):
-    """From the central place, which `facenet.preprocess` takes by default."""
-    least, most = registry.shifts_of(size)
-    central = (size - registry.window_of(size)) // 2
-    assert [central + least, central + most] == [0, registry.offsets_of(size) - 1]
+    """From the central place, which `preprocess` takes by default."""
+    least, most = input_size.shifts_of(size)
+    central = (size - input_size.window_of(size)) // 2
+    assert [central + least, central + most] == [0, input_size.offsets_of(size) - 1]
 
 
 def test_crop_for():
-    assert [registry.crop_for(size) for size in (32, 64, 96, 160)] == [36, 72, 108, 180]
-    assert all(registry.window_of(registry.crop_for(size)) == size for size in range(96, 300))
+    assert [input_size.crop_for(size) for size in (32, 64, 96, 160)] == [36, 72, 108, 180]
+    assert all(input_size.window_of(input_size.crop_for(size)) == size for size in range(96, 300))
 
 
 # Recognising a checkpoint

@@ -1,0 +1,155 @@
+"""The options of recognizer.py: their groups, meanings and defaults, and what contradicts what."""
+from cli import outputs
+from cli.options import boolean, checked, number, one_of, path, text, whole
+from recognition import input_size, registry
+
+model = one_of(tuple(registry.CLASSIFIERS), lambda word: word.lower().removeprefix("models."))
+pixels = whole(32, 1024, " of pixels")
+_rate_or_file = checked("X", float, lambda rate: 0 < rate < float("inf") or rate == -1, "a number above 0, or -1")
+_metric = checked("{0,1}", int, (0, 1).__contains__, "0 (Euclidean) or 1 (cosine)")
+
+
+# train
+
+def data_options(add):
+    """Add the options of the group Data."""
+    add("data_dir", text, "data", "folder that holds the data sets")
+    add("real", path, "", "photos: a folder in data_dir with one sub-folder per person")
+    add("lambda_synthetic", number(above=0), 1., "weight of the synthetic images' losses")
+    add("score_weights", one_of(("none", "original", "calibrated")), "none", "weight of a synthetic image by its "
+        "c_score: original, 0.5 exp(-c_score / 4); calibrated, by its rank in the set, from 2 (best) to 0, 1 on "
+        "average")
+    add("synthetic", text, [], "folders in data_dir that main.py synthesized, whose identities get a head of their own",
+        values="+")
+    add("input_scale_size", pixels, None, "side in pixels at which crops are read", "image_size * 108 / 96")
+    add("batch_size", whole(1, 65536), 90, "real images in a step, and as many synthetic ones")
+    add("num_worker", whole(1, 1024), 4, "threads that read and decode images")
+    add("filter_filename", path, "", "HDF5 file with the distances of real images to the centres of their classes")
+    add("filter_percentile", number(above=0, most=100), 100.,
+        "with it, drop images whose distance lies above this percentile")
+    add("filter_min_nrof_images_per_class", whole(0), 0, "drop people with fewer real images")
+
+
+def network_options(add):
+    """Add the options of the group Network."""
+    add("model_def", model, "inception_resnet_v1", "network, with or without a leading models.")
+    add("embedding_size", whole(1, 65536), 128, "length of the embedding")
+    add("image_size", pixels, 96, f"side in pixels of the network's input: {registry.SIZES}")
+    add("standardization", one_of(("image", "fixed")), "image",
+        "what the network sees: image, each image with mean 0 and deviation 1; fixed, (v - 127.5) / 128")
+    add("keep_probability", number(above=0, most=1), 1.,
+        "keep probability of the dropout before the bottleneck (1: none)")
+
+
+def training_options(add):
+    """Add the options of the group Training."""
+    add("max_nrof_epochs", whole(1), 100, "epochs to train")
+    add("epoch_size", whole(0), 0,
+        "steps in an epoch; 0: one pass through the real images, or else the synthetic ones")
+    add("learning_rate", _rate_or_file, .05, "learning rate; -1: from learning_rate_schedule_file")
+    add("learning_rate_decay_epochs", whole(1), 100, "epochs after which the learning rate is multiplied by a factor")
+    add("learning_rate_decay_factor", number(above=0), 1., "that factor")
+    add("learning_rate_schedule_file", path, "", "file with a line `EPOCH: RATE` for each change, epochs counted from "
+        "1; rate -1 ends the training; # begins a comment")
+    add("optimizer", one_of(("adagrad", "adadelta", "adam", "rmsprop", "mom")), "adam",
+        "update rule, with FaceNet's settings: adam has an epsilon of 0.1, hence the large learning rate")
+    add("weight_decay", number(0), 5e-4, "L2 weight decay of convolutions and dense layers")
+    add("center_loss_factor", number(0), 0., "weight of the center loss")
+    add("center_loss_alfa", number(0, 1), .95, "share of itself that a center keeps in a step (1: centers never move)")
+    add("moving_average_decay", number(0, below=1), .9999,
+        "decay of the weights' moving averages, which are what is verified and used")
+    add("random_crop", boolean, True, "move each image's crop at random")
+    add("random_flip", boolean, True, "mirror images at random")
+    add("random_rotate", boolean, False, "turn images at random by up to 10 degrees")
+    add("seed", whole(0, 2 ** 31 - 1), 123, "seed of weights, data order, crops, flips, rotations and dropout")
+    add("use_gpu", boolean, True, "use a GPU where there is one")
+
+
+def validation_options(add):
+    """Add the options of the group Validation."""
+    add("lfw_dir", path, "", "folder of other people, such as LFW, to verify on during training")
+    add("lfw_pairs", path, "", "file of its pairs in the format of LFW's pairs.txt", "pairs chosen at random")
+    add("lfw_nrof_folds", whole(2, 10_000), 10, "folds, unless lfw_pairs says how many")
+    add("lfw_batch_size", whole(1, 65536), 32, "images to embed at a time")
+    add("lfw_distance_metric", _metric, 0, "0: squared Euclidean distance, 1: angle")
+    add("lfw_use_flipped_images", boolean, False, "append the embedding of the mirrored image")
+    add("lfw_subtract_mean", boolean, False, "take distances from the mean of the other folds' embeddings")
+    add("validate_every_n_epochs", whole(1), 1, "epochs between two checkpoints, each of which is verified")
+
+
+def mode_options(add):
+    """Add the options of the group Mode."""
+    add("dry_run", boolean, False, "check everything, print the options that differ from the defaults, the data found "
+        "and the network, and stop")
+    add("load_path", path, "", "run to go on with: its folder, or its name in log_dir")
+
+
+def logging_options(add):
+    """Add the options of the group Logging."""
+    add("log_dir", text, "recognizers", "folder of the runs")
+    add("task", outputs.task, None, "first part of the run folder's name", "the git branch, master without git")
+    add("log_step", whole(1), 50, "steps between two log lines and TensorBoard summaries")
+    add("keep_every", whole(0), 0,
+        "keep for good the checkpoints at multiples of this step, besides the last 2; 0: keep no others")
+    outputs.safety_options(add)
+
+
+TRAIN = {"Data": data_options, "Network": network_options, "Mode": mode_options, "Training": training_options,
+         "Validation": validation_options, "Logging": logging_options}
+
+
+# verify and convert
+
+def verify_options(add):
+    """Add the options of the group Verification."""
+    add("weights", text, None, "classifier: a run of train, a checkpoint, a frozen graph (.pb), or a folder with one",
+        needed=True)
+    add("images", text, None, "folder with one sub-folder of images per person", needed=True)
+    add("output", text, "verification", "folder for verification.json, roc.png and distances.png")
+    add("pairs", path, "", "file of pairs in the format of LFW's pairs.txt", "pairs chosen at random")
+    add("nrof_folds", whole(2, 10_000), 10, "folds, unless pairs says how many")
+    add("pairs_per_fold", whole(1, 10_000), 300, "most pairs of the same, and of different people to choose for a fold")
+    add("seed", whole(0, 2 ** 31 - 1), 0, "seed of the choice of pairs, and of the random network of baselines")
+    add("distance_metric", _metric, 0, "0: squared Euclidean distance, 1: angle")
+    add("use_flipped_images", boolean, False, "append the embedding of the mirrored image")
+    add("subtract_mean", boolean, False, "take distances from the mean of the other folds' embeddings")
+    add("baselines", boolean, False, "add bare pixels, and the same network with random weights")
+    add("image_size", pixels, None, "side in pixels of the network's input", "the run's; else 160, 96 for nn4")
+    add("input_scale_size", pixels, None, "side in pixels at which crops are read",
+        "the run's; else image_size * 108 / 96")
+    add("standardization", one_of(("auto", "image", "fixed")), "auto", "what the network sees: image, each image with "
+        "mean 0 and deviation 1; fixed, (v - 127.5) / 128; auto, as its weights say")
+    add("batch_size", whole(1, 65536), 32, "images to embed at a time")
+    add("num_worker", whole(1, 1024), 4, "threads that read and decode images")
+    add("use_gpu", boolean, True, "use a GPU where there is one")
+
+
+def convert_options(add):
+    """Add the options of the group Conversion."""
+    add("input", text, None, "state dict of facenet-pytorch's InceptionResnetV1: a file of torch.save, or .npz",
+        needed=True)
+    add("output", text, None, "folder for the checkpoint, under FaceNet's names", needed=True)
+
+
+# What contradicts what
+
+def resolve(options, error):
+    """Fill in what follows from other options of `train`.
+
+    Calls `error` with one line where options contradict each other.
+    """
+    options.input_scale_size = options.input_scale_size or input_size.crop_for(options.image_size)
+    if not (options.real or options.synthetic):
+        error("--real: give a folder of photos, or --synthetic ones")
+    if (options.learning_rate == -1) != bool(options.learning_rate_schedule_file):
+        error("--learning_rate -1 and --learning_rate_schedule_file FILE: give both, or neither")
+    for given, needed in (("filter_filename", "real"), ("lfw_pairs", "lfw_dir")):
+        if getattr(options, given) and not getattr(options, needed):
+            error(f"--{given}: needs --{needed}")
+    if not options.synthetic and (options.score_weights != "none" or options.lambda_synthetic != 1):
+        error("--score_weights, --lambda_synthetic: need --synthetic")
+    if bool(options.filter_filename) != (options.filter_percentile < 100):
+        error("--filter_filename and --filter_percentile below 100: give both, or neither")
+    problem = registry.image_size_problem(options.model_def, options.image_size)
+    if problem:
+        error(problem)
