@@ -8,7 +8,7 @@ import pytest
 from config import get_config, LEGACY
 
 ROOT = Path(__file__).resolve().parent.parent
-PACKAGES = "engine", "cli", "datasets", "morphable", "recognition"
+PACKAGES = "engine", "cli", "datasets", "morphable", "recognition", "evaluation"
 ROOMS = "morphable/fitting", "morphable/makehuman"      # within packages
 FILES = {".".join(path.relative_to(ROOT).with_suffix("").parts): path
          for folder in ("", *PACKAGES, *ROOMS) for path in sorted((ROOT / folder).glob("*.py"))}
@@ -20,7 +20,7 @@ FLOORS = {
     "engine": 1, "cli": 1, "datasets": 1,
     "models": 2, "data_loader": 2, "morphable": 2,
     "recognition": 3,
-    "config": 4, "footprint": 4, "graph": 4,
+    "config": 4, "footprint": 4, "graph": 4, "evaluation": 4,
     "preflight": 5, "trainer": 5,
     "main": 6, "gen_syn_latent": 6, "align": 6, "recognizer": 6, "evaluate": 6}
 # What a room may import, where that is less than all lower floors.
@@ -56,6 +56,7 @@ NEEDS = {
     "recognition.labelled_data": {"numpy", "h5py"},
     "recognition.verification": {"numpy"}, "recognition.plots": {"numpy", "PIL"},
     "recognition.torch_weights": {"numpy"},
+    "evaluation": {"numpy", "scipy"}, "evaluation.figures": set(),
     "config": set(), "footprint": set(), "graph": {"tensorflow"}, "preflight": set(),
     "trainer": {"numpy", "tensorflow", "tqdm"},
     "main": set(), "gen_syn_latent": set(), "align": {"numpy", "PIL"}, "recognizer": set(),
