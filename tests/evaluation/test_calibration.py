@@ -49,7 +49,7 @@ def test_units_outliers_and_unknown_scores_do_not_matter():
     twisted["noise"] = np.full(len(LABELS), np.nan)
     found = calibration.confidences(twisted, good, LABELS)
     assert np.isfinite(found.values).all()
-    assert list(found.section.tables.values())[0][1]["auc"] is None
+    assert next(iter(found.section.tables.values()))[1]["auc"] is None
 
 
 def test_too_little_to_learn_from_is_an_error():

@@ -1,4 +1,6 @@
 """evaluation.label_keeping: kept labels, lost ones, chance; against slow twins. evaluation.face_points on a face."""
+import itertools
+
 import numpy as np
 import pytest
 from PIL import Image
@@ -101,7 +103,8 @@ def test_reduce_equals_a_twin():
     edges = [round(20 * i / 8) for i in range(9)]
     for n in range(3):
         grey = images[n].astype(float) @ [.299, .587, .114]
-        places = np.array([[grey[a:b, c:d].mean() for c, d in zip(edges, edges[1:])] for a, b in zip(edges, edges[1:])])
+        pairs = list(itertools.pairwise(edges))
+        places = np.array([[grey[top:end, left:right].mean() for left, right in pairs] for top, end in pairs])
         assert np.abs(got[n] - places / places.mean()).max() < 1e-4
     assert np.isfinite(label_keeping.reduce(np.zeros([1, 16, 16, 3], np.uint8))).all()
 
