@@ -1,0 +1,169 @@
+"""How sure one can be of each image: scores turned into the probability that an image is good, and the best images.
+
+An image is good if it shows its identity, keeps its labels and looks like photos. Which ones do is measured on the set
+itself, as far as there are labels and photos (`outcomes`). A logistic regression then tells the probability of that
+from scores (`confidences`): the d, s and c scores of synthesis, and distances of embeddings. An image's confidence
+comes from a regression that has not seen its identity. So it is an honest guess, and not the measurement again.
+"""
+from typing import NamedTuple
+
+import numpy as np
+from scipy.optimize import minimize
+
+from evaluation.figures import Figure, HIGHER, LOWER, Measure, not_measured, Section, SET
+
+FOLDS = 5
+PENALTY = 1.                # of the squared weights, beside the sum of the losses over images
+BINS = 10                   # of equally many images, for the calibration's error
+LEAST_OF_A_KIND = 10        # good images, and others, for a regression
+WORST_LABELS = .9           # quantile of the renderings' own landmark errors up to which labels count as kept
+
+
+class Confidences(NamedTuple):
+    """What is thought of each image."""
+    values: np.ndarray      # [n] probability that it is good, 0..1
+    good: np.ndarray        # [n] bool: whether it is
+    section: Section        # how well one tells the other
+
+
+def outcomes(parts):
+    """Join measured outcomes -> (good [n] bool, names of those that counted).
+
+    `parts` {name: bool [n], or None where it was not measured}: an image is good if all that was measured is true.
+    Raises ValueError where nothing was measured.
+    """
+    measured = {name: np.asarray(part, bool) for name, part in parts.items() if part is not None}
+    if not measured:
+        raise ValueError("nothing was measured")
+    return np.logical_and.reduce(list(measured.values())), list(measured)
+
+
+def keeps_labels(errors, reference):
+    """Tell for which images the landmark `errors` [n] are no larger than most of the renderings' own -> bool [n].
+
+    `reference` [m] are those of the renderings; nan, of images without a detected face, are not kept.
+    """
+    known = reference[np.isfinite(reference)]
+    limit = np.quantile(known, WORST_LABELS) if len(known) else np.inf
+    with np.errstate(invalid="ignore"):
+        return np.isfinite(errors) & (errors <= limit)
+
+
+def confidences(scores, good, labels, seed=0):
+    """Tell the probability that each image is good from its scores -> Confidences.
+
+    `scores` {name: [n]}, in any scale, nan where unknown; they go in by their rank, so that no unit and no outlier
+    matters. `good` [n] bool, `labels` [n] identities. Raises ValueError where there are too few good images, or others,
+    or identities.
+    """
+    identities = np.unique(labels)
+    if min(good.sum(), (~good).sum()) < LEAST_OF_A_KIND or len(identities) < FOLDS:
+        raise ValueError(f"{good.sum()} good images, {(~good).sum()} others, {len(identities)} identities; "
+                         f"{LEAST_OF_A_KIND}, {LEAST_OF_A_KIND} and {FOLDS} are needed")
+    columns = np.stack([_ranks(np.asarray(values, np.float64)) for values in scores.values()], 1)
+    columns = np.concatenate([columns, columns ** 2], 1)        # what is best may lie in the middle
+    fold_of = np.random.default_rng(seed).permutation(len(identities)) % FOLDS
+    folds = fold_of[np.searchsorted(identities, labels)]
+    values = np.empty(len(good))
+    for fold in range(FOLDS):
+        weights = fit(columns[folds != fold], good[folds != fold])
+        values[folds == fold] = probability(weights, columns[folds == fold])
+    return Confidences(values, good, _section(values, good, scores))
+
+
+def fit(columns, good):
+    """Fit a logistic regression -> weights [k + 1], the last of which is the constant. `good` [n] is bool."""
+    wanted = good.astype(np.float64)
+
+    def loss(weights):
+        logits = columns @ weights[:-1] + weights[-1]
+        slope = .5 * (1 + np.tanh(logits / 2)) - wanted
+        value = (np.logaddexp(0, logits) - wanted * logits).sum() + PENALTY / 2 * weights[:-1] @ weights[:-1]
+        return value, np.append(columns.T @ slope + PENALTY * weights[:-1], slope.sum())
+
+    return minimize(loss, np.zeros(columns.shape[1] + 1), jac=True, method="L-BFGS-B").x
+
+
+def probability(weights, columns):
+    """Compute the probabilities [n] that a regression's `weights` give to rows of `columns` [n, k]."""
+    return .5 * (1 + np.tanh((columns @ weights[:-1] + weights[-1]) / 2))
+
+
+def _ranks(values):
+    """Turn values [n] into ranks from -1 to 1; equal ones share theirs. What is unknown is in the middle, at 0."""
+    known = np.isfinite(values)
+    ordered = np.sort(values[known])
+    places = (np.searchsorted(ordered, values[known], "left") + np.searchsorted(ordered, values[known], "right")) / 2
+    result = np.zeros(len(values))
+    result[known] = 2 * places / max(len(ordered), 1) - 1
+    return result
+
+
+# How good the confidences are
+
+def calibration_error(values, good):
+    """Compute the expected calibration error (Naeini 2015): how far probabilities are from shares, on average.
+
+    Images are put into BINS of equally many, by their probability.
+    """
+    bins = np.array_split(np.argsort(values, kind="stable"), BINS)
+    return float(sum(len(each) * abs(values[each].mean() - good[each].mean()) for each in bins if len(each))
+                 / len(values))
+
+
+def ranking(values, good):
+    """Compute how often a good image has a higher value than another one; equal ones count half (the AUC)."""
+    ordered = np.sort(values[~good])
+    below = np.searchsorted(ordered, values[good], "left") + np.searchsorted(ordered, values[good], "right")
+    return float(below.mean() / 2 / len(ordered))
+
+
+def _section(values, good, scores):
+    """Say how well confidences, and each score alone, tell good images -> Section."""
+    count = len(values)
+    measures = [
+        Measure("confidence_auc", "how often a good image has a higher confidence than another one", HIGHER,
+                ".5 is chance: then the confidences tell nothing, and choosing by them is no use.",
+                {SET: Figure(ranking(values, good), n=count)}),
+        Measure("confidence_error", "expected calibration error of the confidences", LOWER,
+                "By so much the confidences differ from the share of good images, on average.",
+                {SET: Figure(calibration_error(values, good), n=count)}),
+        Measure("good_images", "share of good images", HIGHER, "They show their identity, keep their labels and look "
+                "like photos, as far as that was measured.", {SET: Figure(float(good.mean()), n=count)})]
+    rows = [{"score": name, "auc": _ranking_of_known(np.asarray(each, np.float64), good)}
+            for name, each in scores.items()]
+    return Section("confidence", "How sure can one be of an image?", measures, [], [],
+                   {"scores alone: how often a good image has a higher one": rows})
+
+
+def _ranking_of_known(values, good):
+    """Compute `ranking` over the images that have a value, None where there is none of both kinds."""
+    known = np.isfinite(values)
+    if not (good[known].any() and (~good[known]).any()):
+        return None
+    return ranking(values[known], good[known])
+
+
+def unmeasured(why):
+    """Make the Section of confidences that could not be had, with the reason."""
+    return Section("confidence", "How sure can one be of an image?", [
+        Measure("confidence_auc", "how often a good image has a higher confidence than another one", HIGHER, "",
+                {SET: not_measured(why)})], [], [], {})
+
+
+# Choosing
+
+def choose(values, labels, keep=None, threshold=None, at_least=1):
+    """Choose the images with the best values -> their indices, sorted.
+
+    Either the share `keep` of each identity, rounded, or all with a value of `threshold` or more. No identity is left
+    with fewer than `at_least` images, if it has so many: then its best ones stay. `values` [n], of which nan is the
+    worst; `labels` [n] identities. Of equal values, the image that comes first is better.
+    """
+    values = np.where(np.isnan(values), -np.inf, values)
+    order = np.lexsort((np.arange(len(values)), -values, labels))           # by identity, then the best first
+    _, starts, counts = np.unique(labels[order], return_index=True, return_counts=True)
+    place = np.arange(len(values)) - np.repeat(starts, counts)
+    size = np.repeat(counts, counts)
+    chosen = place < np.round(keep * size) if keep is not None else values[order] >= threshold
+    return np.sort(order[chosen | (place < at_least)])

@@ -1,0 +1,69 @@
+"""evaluation.embedding_cache: what is kept, for whom, and what a damaged or locked-away file does."""
+import logging
+import os
+import signal
+import subprocess
+import sys
+
+import numpy as np
+import pytest
+
+from evaluation.embedding_cache import DIGEST, digest, EmbeddingCache
+
+VALUES = np.random.default_rng(0).normal(size=[1200, 4]).astype(np.float32)
+KEYS = [digest(str(i).encode()) for i in range(len(VALUES))]
+
+
+def test_embeddings_are_found_again(tmp_path):
+    cache = EmbeddingCache(str(tmp_path / "deep" / "cache.sqlite3"), "one")
+    cache.keep(KEYS[:1100], VALUES[:1100])
+    found = cache.find(KEYS)
+    assert found.keys() == set(KEYS[:1100]) and all(np.array_equal(found[key], value)
+                                                    for key, value in zip(KEYS[:1100], VALUES))
+    cache.close()
+    assert len(EmbeddingCache(str(tmp_path / "deep" / "cache.sqlite3"), "one").find(KEYS)) == 1100
+    assert not EmbeddingCache(str(tmp_path / "deep" / "cache.sqlite3"), "another").find(KEYS)
+
+
+def test_what_is_not_finite_is_not_kept(tmp_path):
+    cache = EmbeddingCache(str(tmp_path / "cache"), "one")
+    cache.keep(KEYS[:2], np.array([[1, np.nan], [1, 2]], np.float32))
+    assert list(cache.find(KEYS[:2])) == KEYS[1:2]
+
+
+def test_keys_tell_content_and_placement_apart():
+    keys = {digest(b"a"), digest(b"b"), digest(b"a", b"x"), digest(b"a\0x"), digest(b"")}
+    assert len(keys) == 5 and {len(key) for key in keys} == {DIGEST}
+    assert digest(b"a", b"x") == digest(b"a", b"x") != digest(b"a")
+
+
+@pytest.mark.parametrize("make", [lambda path: path.write_bytes(b"no database " * 100), lambda path: path.mkdir()])
+def test_without_a_cache_it_goes_on(tmp_path, make, caplog):
+    path = tmp_path / "cache"
+    make(path)
+    with caplog.at_level(logging.INFO):
+        cache = EmbeddingCache(str(path), "one")
+        cache.keep(KEYS[:2], VALUES[:2])
+        assert cache.find(KEYS) == {}
+        cache.close()
+    assert len(caplog.records) == 1 and "can't be kept" in caplog.text
+    assert path.is_dir() or path.read_bytes() == b"no database " * 100
+
+
+@pytest.mark.slow
+def test_a_kill_loses_a_batch_at_most(tmp_path):
+    code = ("import sys, time; sys.path[:0] = sys.argv[2:]\n"
+            "from test_embedding_cache import *\n"
+            "cache = EmbeddingCache(sys.argv[1], 'one')\n"
+            "for i in range(0, 1200, 10):\n"
+            "    cache.keep(KEYS[i:i + 10], VALUES[i:i + 10]); print(i, flush=True); time.sleep(.01)\n")
+    path, here = str(tmp_path / "cache"), os.path.dirname(os.path.abspath(__file__))
+    root = os.path.dirname(os.path.dirname(here))
+    with subprocess.Popen([sys.executable, "-c", code, path, here, root, os.path.join(root, "tests")],
+                          stdout=subprocess.PIPE, text=True) as process:
+        for line in process.stdout:
+            if int(line) >= 300:
+                process.send_signal(signal.SIGKILL)
+                break
+    found = EmbeddingCache(path, "one").find(KEYS)
+    assert set(found) >= set(KEYS[:310]) and all(np.array_equal(found[key], VALUES[KEYS.index(key)]) for key in found)
