@@ -77,7 +77,7 @@ def kid_within(features, labels, weights):
     own = np.array([kernel(each, each).sum() for each in (features[labels == label] for label in identities)])
     times = weights[:, first].astype(np.float64)
     sums = _weighted_sums(features, features, weights, weights) - times ** 2 @ own
-    with np.errstate(invalid="ignore"):
+    with np.errstate(divide="ignore", invalid="ignore"):
         return sums / ((times @ sizes) ** 2 - times ** 2 @ sizes ** 2)
 
 

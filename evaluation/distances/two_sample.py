@@ -59,4 +59,4 @@ def train(features, side):
         return value, np.append(features.T @ slope + PENALTY * weights[:-1], slope.sum())
 
     return minimize(loss, np.zeros(features.shape[1] + 1), jac=True, method="L-BFGS-B",
-                    options={"maxiter": 500, "gtol": 1e-6 * len(features)}).x
+                    options={"maxiter": 500, "gtol": 1e-5 * len(features)}).x
