@@ -94,7 +94,8 @@ def _choose(subject, usable, count, seed):
 def _sample(indices, labels, features, seed):
     """Make a Sample: number the identities anew, and draw them."""
     numbers = np.unique(labels, return_inverse=True)[1]
-    drawn = bootstrap.counts(numbers, seed=seed) if len(numbers) else np.zeros([bootstrap.REPEATS, 0], np.int64)
+    repeats = bootstrap.REPEATS
+    drawn = bootstrap.counts(numbers, repeats, seed) if len(numbers) else np.zeros([repeats, 0], np.int64)
     return Sample(indices, numbers, features, drawn)
 
 
@@ -239,33 +240,35 @@ class _PixelJudge:
         points = self._points(name, sample)
         colours = points[-1].astype(np.float64)
         owners = [np.repeat(sample.labels, len(each) // len(sample.labels)) for each in points]
-        for level in points[:-1]:
-            patches.normalize(level)
-        projections = [directions @ each.T for directions, each in zip(self.directions, points)]
-        drawn = [each[:DRAWN_DIRECTIONS] for each in projections]
+        for level, directions in enumerate(self.directions):        # in place: points take much memory
+            patch_like = level < len(points) - 1
+            points[level] = directions @ (patches.normalize(points[level]) if patch_like else points[level]).T
+        drawn = [each[:DRAWN_DIRECTIONS] for each in points]
         self.bins = self.bins or [sliced.Bins(each) for each in drawn]
         shares = [bins.shares(each, owner, sample.drawn) for bins, each, owner in zip(self.bins, drawn, owners)]
-        for each in projections:
+        for each in points:
             each.sort(axis=1)
         means, squares = (np.stack([bootstrap.shares(column, owners[-1], sample.drawn) for column in each.T], axis=1)
                           for each in (colours, colours ** 2))
         deviations = np.sqrt(np.maximum(squares - means ** 2, 0))
-        return _Looks(projections, shares, np.stack([colours.mean(axis=0), colours.std(axis=0)]),
+        return _Looks(points, shares, np.stack([colours.mean(axis=0), colours.std(axis=0)]),
                       np.stack([means, deviations], axis=1))
 
     def _points(self, name, sample):
         """Read patches of each level, where images are large enough, and colours -> arrays [points, width]."""
         rng = np.random.default_rng(self.seed)
-        count = len(sample.indices)
+        count, levels = len(sample.indices), len(self.directions) - 1
         of_patches, of_colours = min(OF_AN_IMAGE, max(1, PATCHES // count)), min(self.size ** 2, COLOURS // count)
-        found = []
+        found = [np.empty([count, of_patches, 3 * patches.SIDE ** 2], np.float32) for _ in range(levels)]
+        found.append(np.empty([count, of_colours, 3], np.float32))
         for start in range(0, count, CHUNK):
-            pixels = shrink(read(self.images[name], sample.indices[start:start + CHUNK]), self.size)
+            part = slice(start, min(start + CHUNK, count))
+            pixels = shrink(read(self.images[name], sample.indices[part]), self.size)
             places = rng.integers(self.size ** 2, size=[len(pixels), of_colours])
-            colours = to_lab(np.take_along_axis(pixels.reshape(len(pixels), -1, 3), places[:, :, None], axis=1))
-            levels = patches.cut(pixels, of_patches, rng) if len(self.directions) > 1 else []
-            found.append([*levels, colours.reshape(-1, 3)])
-        return [np.concatenate(parts) for parts in zip(*found)]
+            found[-1][part] = to_lab(np.take_along_axis(pixels.reshape(len(pixels), -1, 3), places[:, :, None], axis=1))
+            for all_patches, cut in zip(found, patches.cut(pixels, of_patches, rng) if levels else ()):
+                all_patches[part] = cut.reshape(len(pixels), of_patches, -1)
+        return [each.reshape(-1, each.shape[2]) for each in found]
 
 
 def read(source, indices):

@@ -53,5 +53,6 @@ def normalize(patches):
     """Bring each channel of `patches` [n, 147] to mean 0 and deviation 1, in place; return them."""
     channels = patches.reshape(len(patches), -1, 3)
     channels -= channels.mean(axis=(0, 1), dtype=np.float64).astype(np.float32)
-    channels /= np.maximum(channels.std(axis=(0, 1), dtype=np.float64), 1e-6).astype(np.float32)
+    squares = np.einsum("ijk,ijk->k", channels, channels, dtype=np.float64) / (channels.size // 3)
+    channels /= np.maximum(np.sqrt(squares), 1e-6).astype(np.float32)
     return patches

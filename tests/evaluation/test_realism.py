@@ -8,7 +8,7 @@ from scipy.ndimage import gaussian_filter
 
 from datasets.image_sets import Renderings
 from drawn import draw_face
-from evaluation import realism
+from evaluation import bootstrap, realism
 from evaluation.distances import neighbours, pixels
 from evaluation.figures import HIGHER, LOWER
 from evaluation.subjects import balanced, halves, part_of, Subject
@@ -31,7 +31,8 @@ def subject_of(name, images, labels):
 
 @pytest.fixture(autouse=True)
 def few(monkeypatch):
-    """Look at fewer patches and colours than usual, which is faster."""
+    """Look at fewer patches and colours than usual, and draw fewer times, which is faster."""
+    monkeypatch.setattr(bootstrap, "REPEATS", 60)
     monkeypatch.setattr(realism, "PATCHES", 2 ** 13)
     monkeypatch.setattr(realism, "COLOURS", 2 ** 14)
 
@@ -121,16 +122,12 @@ def test_blur_looks_worse_the_more_there_is(measured):
 
 
 def test_a_colour_cast_is_seen_by_colours_and_not_by_patches(measured):
-    found, _ = measured(same, reddish(.1), reddish(.25))
+    found, _ = measured(same, reddish(.1), reddish(.25), lambda images: (images // 2 + 64).astype(np.uint8))
     for key in ("colour", "colour_mean"):
-        assert values(found[key]) == sorted(values(found[key])), key
+        assert values(found[key])[:3] == sorted(values(found[key])[:3]), key
         assert found[key].figures["copy 2"].low > found[key].figures["copy 0"].high, key
     assert values(found["swd"])[1] == pytest.approx(values(found["swd"])[0], rel=.15)
-
-
-def test_lack_of_contrast_is_seen(measured):
-    found, _ = measured(same, lambda images: (images // 2 + 64).astype(np.uint8))
-    none, grey = found["colour_deviation"].figures.values()
+    none, _, _, grey = found["colour_deviation"].figures.values()           # the last copy lacks contrast
     assert grey.low > none.high
 
 
@@ -148,11 +145,6 @@ def known_halves(labels):
     """The identities of the halves that `measured` makes."""
     order = np.random.default_rng(1).permutation(len({*labels}))
     return order[:PEOPLE], order[PEOPLE:]
-
-
-def test_the_same_seed_gives_the_same_figures(measured):
-    first, again, other = (measured(same, seed=seed)[0] for seed in (3, 3, 4))
-    assert first == again and first != other
 
 
 # Drawn features; images do not matter
@@ -191,6 +183,12 @@ def test_a_set_against_itself_and_against_others():
     assert found["precision"]["itself"].value == 1
     for key in ("recall", "coverage"):
         assert found[key]["itself"].value == 1 and found[key]["unlike"].value < found[key]["others"].value, key
+
+
+def test_the_same_seed_gives_the_same_figures():
+    first, again, other = (judge({"set": drawn_subject(0, 10)}, drawn_subject(1, 9), seed=seed)[0]
+                           for seed in (3, 3, 4))
+    assert first == again and first != other
 
 
 def test_features_that_are_shuffled_among_sets_are_alike():
