@@ -17,7 +17,6 @@ import os
 import sys
 
 import numpy as np
-import scipy.linalg
 
 import utils
 from cli import cautions, outputs, places, program
@@ -27,6 +26,7 @@ from datasets.images import BrokenImage, load_image, PICTURES, save_picture
 from datasets.neighbours import check_picture_place
 from engine.curves import draw_curves, MOST_RUNS, read_stats
 from engine.runs import folder_of, list_checkpoints
+from evaluation.distances.features import frechet_distance
 
 SIDE, PLACES = 32, 8        # pixels of a side that images are reduced to, and places along it
 MINIMUM = 2                 # images that a set needs for a covariance
@@ -40,20 +40,6 @@ def features(image):
     step = SIDE // PLACES
     places = (image / 255.).reshape(PLACES, step, PLACES, step, 3)
     return np.concatenate([places.mean(axis=(1, 3)).ravel(), places.mean(axis=4).std(axis=(1, 3)).ravel()])
-
-
-def frechet_distance(first, second):
-    """Compute the Frechet distance of two sets of features, [n, k] and [m, k].
-
-    Each set is seen as a normal distribution, of mean m and covariance C. The distance is
-    |m_1 - m_2|² + tr(C_1 + C_2 - 2 (C_1 C_2)^½).
-    """
-    covariances = [np.cov(each, rowvar=False) for each in (first, second)]
-    root = scipy.linalg.sqrtm(covariances[0])                       # C_1 C_2 and its symmetric form have one spectrum
-    spectrum = np.linalg.eigvalsh(root.real @ covariances[1] @ root.real)
-    overlap = np.sqrt(np.maximum(spectrum, 0)).sum()
-    between = ((first.mean(axis=0) - second.mean(axis=0)) ** 2).sum()
-    return max(0., float(between + sum(map(np.trace, covariances)) - 2 * overlap))      # rounding may take it below 0
 
 
 def read_features(folder, limit):

@@ -31,3 +31,18 @@ def halves(subject, seed=0):
     count = len(subject.images.identities)
     first = np.isin(subject.images.labels, np.random.default_rng(seed).permutation(count)[:(count + 1) // 2])
     return part_of(subject, np.flatnonzero(first)), part_of(subject, np.flatnonzero(~first))
+
+
+def balanced(labels, count, seed=0):
+    """Choose `count` images at random, about as many of each identity -> sorted indices [count].
+
+    `labels` [n] tells the identity of each image. No identity gets another image before each that has one left got as
+    many. Where there are fewer images, all are chosen.
+    """
+    order = np.random.default_rng(seed).permutation(len(labels))
+    numbers = np.unique(np.asarray(labels)[order], return_inverse=True)[1]
+    places = np.argsort(numbers, kind="stable")                     # identity by identity, each in random order
+    starts = np.concatenate([[0], np.cumsum(np.bincount(numbers))])[:-1]
+    rounds = np.empty(len(order), np.int64)
+    rounds[places] = np.arange(len(order)) - starts[numbers[places]]
+    return np.sort(order[np.argsort(rounds, kind="stable")[:count]])

@@ -9,7 +9,7 @@ from config import get_config, LEGACY
 
 ROOT = Path(__file__).resolve().parent.parent
 PACKAGES = "engine", "cli", "datasets", "morphable", "recognition", "evaluation"
-ROOMS = "morphable/fitting", "morphable/makehuman"      # within packages
+ROOMS = "morphable/fitting", "morphable/makehuman", "evaluation/distances"       # within packages
 FILES = {".".join(path.relative_to(ROOT).with_suffix("").parts): path
          for folder in ("", *PACKAGES, *ROOMS) for path in sorted((ROOT / folder).glob("*.py"))}
 MODULES = [name for name in FILES if not name.endswith("__init__")]
@@ -36,6 +36,7 @@ WITHOUT_TENSORFLOW = (
     "recognition.verification", "recognition.plots", "recognition.torch_weights", "recognition.known_people",
     "cli.cautions", "config", "footprint", "engine.memory", "engine.endings", "cli.interrupts", "datasets.sources",
     "morphable.mat_files", "preflight",
+    "evaluation.realism",
     "main",
     "gen_syn_latent", "align", "recognizer", "evaluate")
 # Third-party packages of a room; the most exact name counts.
@@ -59,10 +60,11 @@ NEEDS = {
     **{f"recognition.{name}": {"numpy"} for name in ("alignment", "dlib_file", "torch_weights")},
     "evaluation": {"numpy", "scipy"}, "evaluation.face_points": {"numpy", "PIL"},
     "evaluation.figures": set(), "evaluation.bootstrap": {"numpy"},
+    "evaluation.distances.pixels": {"numpy", "PIL"},
     "config": set(), "footprint": set(), "graph": {"tensorflow"}, "preflight": set(),
     "trainer": {"numpy", "tensorflow", "tqdm"},
     "main": set(), "gen_syn_latent": set(), "align": {"numpy", "PIL"}, "recognizer": set(),
-    "evaluate": {"numpy", "scipy"}}
+    "evaluate": {"numpy"}}
 QUIET = ast.Import, ast.ImportFrom, ast.FunctionDef, ast.ClassDef, ast.Assign       # statements that change nothing
 CHECKED_IN_CONFIG = {"syn_scale_size"}      # it has to equal input_scale_size, which is what the others read
 READ_BY_NAME = {"dataset", "syn_dataset"}       # by preflight.py
