@@ -56,7 +56,7 @@ NEEDS = {
     "recognition.labelled_data": {"numpy", "h5py"},
     "recognition.verification": {"numpy"}, "recognition.plots": {"numpy", "PIL"},
     "recognition.torch_weights": {"numpy"},
-    "evaluation": {"numpy", "scipy"}, "evaluation.figures": set(),
+    "evaluation": {"numpy", "scipy"}, "evaluation.figures": set(), "evaluation.bootstrap": {"numpy"},
     "config": set(), "footprint": set(), "graph": {"tensorflow"}, "preflight": set(),
     "trainer": {"numpy", "tensorflow", "tqdm"},
     "main": set(), "gen_syn_latent": set(), "align": {"numpy", "PIL"}, "recognizer": set(),
