@@ -31,3 +31,12 @@ def halves(subject, seed=0):
     count = len(subject.images.identities)
     first = np.isin(subject.images.labels, np.random.default_rng(seed).permutation(count)[:(count + 1) // 2])
     return part_of(subject, np.flatnonzero(first)), part_of(subject, np.flatnonzero(~first))
+
+
+def at_most(subject, images, seed=0):
+    """Choose at most so many `images` of each identity at random -> Subject, in the order of the images."""
+    labels = subject.images.labels
+    order = np.lexsort((np.random.default_rng(seed).random(subject.count), labels))
+    ordered = labels[order]
+    ranks = np.arange(subject.count) - np.searchsorted(ordered, ordered)
+    return part_of(subject, np.sort(order[ranks < images]))
