@@ -36,7 +36,8 @@ WITHOUT_TENSORFLOW = (
     "recognition.plots", "recognition.torch_weights", "recognition.known_people", "cli.cautions", "config", "footprint",
     "engine.memory", "engine.endings", "cli.interrupts", "datasets.sources", "morphable.mat_files", "preflight",
     "main",
-    "evaluation.identity", "evaluation.leakage", "gen_syn_latent", "align", "recognizer", "evaluate")
+    "evaluation.identity", "evaluation.leakage", "evaluation.balance",
+    "gen_syn_latent", "align", "recognizer", "evaluate")
 # Third-party packages of a room; the most exact name counts.
 NEEDS = {
     "utils": {"tqdm"}, "losses": {"tensorflow"},
