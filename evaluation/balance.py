@@ -203,13 +203,16 @@ def own_values(subject):
     Both are found among all images before these are divided. So a group is not less distinct for the reason alone that
     its people are compared among themselves, where all are of one age or sex.
     """
-    means, labels = means_of(subject), subject.images.labels
+    embedded = np.flatnonzero(np.isfinite(subject.features).all(axis=1))
+    part = part_of(subject, embedded)
+    means = means_of(part)
     numbers = np.arange(len(means))
     apart = nearest(means, means, numbers, numbers)[0]
-    apart = np.where(np.isfinite(apart), apart, np.nan)         # nan for a single identity
-    return {"nearest_identity": ("Distance to the nearest other identity", HIGHER, apart[labels]),
-            "distance_to_mean": ("Distance of images to the mean of their identity", LOWER,
-                                 distances_to_means(subject, means))}
+    apart[np.isinf(apart)] = np.nan                             # of a single identity
+    distinct, steady = np.full((2, subject.count), np.nan)
+    distinct[embedded], steady[embedded] = apart[part.images.labels], distances_to_means(part, means)
+    return {"nearest_identity": ("Distance to the nearest other identity", HIGHER, distinct),
+            "distance_to_mean": ("Distance of images to the mean of their identity", LOWER, steady)}
 
 
 def draw_counts(rows):

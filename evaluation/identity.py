@@ -5,7 +5,7 @@ import numpy as np
 
 from evaluation import separation, uniqueness
 from evaluation.figures import HIGHER, LOWER, Measure, NEITHER, not_measured, Picture, PIXELS, Section, SET
-from evaluation.subjects import at_most
+from evaluation.subjects import at_most, measurable, measurable_rows
 
 # Pixels separate nearly as well from this far below the embedder's AUC on. AUC rather than d': it needs no scale and no
 # form of the distributions, which for pixels are wide and skewed, so that a d' of pixels and one of embeddings are not
@@ -36,15 +36,17 @@ def judge(rows, strangers=None, embedder="", seed=0):
     embeddings. `strangers` is a Subject of real people who are in no row: it gives the thresholds. `embedder` names the
     network, for readers.
     """
+    rows, left_out = measurable_rows(rows)
+    strangers = strangers and measurable(strangers)
     separations = {name: separation.separate(subject, seed) for name, subject in rows.items()}
     measures = [Measure(key, _titled(name, embedder), better, meaning,
                         {row: each.figures[key] for row, each in separations.items()})
                 for key, (name, better, meaning) in _LISTED.items()]
     radii = separation.thresholds(strangers, seed) if strangers else dict.fromkeys(
         separation.THRESHOLDS, not_measured(NO_STRANGERS))
-    notes, tables = _pixel_warning(separations), {"thresholds": [{"far": far, "distance": radius.value,
-                                                                  **radius.as_json()} for far, radius in radii.items()]}
-    notes += [f"{row}: distances of {len(each.pairs.same)} pairs of images, drawn at random; there are more"
+    tables = {"thresholds": [{"false_accepts": far, **radius.as_json()} for far, radius in radii.items()]}
+    notes = _pixel_warning(separations) + left_out
+    notes += [f"{row}: measured on {len(each.pairs.same)} pairs of images, drawn at random of all"
               for row, each in separations.items() if each.pairs and each.pairs.sampled]
     for far, radius in radii.items():
         if radius.value is None and far != separation.THRESHOLDS[0]:

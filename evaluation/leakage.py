@@ -18,7 +18,7 @@ from datasets.image_sets import Renderings
 from evaluation import bootstrap
 from evaluation.figures import Figure, HIGHER, LOWER, Measure, not_measured, Picture, Section, SET
 from evaluation.nearest import nearest, work_of
-from evaluation.subjects import part_of, Subject
+from evaluation.subjects import measurable, measurable_rows, NO_IMAGES, part_of, Subject
 from evaluation.uniqueness import means_of, typical_images
 from recognition import verification
 
@@ -47,7 +47,8 @@ def judge(rows, training, strangers=None, embedder="", seed=0):
     people who are not among them; None takes the training's own people, one left out at a time. Of strangers, and of
     rows other than SET, that lie in the training's own folder, nobody is compared with photos of the same name.
     """
-    notes, tables, found = [], {}, {}
+    (rows, notes), training = measurable_rows(rows), measurable(training)
+    strangers, tables, found = strangers and measurable(strangers), {}, {}
     figures = {key: {} for key in (*(f"leaked_{kind}" for kind in KINDS), "nearest_photo")}
     for kind in KINDS:
         people = _affordable(_seen_as(kind, strangers or training), training, seed)
@@ -131,6 +132,8 @@ def _share(distances, radius, labels, seed):
     """Measure the share of `distances` [n] within the threshold `radius` -> Figure."""
     if radius is None:
         return not_measured("no real strangers to compare with; give training photos of at least two people")
+    if not len(distances):
+        return not_measured(NO_IMAGES)
     within = distances <= radius
     value = float(within.mean())
     people = len(np.unique(labels))
@@ -145,6 +148,8 @@ def _share(distances, radius, labels, seed):
 
 def _median(distances, labels, seed):
     """Measure the median of `distances` [n] -> Figure."""
+    if not len(distances):
+        return not_measured(NO_IMAGES)
     if not np.isfinite(distances).all():
         return not_measured("no photos of other people to compare with; give training photos of at least two")
     order = np.argsort(distances)
@@ -207,7 +212,7 @@ def _pairs(kind, subject, training, nearest_photos, radius):
 
 def _pictures(distances, strangers):
     """Make the picture of the distances of the set's images and of strangers to their nearest photos -> list."""
-    if distances is None or strangers.radius is None:
+    if distances is None or not len(distances) or strangers.radius is None:
         return []
     edges = np.linspace(0, max(distances.max(), strangers.distances[-1]), 61)
     heights = {"images": np.histogram(distances, edges, density=True)[0],

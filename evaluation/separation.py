@@ -6,6 +6,7 @@ import numpy as np
 
 from evaluation import bootstrap, face_pairs
 from evaluation.figures import Figure, not_measured
+from evaluation.subjects import NO_IMAGES
 from recognition import verification
 
 FALSE_ACCEPTS = 1e-2, 1e-3          # rates at which true accepts are reported
@@ -37,7 +38,8 @@ def separate(subject, seed=0, most=face_pairs.MOST):
     """
     labels = subject.images.labels
     if len(subject.images.identities) < 2:
-        return Separation(dict.fromkeys(KEYS, not_measured(ONE_IDENTITY)), None, None)
+        why = ONE_IDENTITY if subject.count else NO_IMAGES
+        return Separation(dict.fromkeys(KEYS, not_measured(why)), None, None)
     if np.bincount(labels).max() < 2:
         return Separation(dict.fromkeys(KEYS, not_measured(ONE_IMAGE)), None, None)
     pairs = face_pairs.measure(subject, most, seed)

@@ -80,8 +80,8 @@ def consistency(subject, radius, seed=0):
     """
     labels = np.asarray(subject.images.labels)
     sizes = np.bincount(labels)
-    if sizes.max() < 2:
-        return not_measured("one image of each identity, which is its own mean; give several of each")
+    if sizes.max(initial=0) < 2:
+        return not_measured("no identity has two images, and one is its own mean; give several of each")
     within = distances_to_means(subject, means_of(subject)) <= radius
     several = np.flatnonzero(sizes > 1)
     shares = np.bincount(labels, weights=within)[several] / sizes[several]

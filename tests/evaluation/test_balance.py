@@ -242,6 +242,13 @@ def test_odd_sets(count, images):
     assert balance.judge(subject).tables["age: nearest_identity"][0]["not_measured"]
 
 
+def test_images_that_were_not_embedded_are_counted_but_not_measured():
+    subject = people(12, 3)._replace(labels={"age": np.full(36, 25.)})
+    subject.features[:2] = np.nan
+    tables = balance.judge(subject).tables
+    assert tables["age"][1]["images"] == 36 and tables["age: distance_to_mean"][0]["n"] == 34
+
+
 def test_without_labels_it_says_so():
     section = balance.judge(people(3, 2))
     assert "latents.npz" in section.notes[0] and section.tables == {}

@@ -213,7 +213,7 @@ def test_consistency_is_dcfaces():
     found = uniqueness.consistency(subject, .2)
     assert found.value == pytest.approx(np.mean(shares)) and 0 < found.value < 1 and found.n == 6
     assert found.low <= found.value <= found.high
-    assert "one image" in uniqueness.consistency(people(5, 1), .2).why
+    assert "two images" in uniqueness.consistency(people(5, 1), .2).why
 
 
 def test_at_most_takes_as_many_images_of_each():
@@ -274,7 +274,21 @@ def test_without_photos_there_is_no_threshold():
     assert figures["auc"][SET].value is not None and "--photos" in figures["uniqueness_at_0.001"][SET].why
 
 
-@pytest.mark.parametrize("subject", [people(1, 5), people(4, 1), part_of(people(2, 1), [0])])
+def without_faces(subject, indices):
+    """A Subject of which these images could not be embedded."""
+    subject.features[indices] = np.nan
+    return subject
+
+
+def test_images_that_were_not_embedded_are_left_out_and_counted(strangers):
+    lost = without_faces(people(6, 5), [0, 7])
+    section, rest = (identity.judge({SET: each}, strangers) for each in (lost, part_of(
+        people(6, 5), np.delete(np.arange(30), [0, 7]))))
+    assert section.measures == rest.measures and "set: 2 of 30 images have no embedding" in section.notes[0]
+
+
+@pytest.mark.parametrize("subject", [people(1, 5), people(4, 1), part_of(people(2, 1), [0]),
+                                     without_faces(people(3, 2), slice(None))])
 def test_odd_sets_say_what_is_not_measured(subject, strangers):
     section = identity.judge({SET: subject, PHOTOS: people(6, 3)}, strangers)
     assert all(figure.value is not None or figure.why for measure in section.measures

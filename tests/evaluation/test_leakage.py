@@ -133,6 +133,16 @@ def test_odd_sets(kind, training):
     assert all(figure.value is not None for figure in figures_of(section).values())
 
 
+def test_images_that_were_not_embedded_are_left_out(training):
+    lost = people(6, 5)
+    lost.features[[0, 7]] = np.nan
+    section = leakage.judge({SET: lost}, training)
+    assert figures_of(section)["leaked_images"].n == 28 and "2 of 30 images" in section.notes[0]
+    lost.features[:] = np.nan
+    figures = figures_of(leakage.judge({SET: lost}, training))
+    assert all("embedded" in figure.why for figure in figures.values())
+
+
 def test_one_training_person_has_no_strangers():
     section = leakage.judge({SET: people(4)}, at(people(1, 3, seed=3), "data/real"))
     assert "two people" in figures_of(section)["leaked_images"].why and not section.pictures
