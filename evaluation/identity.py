@@ -3,7 +3,7 @@ import logging
 
 import numpy as np
 
-from evaluation import separation, uniqueness
+from evaluation import face_pairs, separation, uniqueness
 from evaluation.figures import HIGHER, LOWER, Measure, NEITHER, not_measured, Picture, PIXELS, Section, SET
 from evaluation.subjects import at_most, measurable, measurable_rows
 
@@ -12,6 +12,7 @@ from evaluation.subjects import at_most, measurable, measurable_rows
 # of one kind. Both AUC near 1 is no false alarm: then colours and background alone give most people away.
 NEARLY = .02
 CHANCE = .6                         # AUC up to which pixels tell hardly anybody apart, however bad the embedder is
+MOST_OF_PIXELS = 50_000             # pairs of either kind: pixels are many numbers, and the AUC is sure enough
 _LISTED = {"genuine_distance": ("Distance of the same person", NEITHER, "How far images of one person lie apart, on "
                                 "average: less is a steadier person; near 0, all images are nearly the same."),
            "impostor_distance": ("Distance of different people", NEITHER,
@@ -38,7 +39,8 @@ def judge(rows, strangers=None, embedder="", seed=0):
     """
     rows, left_out = measurable_rows(rows)
     strangers = strangers and measurable(strangers)
-    separations = {name: separation.separate(subject, seed) for name, subject in rows.items()}
+    separations = {row: separation.separate(subject, seed, MOST_OF_PIXELS if row == PIXELS else face_pairs.MOST)
+                   for row, subject in rows.items()}
     measures = [Measure(key, _titled(name, embedder), better, meaning,
                         {row: each.figures[key] for row, each in separations.items()})
                 for key, (name, better, meaning) in _LISTED.items()]
@@ -101,33 +103,35 @@ def _people(rows, radius, far, embedder, seed):
             why = OF_EMBEDDINGS if row == PIXELS else radius.why
             found = dict.fromkeys(keys, not_measured(why))
         else:
-            means = uniqueness.means_of(subject)
-            people = uniqueness.uniqueness(means, radius.value, k, seed)
-            found = dict(zip(keys, (people.literal, people.equal, people.rate, uniqueness.consistency(
+            literal = uniqueness.uniqueness(uniqueness.means_of(subject), radius.value, seed=seed).literal
+            people = uniqueness.uniqueness(uniqueness.means_of(subject, scaled=False), radius.value, k, seed)
+            found = dict(zip(keys, (literal, people.equal, people.rate, uniqueness.consistency(
                 at_most(subject, images, seed), radius.value, seed))))
-            if people.measured < len(means):
-                notes.append(f"{row}: uniqueness of {people.measured} identities, drawn of {len(means)}")
+            if 1 < people.measured < len(subject.images.identities):
+                notes.append(f"{row}: uniqueness of {people.measured} identities, drawn of "
+                             f"{len(subject.images.identities)}")
             if row == SET:
-                collisions = _listed(subject, means, people.collisions)
+                collisions = _listed(subject, people.collisions)
         for key in keys:
             figures[key][row] = found[key]
     texts = {
-        "uniqueness": (f"Uniqueness U at {far:g}", HIGHER, "Share of identities that lie farther from all before them "
-                       f"than {far:g} of real strangers do (DCFace). It falls with the number of identities: compare "
-                       "sets by the next line."),
-        "uniqueness_equal": (f"Uniqueness of {k} identities at {far:g}", HIGHER, f"The same of {k} identities, on "
-                             "average over all choices of them."),
-        "collision_rate": (f"Colliding pairs at {far:g}", LOWER, "Share of pairs of identities whose means lie within "
-                           "the threshold; it does not depend on how many identities there are."),
+        "uniqueness": (f"Uniqueness U at {far:g}", HIGHER, "DCFace's: share of identities whose mean lies farther from "
+                       f"all means before it than {far:g} of the images of strangers do. It is small for real people "
+                       "too, and falls with the number of identities: compare sets by the next line."),
+        "uniqueness_equal": (f"Unique people among {k} at {far:g}", HIGHER, "Share of people whose images are, on "
+                             "average, farther from those of everybody before them than the threshold; the mean over "
+                             f"all choices of {k} identities."),
+        "collision_rate": (f"Colliding pairs at {far:g}", LOWER, "Share of pairs of identities whose images are, on "
+                           "average, within the threshold; it does not depend on how many identities there are."),
         "consistency": (f"Consistency C at {far:g}", HIGHER, "Share of an identity's images within the threshold of "
                         f"their mean, on average (DCFace); of at most {images} images of each.")}
     return [Measure(f"{key}_at_{far:g}", _titled(name, embedder), better, meaning, figures[key])
             for key, (name, better, meaning) in texts.items()], collisions, notes
 
 
-def _listed(subject, means, collisions):
+def _listed(subject, collisions):
     """List collisions as rows of a table, each with the most typical image of both identities."""
-    typical = uniqueness.typical_images(subject, means) if collisions else ()
+    typical = uniqueness.typical_images(subject, uniqueness.means_of(subject)) if collisions else ()
     names, identities = subject.images.names, subject.images.identities
     return [{"identity": identities[one], "other": identities[other], "distance": round(distance, 6),
              "image": names[typical[one]], "other_image": names[typical[other]]}
@@ -139,4 +143,4 @@ def _pictures(separations, marks):
     shown = {row: each for row, each in separations.items() if each.pairs is not None}
     pictures = [Picture("roc", "True accepts at each rate of false ones", separation.draw_roc(shown))] if shown else []
     return pictures + [Picture(f"distances_{row}", f"Distances within the {row}", separation.draw_distances(
-        each, {} if row == PIXELS else marks)) for row, each in shown.items()]
+        each, *(({}, "half the squared difference") if row == PIXELS else (marks,)))) for row, each in shown.items()]

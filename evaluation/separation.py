@@ -1,4 +1,5 @@
 """How well embeddings tell people apart: distances of the same and of different people, d', ROC, thresholds."""
+import itertools
 import math
 from typing import NamedTuple
 
@@ -162,7 +163,7 @@ def draw_roc(separations):
     return draw
 
 
-def draw_distances(separation, marks):
+def draw_distances(separation, marks, unit="1 - cosine"):
     """Make the function that draws histograms of a Separation's distances, with lines at `marks` {name: distance}."""
     parts = {"same person": separation.pairs.of(True), "different people": separation.pairs.of(False)}
     edges = np.linspace(0, max(separation.pairs.distances[-1], 1e-9), 61)
@@ -172,9 +173,9 @@ def draw_distances(separation, marks):
         """Draw the histograms on `axes`."""
         for name, height in heights.items():
             axes.stairs(height, edges, fill=True, alpha=.5, label=name)
-        for name, place in marks.items():
-            axes.axvline(place, linestyle="--", color="black", linewidth=1, label=name)
-        axes.set_xlabel("distance (1 - cosine)")
+        for style, (name, place) in zip(itertools.cycle(("--", ":")), marks.items()):
+            axes.axvline(place, linestyle=style, color="black", linewidth=1, label=name)
+        axes.set_xlabel(f"distance ({unit})")
         axes.set_yticks([])
         axes.legend()
 

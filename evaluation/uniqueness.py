@@ -6,8 +6,11 @@ Diffusion Model"), with f_c the mean embedding of identity c, scaled to length 1
     U = |{f_c : d(f_n, f_m) > r for all m < n}| / C
     C = mean over identities of the share of their images within r of their mean
 
-U falls with the number of identities, for real people too. So sets are compared by the U that k of their identities
-have on average, over all choices and orders of k.
+This U has two faults. It falls with the number of identities, for real people too. And scaled means lie nearer to each
+other than images do, so that an r that 1 of 1,000 pairs of images of strangers is within holds many pairs of their
+means: of 50 people of Labeled Faces in the Wild, U was .26 by dlib's network. So sets are compared by means that are
+not scaled, where 1 - f_n f_m is the average distance of the images of both, the quantity that r was measured on (U was
+1), and by the U that k identities have on average, over all choices and orders of k.
 """
 import math
 from typing import NamedTuple
@@ -30,7 +33,7 @@ class Collision(NamedTuple):
     """Two identities that lie nearer to each other than real strangers do."""
     first: int                      # a label of the Subject
     second: int                     # one above `first`
-    distance: float                 # of their mean embeddings
+    distance: float                 # 1 - the product of their mean embeddings
 
 
 class Uniqueness(NamedTuple):
@@ -42,8 +45,8 @@ class Uniqueness(NamedTuple):
     measured: int                   # identities measured: all, or a sample of MOST_IDENTITIES
 
 
-def means_of(subject):
-    """Compute the mean embedding of each identity, scaled to length 1 -> float32 [C, E]."""
+def means_of(subject, scaled=True):
+    """Compute the mean embedding of each identity, `scaled` to length 1 or not -> float32 [C, E]."""
     labels = np.asarray(subject.images.labels)
     order = np.argsort(labels, kind="stable")
     starts = np.searchsorted(labels[order], np.arange(len(subject.images.identities)))
@@ -52,6 +55,8 @@ def means_of(subject):
         last = starts[first + _PART] if first + _PART < len(starts) else len(order)
         part = subject.features[order[starts[first]:last]]
         sums[first:first + _PART] = np.add.reduceat(part, starts[first:first + _PART] - starts[first], axis=0)
+    if not scaled:
+        return sums / np.bincount(labels, minlength=len(starts))[:, None].astype(np.float32)
     return sums / np.maximum(np.linalg.norm(sums, axis=1, keepdims=True), 1e-12)
 
 
@@ -93,11 +98,11 @@ def consistency(subject, radius, seed=0):
 # Uniqueness
 
 def uniqueness(means, radius, k=None, seed=0):
-    """Measure the uniqueness U of identities with the mean embeddings `means` [C, E] of length 1 -> Uniqueness.
+    """Measure the uniqueness U of identities with the mean embeddings `means` [C, E] -> Uniqueness.
 
-    Two identities collide where their distance is at most `radius`. `k` identities are compared with other sets; all
-    where it is None. Intervals are by the jackknife over identities (Efron, Stein 1981), which leaves each out in turn:
-    the bootstrap draws some twice, and these would collide with themselves.
+    Two identities collide where their distance 1 - f_n f_m is at most `radius`. `k` identities are compared with other
+    sets; all where it is None. Intervals are by the jackknife over identities (Efron, Stein 1981), which leaves each
+    out in turn: the bootstrap draws some twice, and these would collide with themselves.
     """
     chosen = np.arange(len(means))
     if len(means) > MOST_IDENTITIES:

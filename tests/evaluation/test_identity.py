@@ -200,7 +200,26 @@ def test_means_and_typical_images():
         own = np.flatnonzero(subject.images.labels == label)
         mean = subject.features[own].sum(axis=0)
         np.testing.assert_allclose(means[label], mean / np.linalg.norm(mean), atol=1e-6)
+        np.testing.assert_allclose(uniqueness.means_of(subject, scaled=False)[label], mean / len(own), atol=1e-6)
         assert typical[label] == own[np.argmax(subject.features[own] @ means[label])]
+
+
+def test_means_that_are_not_scaled_lie_apart_as_their_images_do_on_average():
+    subject = people(12, 4, .8)
+    first, second = (subject.features[subject.images.labels == label] for label in (0, 1))
+    radius = (1 - first @ second.T).mean()
+    means = uniqueness.means_of(subject, scaled=False)[:2]
+    assert uniqueness.uniqueness(means, radius + 1e-5).collisions[0].distance == pytest.approx(radius, abs=1e-6)
+    assert not uniqueness.uniqueness(means, radius - 1e-5).collisions
+
+
+def test_real_people_are_unique_by_a_threshold_of_images():
+    """Embeddings share a direction, as those of networks do: then scaled means lie nearer than images do."""
+    everybody = people(160, 8, 1., seed=3)
+    features = unit(everybody.features + np.float32([3] + [0] * 31))
+    one, other = (subject_of(np.repeat(np.arange(80), 8), features[part]) for part in (slice(640), slice(640, None)))
+    figures = figures_of(identity.judge({SET: one}, other))
+    assert figures["uniqueness_equal_at_0.001"][SET].value > .97 > figures["uniqueness_at_0.001"][SET].value
 
 
 def test_consistency_is_dcfaces():
