@@ -5,6 +5,8 @@ import numpy as np
 
 from datasets.image_sets import Renderings, subset
 
+NO_IMAGES = "no image could be embedded; check that they show faces"
+
 
 class Subject(NamedTuple):
     """A set that is judged."""
@@ -24,6 +26,28 @@ def part_of(subject, indices):
     indices = np.asarray(indices)
     return Subject(subject.name, subset(subject.images, indices), subject.features[indices],
                    {name: values[indices] for name, values in subject.labels.items()})
+
+
+def measurable(subject):
+    """Leave out the images of a Subject whose features are not finite: these could not be embedded -> Subject."""
+    finite = np.isfinite(subject.features).all(axis=1)
+    return subject if finite.all() else part_of(subject, np.flatnonzero(finite))
+
+
+def measurable_rows(rows):
+    """Leave out what could not be embedded of {name of a row: Subject} -> (the same of the rest, sentences on it)."""
+    left = {row: measurable(subject) for row, subject in rows.items()}
+    return left, [f"{row}: {subject.count - left[row].count} of {subject.count} images have no embedding and are left "
+                  "out" for row, subject in rows.items() if left[row].count < subject.count]
+
+
+def at_most(subject, images, seed=0):
+    """Choose at most so many `images` of each identity at random -> Subject, in the order of the images."""
+    labels = subject.images.labels
+    order = np.lexsort((np.random.default_rng(seed).random(subject.count), labels))
+    ordered = labels[order]
+    ranks = np.arange(subject.count) - np.searchsorted(ordered, ordered)
+    return part_of(subject, np.sort(order[ranks < images]))
 
 
 def halves(subject, seed=0):

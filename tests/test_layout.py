@@ -38,6 +38,7 @@ WITHOUT_TENSORFLOW = (
     "morphable.mat_files", "preflight",
     "evaluation.realism",
     "main",
+    "evaluation.identity", "evaluation.leakage", "evaluation.balance",
     "gen_syn_latent", "align", "recognizer", "evaluate")
 # Third-party packages of a room; the most exact name counts.
 NEEDS = {
