@@ -9,7 +9,7 @@ from config import get_config, LEGACY
 
 ROOT = Path(__file__).resolve().parent.parent
 PACKAGES = "engine", "cli", "datasets", "morphable", "recognition", "evaluation"
-ROOMS = "morphable/fitting", "morphable/makehuman"      # within packages
+ROOMS = "morphable/fitting", "morphable/makehuman", "evaluation/report"      # within packages
 FILES = {".".join(path.relative_to(ROOT).with_suffix("").parts): path
          for folder in ("", *PACKAGES, *ROOMS) for path in sorted((ROOT / folder).glob("*.py"))}
 MODULES = [name for name in FILES if not name.endswith("__init__")]
@@ -33,7 +33,7 @@ WITHOUT_TENSORFLOW = (
     "morphable.fitting.photo_fits", "morphable.fitting.preview",
     "recognition.registry", "recognition.input_size", "recognition.recognizer_options",
     "recognition.schedule", "recognition.labelled_data", "recognition.verification",
-    "recognition.plots", "recognition.torch_weights", "recognition.known_people", "cli.cautions", "config", "footprint",
+    "recognition.torch_weights", "recognition.known_people", "cli.cautions", "config", "footprint",
     "engine.memory", "engine.endings", "cli.interrupts", "datasets.sources", "morphable.mat_files", "preflight",
     "main",
     "gen_syn_latent", "align", "recognizer", "evaluate")
@@ -54,12 +54,13 @@ NEEDS = {
     "recognition.registry": set(), "recognition.input_size": set(), "recognition.recognizer_options": set(),
     "recognition.schedule": set(), "recognition.known_people": set(),
     "recognition.labelled_data": {"numpy", "h5py"},
-    "recognition.verification": {"numpy"}, "recognition.plots": {"numpy", "PIL"},
+    "recognition.verification": {"numpy"},
     "recognition.torch_weights": {"numpy"},
     "evaluation": {"numpy", "scipy"}, "evaluation.figures": set(),
+    "evaluation.charts": {"numpy", "matplotlib"},
     "config": set(), "footprint": set(), "graph": {"tensorflow"}, "preflight": set(),
     "trainer": {"numpy", "tensorflow", "tqdm"},
-    "main": set(), "gen_syn_latent": set(), "align": {"numpy", "PIL"}, "recognizer": set(),
+    "main": set(), "gen_syn_latent": set(), "align": {"numpy", "PIL"}, "recognizer": {"numpy"},
     "evaluate": {"numpy", "scipy"}}
 QUIET = ast.Import, ast.ImportFrom, ast.FunctionDef, ast.ClassDef, ast.Assign       # statements that change nothing
 CHECKED_IN_CONFIG = {"syn_scale_size"}      # it has to equal input_scale_size, which is what the others read
