@@ -17,7 +17,8 @@ from utils import one_line
 COLOURS = "#1f77b4", "#d9730d", "#1a9a6c", "#b5569a", "#8a6d3b", "#3aa0c9"
 SAME, DIFFERENT = COLOURS[:2]
 GREY = "#8a8a8a"
-SIZE = 5.6, 3.7                     # inches of a chart
+SIZE = 5.6, 3.7                     # inches of a chart that becomes pixels
+PAGE_SIZE = 4.7, 3.3                # inches of one that becomes SVG: its letters are readable on a phone too
 DOTS = 130                          # pixels of an inch, where a chart becomes pixels
 POINTS = 400                        # most points of a curve: more can't be seen
 MISSING = "matplotlib is not installed: pip install -r requirements-tools.txt"
@@ -51,7 +52,7 @@ def as_pixels(draw, size=SIZE):
         return np.array(canvas.buffer_rgba())[..., :3]
 
 
-def as_svg(draw, name, size=SIZE):
+def as_svg(draw, name, size=PAGE_SIZE):
     """Let `draw` draw a chart of `size` inches -> the text of an <svg>. Raises ImportError without matplotlib.
 
     Its letters and frames have the colour of the text around it, and its ground is transparent, so that it is readable
@@ -100,8 +101,10 @@ def draw_roc(axes, curves, labels=None):
     low = 10. ** -decades
     for (name, curve), colour in zip(curves.items(), _colours(len(curves))):
         false, true = np.asarray(curve, float).T
-        kept = _thinned(np.log10(np.maximum(false, low)))
-        axes.plot(np.maximum(false[kept], low), true[kept], color=colour, label=_words((labels or {}).get(name, name)),
+        begin = max(0, np.searchsorted(false, low, "right") - 1)                # the last point left of the axis
+        false, true = np.maximum(false[begin:], low), true[begin:]
+        kept = _thinned(np.log10(false))
+        axes.plot(false[kept], true[kept], color=colour, label=_words((labels or {}).get(name, name)),
                   drawstyle="steps-post")
     chance = np.logspace(-decades, 0, 60)
     axes.plot(chance, chance, color=GREY, linewidth=1, linestyle="--", label="chance")
@@ -127,12 +130,12 @@ def draw_histograms(axes, groups, label="distance", thresholds=None, bins=50):
         shares = np.histogram(values, edges)[0] / max(len(values), 1)
         axes.stairs(shares, edges, fill=True, color=colour, alpha=.3)
         axes.stairs(shares, edges, color=colour, linewidth=1.5, label=f"{_words(name)} (n = {len(values):,})")
-    for words, value in (thresholds or {}).items():
-        if low <= value <= high:
-            axes.axvline(value, color=_INK, linewidth=1.2, linestyle="--", label=_words(words))
+    inside = {words: value for words, value in (thresholds or {}).items() if low <= value <= high}
+    room = 1.1 + .09 * (len(finite) + len(inside))                      # for the legend, above all else
+    axes.set_ylim(0, axes.get_ylim()[1] * room)
+    for words, value in inside.items():
+        axes.axvline(value, ymax=1 / room, color=_INK, linewidth=1.2, linestyle="--", label=_words(words))
     axes.set(xlabel=_words(label), ylabel="share", xlim=(low, high))
-    rows = len(axes.get_legend_handles_labels()[0])
-    axes.set_ylim(0, axes.get_ylim()[1] * (1.1 + .09 * rows))           # room for the legend
     axes.legend(loc="upper left")
 
 
@@ -152,7 +155,7 @@ def draw_bars(axes, figures, label="", reference=None):
             axes.plot([figure.low, figure.high], [place, place], color=_INK, linewidth=1.3)
     if reference:
         axes.axvline(reference[1], color=_INK, linewidth=1.2, linestyle="--", label=_words(reference[0]))
-        axes.legend(loc="lower right")
+        axes.legend(loc="lower right", bbox_to_anchor=(1, 1), borderaxespad=0)
     axes.set(yticks=places, yticklabels=[_words(name) for name in figures], xlabel=_words(label))
     axes.set_ylim(len(figures) - .4, -.6)
     axes.grid(axis="y", visible=False)

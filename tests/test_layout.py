@@ -35,7 +35,7 @@ WITHOUT_TENSORFLOW = (
     "recognition.schedule", "recognition.labelled_data", "recognition.verification",
     "recognition.torch_weights", "recognition.known_people", "cli.cautions", "config", "footprint",
     "engine.memory", "engine.endings", "cli.interrupts", "datasets.sources", "morphable.mat_files", "preflight",
-    "main",
+    "main", "evaluation.charts", "evaluation.sheets", "evaluation.report.report",
     "gen_syn_latent", "align", "recognizer", "evaluate")
 # Third-party packages of a room; the most exact name counts.
 NEEDS = {
@@ -57,7 +57,9 @@ NEEDS = {
     "recognition.verification": {"numpy"},
     "recognition.torch_weights": {"numpy"},
     "evaluation": {"numpy", "scipy"}, "evaluation.figures": set(),
-    "evaluation.charts": {"numpy", "matplotlib"},
+    "evaluation.charts": {"numpy", "matplotlib"}, "evaluation.report.pictures": {"numpy", "PIL"},
+    **{f"evaluation.report.{name}": set() for name in (
+        "report", "page", "markup", "standing", "datasheet", "verdicts", "numbers", "facts")},
     "config": set(), "footprint": set(), "graph": {"tensorflow"}, "preflight": set(),
     "trainer": {"numpy", "tensorflow", "tqdm"},
     "main": set(), "gen_syn_latent": set(), "align": {"numpy", "PIL"}, "recognizer": {"numpy"},
