@@ -161,15 +161,6 @@ def draw_bars(axes, figures, label="", reference=None):
     axes.grid(axis="y", visible=False)
 
 
-def draw_lines(axes, lines, label="", value_label=""):
-    """Draw the lines {name: ([n] places, [n] values)}. The labels name both axes."""
-    for (name, (places, values)), colour in zip(lines.items(), _colours(len(lines))):
-        axes.plot(places, values, color=colour, label=_words(name))
-    axes.set(xlabel=_words(label), ylabel=_words(value_label))
-    if len(lines) > 1:
-        axes.legend()
-
-
 def _words(name):
     """Write a name from outside in a line that matplotlib can draw and does not leave out."""
     words = one_line(str(name))

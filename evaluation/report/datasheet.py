@@ -15,7 +15,7 @@ from evaluation.report import facts as known
 from evaluation.report.facts import UNKNOWN
 from evaluation.report.numbers import in_words, number
 from evaluation.report.verdicts import FLAWS, judge, measured
-from utils import atomic_write, one_line, read_text, UserError
+from utils import atomic_write, one_line, read_text
 
 BALANCE = "balance"                     # the key of the section that tells whom the set represents
 MOST_ROWS = 30
@@ -47,12 +47,6 @@ def save(sections, facts, path):
             return
     with atomic_write(path) as file:
         file.write(make(sections, facts, answers).encode("utf-8", "backslashreplace"))
-
-
-def check(path):
-    """Raise UserError where `path` is something other than a file. Nothing is created."""
-    if os.path.lexists(path) and not os.path.isfile(path):
-        raise UserError(f"{path}: is no file; name another folder")
 
 
 def make(sections, facts, answers=None):

@@ -46,7 +46,7 @@ def table(columns, rows, class_):
 
     head = element("thead", element("tr", *(element("th", name, scope="col") for name in columns)))
     body = element("tbody", *(element("tr", *map(cell, row)) for row in rows))
-    return element("div", element("table", head, body, class_=class_), class_="scroll")
+    return element("div", element("table", head, body, class_=class_), class_="scroll", tabindex=0)
 
 
 def pairs(entries):

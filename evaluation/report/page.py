@@ -152,8 +152,8 @@ def _picture(picture, seen):
     if seen.markup:
         return element("figure", Markup(seen.markup), caption, class_="chart")
     width, height = seen.size
-    return element("figure", element("img", src=seen.source, width=width, height=height, alt=picture.caption,
-                                     loading="lazy"), caption, class_="wide" if width > 700 else None)
+    return element("figure", element("img", src=seen.source, width=width, height=height, alt=picture.caption),
+                   caption, class_="wide" if width > 700 else None)
 
 
 def _table(name, rows):

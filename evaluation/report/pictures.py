@@ -33,7 +33,7 @@ def show_all(sections):
     pictures = {(section.key, i): picture.image for section in sections for i, picture in enumerate(section.pictures)}
     drawings = {place: image for place, image in pictures.items() if callable(image)}
     if drawings and not charts.available():
-        logging.warning("the report goes without %d charts: %s", len(drawings), charts.MISSING)
+        logging.warning("the report goes without its charts (%d): %s", len(drawings), charts.MISSING)
     most = MOST_BYTES // max(1, len(pictures) - len(drawings))
     return {place: _show_chart(image, "-".join(map(str, place))) if callable(image) else _show_image(image, most)
             for place, image in pictures.items()}

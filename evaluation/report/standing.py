@@ -10,20 +10,22 @@ MIDDLE = HEIGHT / 2
 def standing(measure, sentence):
     """Draw the figures of a measure on a line -> Markup of an <svg>, "" where nothing can be compared.
 
-    Real photos are a band, as wide as their interval, with a line in it; the set is a dot on the line of its interval;
-    renderings are a square, raw pixels a cross. `sentence` is what a screen reader reads.
+    Real photos are a band, as wide as their interval, with a line in it. The set is a dot on the line of its interval,
+    renderings are a square, raw pixels a cross, at an end of the line where they are beyond it. `sentence` is what a
+    screen reader reads.
     """
     figures = {name: measured(measure.figures.get(name)) for name in (PHOTOS, RENDERINGS, PIXELS, SET)}
     shown = {name: figure for name, figure in figures.items() if figure is not None}
     if SET not in shown or len(shown) < 2 or measure.better not in (LOWER, HIGHER):
         return Markup("")
-    ends = [end for figure in shown.values() for end in (figure.value, figure.low, figure.high) if end is not None]
+    spanned = [figure for name, figure in shown.items() if name != PIXELS or len(shown) == 2]
+    ends = [end for figure in spanned for end in (figure.value, figure.low, figure.high) if end is not None]
     low, high = min(ends), max(ends)
     if low == high:
         low, high = low - 1, high + 1
 
     def place(value):
-        share = (value - low) / (high - low)
+        share = min(max((value - low) / (high - low), 0), 1)
         return round(EDGE + (WIDTH - 2 * EDGE) * (share if measure.better == HIGHER else 1 - share), 1)
 
     drawn = [_line(EDGE, MIDDLE, WIDTH - EDGE, MIDDLE, "axis")]

@@ -86,8 +86,7 @@ def test_a_long_curve_is_drawn_by_few_points():
     lambda name: functools.partial(charts.draw_histograms, groups={name: np.arange(9)}, label=name,
                                    thresholds={name: 4}),
     lambda name: functools.partial(charts.draw_bars, figures={name: Figure(.5, .4, .6, 9), "none": not_measured("few")},
-                                   label=name, reference=(name, .4)),
-    lambda name: functools.partial(charts.draw_lines, lines={name: ([1, 2], [3, 4]), "other": ([1], [2])}, label=name)])
+                                   label=name, reference=(name, .4))])
 def test_an_svg_is_whole_and_takes_any_name(draw):
     """Well-formed, no colour of letters but the page's, no address, no style sheet, ids of its own, the same again."""
     drawn = draw(HOSTILE)

@@ -12,7 +12,7 @@ import judged
 import utils
 from evaluation import charts, sheets
 from evaluation.figures import Figure, HIGHER, LOWER, Measure, NEITHER, not_measured, Picture, Section
-from evaluation.report import datasheet, page, pictures, report, verdicts
+from evaluation.report import datasheet, page, pictures, report, standing, verdicts
 from evaluation.report.markup import element, join, Markup
 from evaluation.report.numbers import in_words, number, of_figure
 from tool import one_line
@@ -205,8 +205,28 @@ def test_without_matplotlib_the_page_has_all_but_the_charts(example, monkeypatch
     monkeypatch.setattr(charts, "available", lambda: False)
     found = Page(page.make(example, judged.FACTS).decode())
     [record] = caplog.records
-    assert record.getMessage() == f"the report goes without 3 charts: {charts.MISSING}"
+    assert record.getMessage() == f"the report goes without its charts (3): {charts.MISSING}"
     assert found.words.count(f"not drawn: {charts.MISSING}") == 3 and found.tags.count("img") == 6
+
+
+def places(own, **others):
+    """Where the line puts the middle of each mark, from 0, its left end, to 1."""
+    figures = {"set": own, **others}
+    text = standing.standing(Measure("", "", LOWER, "", figures), "said")
+    found = {"set": re.search(r'cx="([^"]+)"', text), "photos": re.search(r'x1="([^"]+)"[^>]+class="photos"', text),
+             "renderings": re.search(r'x="([^"]+)"[^>]+class="renderings"', text),
+             "pixels": re.search(r'x1="([^"]+)"[^>]+class="pixels"', text)}
+    offset = {"renderings": 4, "pixels": 3.5}
+    span = standing.WIDTH - 2 * standing.EDGE
+    return {name: (float(mark[1]) + offset.get(name, 0) - standing.EDGE) / span for name, mark in found.items() if mark}
+
+
+def test_the_line_puts_the_better_to_the_right():
+    assert places(f(5.), renderings=f(9.), photos=f(1.)) == pytest.approx({"set": .5, "renderings": 0, "photos": 1})
+    found = places(f(5., 1), renderings=f(9.), photos=f(2., 1), pixels=f(1e6))
+    assert found == pytest.approx({"set": .5, "renderings": 0, "photos": .875, "pixels": 0}, abs=.01)
+    assert places(f(5.), photos=f(5.)) == pytest.approx({"set": .5, "photos": .5})
+    assert standing.standing(measure(f(5.)), "") == standing.standing(measure(None, f(1.), f(2.)), "") == ""
 
 
 def test_markup_escapes_all_but_itself():
