@@ -26,6 +26,7 @@ _INK = "#0a0b0c"                    # letters and frames: a colour of its own, w
 _SMOOTH = 'style="stroke-linejoin: round; stroke-linecap: butt"'
 _STYLE = {
     "font.family": "sans-serif", "font.size": 10, "text.color": _INK, "text.parse_math": False, "text.usetex": False,
+    "axes.prop_cycle": f"cycler('color', {list(COLOURS)})",
     "axes.edgecolor": _INK, "axes.labelcolor": _INK, "axes.linewidth": .8, "axes.titlesize": 11,
     "axes.spines.top": False, "axes.spines.right": False, "axes.grid": True, "axes.axisbelow": True,
     "grid.color": GREY, "grid.alpha": .25, "grid.linewidth": .6, "xtick.color": _INK, "ytick.color": _INK,
@@ -55,9 +56,9 @@ def as_pixels(draw, size=SIZE):
 def as_svg(draw, name, size=PAGE_SIZE):
     """Let `draw` draw a chart of `size` inches -> the text of an <svg>. Raises ImportError without matplotlib.
 
-    Its letters and frames have the colour of the text around it, and its ground is transparent, so that it is readable
-    on a light and on a dark page. Each id in it begins with `name`, so that no two charts of a page share one. The same
-    chart gives the same text.
+    Its letters and frames, and what is black, have the colour of the text around it, and its ground is transparent:
+    it is readable on a light and on a dark page. Each id in it begins with `name`, so that no two charts of a page
+    share one. The same chart gives the same text.
     """
     import matplotlib
     from matplotlib.backends.backend_svg import FigureCanvasSVG
@@ -71,7 +72,7 @@ def as_svg(draw, name, size=PAGE_SIZE):
     text = re.sub(r'(?<= )id="', f'id="{name}-', text).replace("url(#", f"url(#{name}-")
     text = re.sub(r' xmlns(:xlink)?="[^"]*"', "", text).replace('xlink:href="#', f'href="#{name}-')
     text = re.sub(r"<style.*?</style>", "", text, flags=re.S).replace("<svg", f"<svg {_SMOOTH}", 1)     # a page's style
-    return text.replace(_INK, "currentColor").strip()
+    return text.replace(_INK, "currentColor").replace(": #000000", ": currentColor").strip()
 
 
 def _figure(draw, size, dots):
@@ -84,6 +85,10 @@ def _figure(draw, size, dots):
     axes = figure.add_subplot()
     axes.patch.set_alpha(0)
     draw(axes)
+    for axis, scale in ((axes.xaxis, axes.get_xscale()), (axes.yaxis, axes.get_yscale())):
+        if scale == "log":                          # the usual labels of its ticks need formulas in letters
+            axis.set_major_formatter(lambda value, _place: f"{value:g}")
+            axis.set_minor_formatter(lambda _value, _place: "")
     return figure
 
 
@@ -110,8 +115,6 @@ def draw_roc(axes, curves, labels=None):
     axes.plot(chance, chance, color=GREY, linewidth=1, linestyle="--", label="chance")
     axes.set(xscale="log", xlim=(low, 1), ylim=(0, 1.01), xlabel="false accepts (of pairs of different people)",
              ylabel="true accepts (of the same person)")
-    axes.xaxis.set_major_formatter(lambda rate, _place: f"{rate:g}")        # the usual one needs math in letters
-    axes.xaxis.set_minor_formatter(lambda _rate, _place: "")
     axes.legend(loc="upper left" if len(curves) < 3 else "best")
 
 

@@ -13,13 +13,11 @@ def of_people(images, labels, people=8, each=12, seed=0):
     `images` are uint8 [n, H, W, 3] and `labels` [n] their identities. Rows of fewer images end in black.
     """
     labels = np.asarray(labels)
-    rng, rows = np.random.default_rng(seed), []
-    identities = np.unique(labels)
-    columns = min(each, np.bincount(np.unique(labels, return_inverse=True)[1]).max())
+    identities, counts = np.unique(labels, return_counts=True)
+    rng, rows, columns = np.random.default_rng(seed), [], min(each, counts.max())
     for identity in np.sort(rng.permutation(identities)[:people]):
-        own = np.flatnonzero(labels == identity)
         row = np.zeros([columns, *images.shape[1:]], np.uint8)
-        chosen = np.sort(rng.permutation(own)[:columns])
+        chosen = np.sort(rng.permutation(np.flatnonzero(labels == identity))[:columns])
         row[:len(chosen)] = images[chosen]
         rows.append(row)
     return make_grid(np.concatenate(rows), columns)

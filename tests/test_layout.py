@@ -35,7 +35,8 @@ WITHOUT_TENSORFLOW = (
     "recognition.schedule", "recognition.labelled_data", "recognition.verification",
     "recognition.torch_weights", "recognition.known_people", "cli.cautions", "config", "footprint",
     "engine.memory", "engine.endings", "cli.interrupts", "datasets.sources", "morphable.mat_files", "preflight",
-    "main", "evaluation.charts", "evaluation.sheets", "evaluation.report.report",
+    "main", "evaluation.charts", "evaluation.sheets", "evaluation.illustrations",
+    "evaluation.report.report",
     "gen_syn_latent", "align", "recognizer", "evaluate")
 # Third-party packages of a room; the most exact name counts.
 NEEDS = {

@@ -13,7 +13,7 @@ import re
 from evaluation.figures import PHOTOS, SET
 from evaluation.report import facts as known
 from evaluation.report.facts import UNKNOWN
-from evaluation.report.numbers import in_words, number
+from evaluation.report.numbers import in_words, joined, number, title
 from evaluation.report.verdicts import FLAWS, judge, measured
 from utils import atomic_write, one_line, read_text
 
@@ -101,7 +101,7 @@ def _balance(sections):
     own = [f"- {_plain(measure.name)}: {_plain(in_words(measure.figures[SET]))}" for section in chosen
            for measure in section.measures if SET in measure.figures]
     found = [table for section in chosen for name, rows in section.tables.items() if rows
-             for table in (f"{_plain(name)}:", _table(rows))]
+             for table in (f"{_plain(title(name))}:", _table(rows))]
     return (["\n".join(own)] if own else []) + found or [
         "Whom it represents (age, sex, origin): unknown, as there are no labels that tell."]
 
@@ -156,6 +156,7 @@ def _uses(facts):
 
 def _table(rows):
     """Make the Markdown table of dicts. A long one is cut, and says so."""
+    rows = joined(rows)
     columns = list(dict.fromkeys(key for row in rows for key in row))
     lines = [columns, ["---"] * len(columns), *([row.get(column) for column in columns] for row in rows[:MOST_ROWS])]
     written = "\n".join("| " + " | ".join(_known(cell) if cell is not None else "" for cell in line) + " |"

@@ -1,6 +1,8 @@
 """Numbers as a report writes them: rounded by their intervals, with the reason where there is none."""
 import math
 
+from evaluation.figures import Figure
+
 MOST_DECIMALS = 6
 MINUS, NOTHING = "\N{MINUS SIGN}", "\N{EN DASH}"
 
@@ -48,6 +50,20 @@ def of_figure(figure):
     width = half_width(figure)
     interval = "" if width is None else f"{number(float(figure.low), width)} to {number(float(figure.high), width)}"
     return number(figure.value if width is None else float(figure.value), width), interval
+
+
+def joined(rows):
+    """Join the numbers of a figure that lie in several columns of a table, as Figure.as_json makes them -> rows."""
+    spread = {"value", "low", "high", "n", "not_measured"}
+    return [{"value": Figure(row.get("value"), row.get("low"), row.get("high"), row.get("n") or 0,
+                             row.get("not_measured", "")), **{key: row[key] for key in row if key not in spread}}
+            if "not_measured" in row or {"value", "n"} <= row.keys() else row for row in rows]
+
+
+def title(name):
+    """Turn a name that programs use into words: `collisions_at_0.001` into `Collisions at 0.001`."""
+    words = str(name).replace("_", " ")
+    return words[:1].upper() + words[1:]
 
 
 def in_words(figure):

@@ -5,7 +5,7 @@ import os
 from evaluation.figures import Figure, PHOTOS, PIXELS, RENDERINGS, SET
 from evaluation.report import facts as known
 from evaluation.report.markup import element, join, Markup, pairs, table, text
-from evaluation.report.numbers import NOTHING, number, of_figure
+from evaluation.report.numbers import joined, NOTHING, number, of_figure, title
 from evaluation.report.pictures import show_all
 from evaluation.report.standing import legend, standing
 from evaluation.report.verdicts import (
@@ -42,15 +42,15 @@ _HOW_TO_READ = (
 def make(sections, facts):
     """Make the page of Sections and facts (see `evaluation.report.facts`) -> bytes of HTML."""
     shown = show_all(sections)
-    title = f"Judgement of {known.folder_of(facts)}"
+    heading = f"Judgement of {known.folder_of(facts)}"
     main = element("main", _verdicts(sections), *(_section(section, shown) for section in sections), _made(facts))
     page = element("html", element(
         "head", element("meta", charset="utf-8"),
         element("meta", name="viewport", content="width=device-width, initial-scale=1"),
         element("meta", http_equiv="Content-Security-Policy", content=_POLICY),
         element("meta", name="color-scheme", content="light dark"),
-        element("title", title), element("style", Markup(_style()))),
-        element("body", _head(title, facts), main), lang="en")
+        element("title", heading), element("style", Markup(_style()))),
+        element("body", _head(heading, facts), main), lang="en")
     return f"<!DOCTYPE html>\n{page}\n".encode("utf-8", "backslashreplace")
 
 
@@ -59,11 +59,11 @@ def _style():
     return read_text(os.path.join(os.path.dirname(os.path.abspath(__file__)), "page.css"))
 
 
-def _head(title, facts):
+def _head(heading, facts):
     """Make the head of the page: title, warnings, and in a line what was judged."""
     warnings = [element("p", element("strong", "Warning: "), warning, class_="warning") for warning in
                 known.warnings_of(facts)]
-    return element("header", element("h1", breakable(title)), *warnings,
+    return element("header", element("h1", breakable(heading)), *warnings,
                    element("p", " · ".join(known.in_short(facts)), class_="short"))
 
 
@@ -158,13 +158,15 @@ def _picture(picture, seen):
 
 def _table(name, rows):
     """Make the table of dicts, whose columns are all their keys. Long ones are cut, and say so."""
+    rows = joined(rows)
     columns = list(dict.fromkeys(key for row in rows for key in row))
     cells = [[_cell(row.get(column)) for column in columns] for row in rows[:MOST_ROWS]]
     if not rows:
-        return element("p", f"{name}: none", class_="quiet")
+        return element("p", f"{title(name)}: none", class_="quiet")
     more = [element("p", f"and {len(rows) - MOST_ROWS:,} more in report.json", class_="quiet")] \
         if len(rows) > MOST_ROWS else []
-    return join([element("h3", name), table(columns, cells, "data"), *more])
+    names = [str(column).replace("_", " ") for column in columns]
+    return join([element("h3", title(name)), table(names, cells, "data"), *more])
 
 
 def _cell(value):

@@ -103,6 +103,19 @@ def test_an_svg_is_whole_and_takes_any_name(draw):
     assert "$x_{$" in words and "<b>" in words
 
 
+def test_a_plain_chart_takes_colours_and_numbers_of_the_page():
+    """What others draw by matplotlib's own means: its colours, black lines, logarithmic axes."""
+    def draw(axes):
+        axes.plot([.001, 1], [1, 2], label="one")
+        axes.axvline(.1, color="black")
+        axes.set_xscale("log")
+
+    text = charts.as_svg(draw, "plain")
+    words = "".join(ElementTree.fromstring(text).itertext()).split()
+    assert charts.COLOURS[0] in text and "#000000" not in text and {"0.001", "0.01", "0.1", "1"} <= set(words)
+    assert "math" not in text.replace("mathtext", "")
+
+
 def test_bars_say_what_was_not_measured():
     text = charts.as_svg(functools.partial(charts.draw_bars, figures={"few": not_measured("one image")}), "bars")
     assert "not measured" in text and charts.COLOURS[0] not in text

@@ -192,7 +192,9 @@ def test_names_from_outside_are_no_markup(tmp_path):
     ([], {}, "Nothing was measured"), ([section()], {}, "Judgement of unknown"),
     ([section([measure(None)])], {}, "There is no figure of the set"),
     ([section([measure(not_measured(""))])], {"sets": None, "embedder": None, "warnings": None}, "not measured"),
-    ([section(tables={"nothing": []})], {"embedder": {}}, "nothing: none"),
+    ([section(tables={"nothing": []})], {"embedder": {}}, "Nothing: none"),
+    ([section(tables={"radius_at": [{"far_of": .1, **f(.5, .1).as_json()}, {"far_of": 0, "not_measured": "few"}]})], {},
+     "Radius at value far of 0.50 0.40 to 0.60 n = 10 0.1 not measured few 0"),
     ([section(tables={"odd": [{"a": None}, {"b": [1]}, {}]})], {"sets": {"set": 5}}, "[1]"),
     ([section(images=[None, np.zeros([0, 5, 3], np.uint8), np.zeros([4, 4, 3])])], {}, "not shown: there is no image")])
 def test_pages_of_little(sections, facts, said, tmp_path):
@@ -237,7 +239,7 @@ def test_markup_escapes_all_but_itself():
 # Pictures
 
 def test_pictures_share_what_a_page_may_weigh():
-    sections = [section(images=[NOISE] * 6)]
+    sections = [section(images=[NOISE[:560, :720]] * 6)]
     found = page.make(sections, {})
     assert pictures.MOST_BYTES * .5 < len(found) < 3_000_000
     sizes = {(width, height) for width, height in (seen.size for seen in pictures.show_all(sections).values())}
