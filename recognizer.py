@@ -15,6 +15,8 @@ import logging
 import os
 import sys
 
+import numpy as np
+
 import footprint
 import utils
 from cli import cautions, outputs, places, program
@@ -25,6 +27,7 @@ from datasets.images import save_picture
 from datasets.neighbours import check_outside, check_without_photos
 from engine import checkpoint_index, endings, runs, weight_files
 from engine.startup import start
+from evaluation import charts
 from preflight import newest_whole
 from recognition import (
     alignment,
@@ -32,7 +35,6 @@ from recognition import (
     input_size,
     known_people,
     labelled_data,
-    plots,
     recognizer_options,
     registry,
     verification,
@@ -254,9 +256,29 @@ def verify(options):
                      "folds": len(set(pairs.fold.tolist())),
                      "results": {name: result.row() for name, result in results.items()}},
                     os.path.join(options.output, "verification.json"))
-    save_picture(plots.plot_roc(results), os.path.join(options.output, "roc.png"))
-    save_picture(plots.plot_histograms(results, pairs.same), os.path.join(options.output, "distances.png"))
-    logging.info("%s: verification.json, roc.png, distances.png", options.output)
+    drawn = _draw_verification(results, pairs.same, options.output)
+    logging.info("%s: %s", options.output, ", ".join(WRITTEN if drawn else WRITTEN[:1]))
+
+
+def _draw_verification(results, same, folder):
+    """Draw roc.png and distances.png of {name: verification.Verification} into `folder`. Tells whether it could.
+
+    `same`, bool [pairs], tells which pairs are of one person. Without matplotlib, a warning says what is missing.
+    """
+    if not charts.available():
+        there = [name for name in WRITTEN[1:] if os.path.exists(os.path.join(folder, name))]
+        logging.warning("no pictures of this verification: %s%s", charts.MISSING,
+                        f"; {' and '.join(there)} there are of an earlier one" if there else "")
+        return False
+    labels = {name: f"{name}: AUC {result.auc:.3f}, EER {result.eer:.3f}" for name, result in results.items()}
+    save_picture(charts.as_pixels(functools.partial(charts.draw_roc, labels=labels, curves={
+        name: result.roc for name, result in results.items()})), os.path.join(folder, WRITTEN[1]))
+    save_picture(np.concatenate([charts.as_pixels(functools.partial(
+        charts.draw_histograms, label=f"distance, {name}",
+        groups={"same person": result.distances[same], "different people": result.distances[~same]},
+        thresholds={f"threshold {result.threshold:.3g}, accuracy {result.accuracy:.3f}": result.threshold}))
+        for name, result in results.items()], axis=1), os.path.join(folder, WRITTEN[2]))
+    return True
 
 
 def _check_network(options, model_def, embedding_size):

@@ -173,6 +173,7 @@ def set_up_logging(level):
     warnings.filterwarnings("ignore", module="PIL")     # on odd images, in two lines that name none
     logging.getLogger().setLevel(level)
     logging.getLogger("PIL").setLevel(logging.WARNING)  # at DEBUG it logs every chunk of every PNG
+    logging.getLogger("matplotlib").setLevel(logging.WARNING)
     logging.getLogger("tensorflow").handlers.clear()    # its own handler would print its lines a second time
 
 

@@ -1,4 +1,4 @@
-"""Charts drawn with Pillow: a frame with ticks, lines, bars and curves in it, and legends that name their colours.
+"""Charts of trainings drawn with Pillow: a frame with ticks and curves in it, and legends that name their colours.
 
 Places on a picture are pixels (across, down) from its upper left corner; a point of a chart is an (x, y) of its axes.
 """
@@ -30,7 +30,6 @@ class Layout(NamedTuple):
     tick_size: int
 
 
-LARGE = Layout(720, 540, 78, 24, 48, 62, title_size=19, label_size=15, tick_size=14)
 SMALL = Layout(440, 290, 66, 20, 36, 48, title_size=15, label_size=12, tick_size=12)
 
 
@@ -51,13 +50,6 @@ class Canvas:
         self.draw.line([pixel * FINE for pixel in (across + 10, down, across + 32, down)], colour, 4 * FINE)
         self.text(across + ENTRY_START, down, words, ENTRY_SIZE, INK, "lm")
 
-    def grow(self, height):
-        """Add `height` white pixels below."""
-        above = self.picture
-        self.picture = Image.new("RGB", (above.width, above.height + height * FINE), "white")
-        self.picture.paste(above)
-        self.draw = ImageDraw.Draw(self.picture)
-
     def pixels(self):
         """Return the picture as uint8 [H, W, 3]."""
         return np.asarray(self.picture.reduce(FINE))
@@ -66,7 +58,7 @@ class Canvas:
 class Chart(Canvas):
     """A canvas with a title and labels, and with axes for points (x, y)."""
 
-    def __init__(self, title, x_label, y_label, x_range, y_range, layout=LARGE):
+    def __init__(self, title, x_label, y_label, x_range, y_range, layout=SMALL):
         """Write title and labels. The axes run over `x_range` and `y_range`, (low, high) each."""
         super().__init__(layout.width, layout.height)
         self.layout, self.x_range, self.y_range = layout, x_range, y_range
@@ -101,21 +93,9 @@ class Chart(Canvas):
             self.text(across / FINE - 9, down / FINE, label, size, GREY, "rm")
         self.line(list(zip(np.take(self.x_range, [0, 1, 1, 0, 0]), np.take(self.y_range, [0, 0, 1, 1, 0]))), GREY, 1)
 
-    def line(self, points, colour, width, dash=0):
-        """Draw a line through `points`, (x, y) each.
-
-        With `dash` there are two points, and the line is of pieces that many pixels long.
-        """
-        places = [self.place(*point) for point in points]
-        if not dash:
-            self.draw.line(places, colour, round(width * FINE), joint="curve")
-            return
-        (left, top), (right, bottom) = places
-        pieces = max(1, round(math.hypot(right - left, bottom - top) / (dash * FINE)))
-        for i in range(0, pieces, 2):
-            ends = [(left + (right - left) * at / pieces, top + (bottom - top) * at / pieces)
-                    for at in (i, min(i + 1, pieces))]
-            self.draw.line(ends, colour, round(width * FINE))
+    def line(self, points, colour, width):
+        """Draw a line through `points`, (x, y) each."""
+        self.draw.line([self.place(*point) for point in points], colour, round(width * FINE), joint="curve")
 
     def curve(self, points, colour, width, opacity=1.):
         """Draw a line through `points` float [n, 2] within the frame. It has a gap where a y is not finite.
@@ -136,36 +116,6 @@ class Chart(Canvas):
             elif len(piece):
                 draw.line(piece.ravel().tolist(), fill, round(width * FINE), joint="curve")
         self.picture.paste(colour, (box[0], box[1]), mask)
-
-    def bars(self, edges, heights, colour):
-        """Draw translucent bars of `heights` [n] between `edges` [n + 1], with an outline."""
-        tint = Image.new("L", self.picture.size)
-        draw = ImageDraw.Draw(tint)
-        for low, high, height in zip(edges, edges[1:], heights):
-            if height:
-                (left, bottom), (right, top) = self.place(low, 0), self.place(high, height)
-                draw.rectangle((round(left), round(top), round(right) - 1, round(bottom)), fill=110)
-        self.picture.paste(colour, (0, 0), tint)
-        corners = [(edge, height) for i, height in enumerate(heights) for edge, height in
-                   ((edges[i], height), (edges[i + 1], height))]
-        self.line([(edges[0], 0), *corners, (edges[-1], 0)], colour, 2)
-
-    def legend_inside(self, entries):
-        """Draw lines of (colour, words) in a white box, in the upper left corner of the frame."""
-        width = max(_width_of(words, ENTRY_SIZE) for _, words in entries) + 50
-        left, top = self.layout.left + 14, self.layout.top + 12
-        box = left, top, left + width, top + 10 + ENTRY_HEIGHT * len(entries)
-        self.draw.rectangle([pixel * FINE for pixel in box], "white", LIGHT, FINE)
-        self._entries(left, top, entries)
-
-    def legend_below(self, entries):
-        """Draw lines of (colour, words) below the chart, where they hide no curve. The picture grows by as much."""
-        self.grow(16 + ENTRY_HEIGHT * len(entries))
-        self._entries(self.layout.left - 10, self.layout.height, entries)
-
-    def _entries(self, left, top, entries):
-        for i, (colour, words) in enumerate(entries):
-            self.legend_entry(left, top + 16 + ENTRY_HEIGHT * i, colour, words)
 
 
 # Legends of several charts

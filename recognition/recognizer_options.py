@@ -105,7 +105,7 @@ def verify_options(add):
     add("weights", text, None, "classifier: a run of train, a checkpoint, a frozen graph (.pb), or a folder with one; "
         "dlib: that of dlib, whose file `make venv` installs; its path (.dat) will do too", needed=True)
     add("images", text, None, "folder with one sub-folder of images per person", needed=True)
-    add("output", text, "verification", "folder for verification.json, roc.png and distances.png")
+    add("output", text, "verification", "folder for verification.json and, with matplotlib, roc.png and distances.png")
     add("pairs", path, "", "file of pairs in the format of LFW's pairs.txt", "pairs chosen at random")
     add("nrof_folds", whole(2, 10_000), 10, "folds, unless pairs says how many")
     add("pairs_per_fold", whole(1, 10_000), 300, "most pairs of the same, and of different people to choose for a fold")

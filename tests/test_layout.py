@@ -9,7 +9,8 @@ from config import get_config, LEGACY
 
 ROOT = Path(__file__).resolve().parent.parent
 PACKAGES = "engine", "cli", "datasets", "morphable", "recognition", "evaluation"
-ROOMS = "morphable/fitting", "morphable/makehuman", "evaluation/distances"       # within packages
+ROOMS = (                                       # within packages
+    "morphable/fitting", "morphable/makehuman", "evaluation/distances", "evaluation/report")
 FILES = {".".join(path.relative_to(ROOT).with_suffix("").parts): path
          for folder in ("", *PACKAGES, *ROOMS) for path in sorted((ROOT / folder).glob("*.py"))}
 MODULES = [name for name in FILES if not name.endswith("__init__")]
@@ -33,12 +34,12 @@ WITHOUT_TENSORFLOW = (
     "morphable.fitting.photo_fits", "morphable.fitting.preview",
     "recognition.registry", "recognition.input_size", "recognition.recognizer_options",
     "recognition.schedule", "recognition.dlib_file", "recognition.alignment", "recognition.labelled_data",
-    "recognition.verification", "recognition.plots", "recognition.torch_weights", "recognition.known_people",
+    "recognition.verification", "recognition.torch_weights", "recognition.known_people",
     "cli.cautions", "config", "footprint", "engine.memory", "engine.endings", "cli.interrupts", "datasets.sources",
     "morphable.mat_files", "preflight",
-    "evaluation.realism",
+    "evaluation.realism", "evaluation.identity", "evaluation.leakage", "evaluation.balance", "evaluation.charts",
+    "evaluation.sheets", "evaluation.illustrations", "evaluation.report.report",
     "main",
-    "evaluation.identity", "evaluation.leakage", "evaluation.balance",
     "gen_syn_latent", "align", "recognizer", "evaluate")
 # Third-party packages of a room; the most exact name counts.
 NEEDS = {
@@ -57,14 +58,17 @@ NEEDS = {
     "recognition.registry": set(), "recognition.input_size": set(), "recognition.recognizer_options": set(),
     "recognition.schedule": set(), "recognition.known_people": set(),
     "recognition.labelled_data": {"numpy", "h5py"},
-    "recognition.verification": {"numpy"}, "recognition.plots": {"numpy", "PIL"},
+    "recognition.verification": {"numpy"},
     **{f"recognition.{name}": {"numpy"} for name in ("alignment", "dlib_file", "torch_weights")},
     "evaluation": {"numpy", "scipy"}, "evaluation.face_points": {"numpy", "PIL"},
     "evaluation.figures": set(), "evaluation.bootstrap": {"numpy"},
     "evaluation.distances.pixels": {"numpy", "PIL"},
+    "evaluation.charts": {"numpy", "matplotlib"}, "evaluation.report.pictures": {"numpy", "PIL"},
+    **{f"evaluation.report.{name}": set() for name in (
+        "report", "page", "markup", "standing", "datasheet", "verdicts", "numbers", "facts")},
     "config": set(), "footprint": set(), "graph": {"tensorflow"}, "preflight": set(),
     "trainer": {"numpy", "tensorflow", "tqdm"},
-    "main": set(), "gen_syn_latent": set(), "align": {"numpy", "PIL"}, "recognizer": set(),
+    "main": set(), "gen_syn_latent": set(), "align": {"numpy", "PIL"}, "recognizer": {"numpy"},
     "evaluate": {"numpy"}}
 QUIET = ast.Import, ast.ImportFrom, ast.FunctionDef, ast.ClassDef, ast.Assign       # statements that change nothing
 CHECKED_IN_CONFIG = {"syn_scale_size"}      # it has to equal input_scale_size, which is what the others read

@@ -56,7 +56,7 @@ def call(module, *words):
 
     What the program would log goes to its stderr alone.
     """
-    loggers = [logging.getLogger(name) for name in (None, "PIL", "tensorflow")]
+    loggers = [logging.getLogger(name) for name in (None, "PIL", "matplotlib", "tensorflow")]
     before = [(logger, logger.level, logger.handlers[:]) for logger in loggers]
     signals = {number: signal.getsignal(number) for number in SIGNALS}
     out, err = io.StringIO(), io.StringIO()

@@ -137,6 +137,18 @@ def test_a_curve_has_a_gap_where_a_value_is_missing():
     assert (np.asarray(chart.picture)[SMALL.top * FINE - 2 * FINE - 1, SMALL.left * FINE:] == 255).all()
 
 
+def test_a_chart_puts_points_where_its_axes_say():
+    chart = Chart("t", "x", "y", (-2, 0), (0, 1))
+    chart.line([(-2, .5), (0, .5)], (255, 0, 0), 3)
+
+    def at(x, y):
+        """The pixel at a point of the chart, on its fine picture."""
+        across, down = chart.place(x, y)
+        return chart.picture.getpixel((round(across), round(down)))
+
+    assert at(-1, .5) == (255, 0, 0) and at(-1, .6) == (255, 255, 255)
+
+
 def test_more_runs_than_colours_are_refused():
     with pytest.raises(UserError, match=f"^{len(COLOURS) + 1} runs: more than the {len(COLOURS)} colours"):
         draw_curves({str(i): {"loss": noisy(i)} for i in range(len(COLOURS) + 1)})

@@ -1,4 +1,4 @@
-"""recognition.verification, recognition.plots, engine.charts: pairs, folds and rates by hand; what pictures show."""
+"""recognition.verification: pairs, folds and rates by hand."""
 import itertools
 
 import numpy as np
@@ -6,8 +6,7 @@ import pytest
 
 import utils
 from datasets.image_sets import Renderings
-from engine.charts import Chart, COLOURS, LARGE
-from recognition import plots, verification
+from recognition import verification
 from recognition.verification import (
     auc,
     best_threshold,
@@ -251,52 +250,3 @@ def test_pairs_with_a_broken_image_are_left_out(caplog):
 
 
 # Pictures
-
-def at(chart, x, y):
-    """The pixel at a point of a chart, on its fine picture."""
-    across, down = chart.place(x, y)
-    return chart.picture.getpixel((round(across), round(down)))
-
-
-def results():
-    rng = np.random.default_rng(1)
-    same = np.arange(400) < 200
-    pairs = FacePairs("", [], np.arange(400), np.arange(400, 800), same, np.arange(400) % 10)
-    embeddings = {name: np.concatenate([rng.normal(0, 1, [400, 8]),
-                                        rng.normal(0, 1, [400, 8]) + shift * same[::-1, None]])
-                  for name, shift in (("one", 2), ("two", 0))}
-    return {name: verify(values, pairs) for name, values in embeddings.items()}, same
-
-
-def test_plots_have_a_colour_for_each_row():
-    rows, same = results()
-    curve, histograms = plots.plot_roc(rows), plots.plot_histograms(rows, same)
-    assert curve.shape == (LARGE.height + 82, LARGE.width, 3)                             # with a legend of 3 lines
-    assert histograms.shape == (LARGE.height, 2 * LARGE.width, 3)
-    for colour in COLOURS[:2]:
-        assert (np.abs(curve.astype(int) - colour).max(axis=2) < 8).sum() > 100
-        assert (np.abs(histograms.astype(int) - colour).max(axis=2) < 40).sum() > 100
-    for edge in (curve[:, -8:], curve[:4], curve[-4:]):
-        assert (edge == 255).all()                                                      # nothing runs over it
-
-
-def test_no_legend_hides_a_roc():
-    rows, _ = results()
-    curve = plots.plot_roc(rows)[:LARGE.height - LARGE.bottom, LARGE.left + 4:LARGE.width - LARGE.right - 4]
-    for colour in COLOURS[:2]:                                                          # seen in every column
-        assert (np.abs(curve.astype(int) - colour).max(axis=2) < 60).any(axis=0).all()
-
-
-def test_a_chart_puts_points_where_its_axes_say():
-    chart = Chart("t", "x", "y", (-2, 0), (0, 1))
-    chart.line([(-2, .5), (0, .5)], (255, 0, 0), 3)
-    assert at(chart, -1, .5) == (255, 0, 0) and at(chart, -1, .6) == (255, 255, 255)
-    chart.bars([-2, -1, 0], [.25, 0], (0, 0, 255))
-    assert at(chart, -1.5, .1) != (255, 255, 255) == at(chart, -.5, .1) == at(chart, -1.5, .3)
-
-
-@pytest.mark.parametrize("distances", [[0, 0, 0, 0], [1, 1, 1, 1], [1e-9, 2e-9, 3e-9, 4e-9], [-1, 5, 900, 7e4]])
-def test_histograms_of_odd_distances(distances):
-    distances, same = np.array(distances, float), np.array([T, F, T, F])
-    result = verification.Verification(.5, 0., .5, .5, {}, distances[0], distances, roc(distances, same))
-    assert plots.plot_histograms({"odd": result}, same).any() and plots.plot_roc({"odd": result}).any()
