@@ -15,6 +15,7 @@ from recognition.preprocessing import preprocess
 
 tf1 = tf.compat.v1
 
+_BIN_SIZE = 112                         # side in pixels of the images in a .bin file
 _BARE_SIZE = 32                         # side in pixels of the image that `bare_pixels` gives
 
 
@@ -24,6 +25,7 @@ class Recipe(NamedTuple):
     view: input_size.View               # what the network sees of the crop
     architecture: registry.Architecture
     flipped: bool = False               # append the embedding of the mirrored image
+    scaled: bool = True                 # False: the bottleneck, which is not scaled to length 1
 
 
 class Embedder:
@@ -45,7 +47,7 @@ class Embedder:
     def _network(self, crops):
         """Embed `crops` [B, S, S, 3] by the Recipe's network -> [B, E]."""
         recipe = self._recipe
-        return networks.embed(preprocess(crops, recipe.view), recipe.architecture)[1]
+        return networks.embed(preprocess(crops, recipe.view), recipe.architecture)[1 if recipe.scaled else 0]
 
     def embed_all(self, session, root, names, workers):
         """Compute embeddings [n, E] of the images `names` in `root`, which `workers` threads decode.
@@ -62,6 +64,33 @@ class Embedder:
                 padded = np.concatenate([batch, filling])
                 found[indices] = session.run(self._embeddings, {self._images: padded})[:len(batch)]
         return found
+
+
+@contextlib.contextmanager
+def _embedding(recipe, options, weights):
+    """Open a session with an Embedder of a Recipe, with a pretrained.Weights -> (session, Embedder) in a context."""
+    with tf.Graph().as_default(), tf1.Session(config=session_options(options.use_gpu)) as session:
+        tf1.set_random_seed(options.seed)
+        network = Embedder(recipe, options.batch_size)
+        variables = tf1.global_variables()
+        checkpoints.assign(session, variables, pretrained.values_for(weights, variables, "--weights"), weights.source)
+        yield session, network
+
+
+def features_of_sets(options, weights, sets):
+    """Compute the features of the images of several FacePairs with a pretrained.Weights -> {name: [n, 2 E]}.
+
+    `sets` is {name: FacePairs} of .bin files, whose images are crops placed by five landmarks. A row has the
+    bottleneck of the image and that of its mirror image; nan where the image can't be decoded.
+    """
+    view = input_size.View(options.image_size, weights.standardization,
+                           input_size.window_for(weights.native, "arcface"))
+    found = {}
+    with _embedding(Recipe(_BIN_SIZE, view, weights.architecture, flipped=True, scaled=False), options, weights) as (
+            session, network):
+        for name, pairs in sets.items():
+            found[name] = network.embed_all(session, pairs.root, pairs.names, options.num_worker)
+    return found
 
 
 def bare_pixels(crops):
@@ -81,11 +110,8 @@ def embed_pairs(options, weights, pairs):
     """
     recipe = Recipe(options.input_scale_size, pretrained.view_for(options, weights), weights.architecture,
                     options.use_flipped_images)
-    with tf.Graph().as_default(), tf1.Session(config=session_options(options.use_gpu)) as session:
-        tf1.set_random_seed(options.seed)
-        network = Embedder(recipe, options.batch_size)
-        variables, at_random = tf1.global_variables(), tf1.global_variables_initializer()
-        checkpoints.assign(session, variables, pretrained.values_for(weights, variables, "--weights"), weights.source)
+    with _embedding(recipe, options, weights) as (session, network):
+        at_random = tf1.global_variables_initializer()
         found = {"classifier": network.embed_all(session, pairs.root, pairs.names, options.num_worker)}
         if options.baselines:
             session.run(at_random)

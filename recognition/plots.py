@@ -35,9 +35,10 @@ def plot_roc(results):
 def plot_histograms(results, same):
     """Plot histograms of the distances of {name: verification.Verification} in a row -> uint8 [H, n W, 3].
 
-    `same`, bool [pairs], tells which pairs are of one person.
+    `same`, bool [pairs], tells which pairs are of one person; {name: bool [pairs]} where they are not the same ones.
     """
-    return np.concatenate([_histogram(name, result, same) for name, result in results.items()], axis=1)
+    return np.concatenate([_histogram(name, result, same[name] if isinstance(same, dict) else same)
+                           for name, result in results.items()], axis=1)
 
 
 def _histogram(name, result, same):

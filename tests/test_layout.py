@@ -9,7 +9,7 @@ from config import get_config, LEGACY
 
 ROOT = Path(__file__).resolve().parent.parent
 PACKAGES = "engine", "cli", "datasets", "morphable", "recognition"
-ROOMS = "morphable/fitting", "morphable/makehuman"      # within packages
+ROOMS = "datasets/export", "datasets/packed", "morphable/fitting", "morphable/makehuman"        # within packages
 FILES = {".".join(path.relative_to(ROOT).with_suffix("").parts): path
          for folder in ("", *PACKAGES, *ROOMS) for path in sorted((ROOT / folder).glob("*.py"))}
 MODULES = [name for name in FILES if not name.endswith("__init__")]
@@ -31,7 +31,8 @@ WITHOUT_TENSORFLOW = (
     "datasets.writer", "cli.places", "engine.runs", "engine.weight_files", "engine.checkpoint_index",
     "engine.curves", "engine.startup", "morphable.scene", "morphable.identities", "morphable.drawn_photos",
     "morphable.fitting.photo_fits", "morphable.fitting.preview",
-    "recognition.registry", "recognition.input_size", "recognition.recognizer_options",
+    "recognition.registry", "recognition.input_size", "recognition.recognizer_options", "recognition.standard_sets",
+    "recognition.pyeer",
     "recognition.schedule", "recognition.labelled_data", "recognition.verification",
     "recognition.plots", "recognition.torch_weights", "recognition.known_people", "cli.cautions", "config", "footprint",
     "engine.memory", "engine.endings", "cli.interrupts", "datasets.sources", "morphable.mat_files", "preflight",
@@ -54,7 +55,8 @@ NEEDS = {
     "recognition.registry": set(), "recognition.input_size": set(), "recognition.recognizer_options": set(),
     "recognition.schedule": set(), "recognition.known_people": set(),
     "recognition.labelled_data": {"numpy", "h5py"},
-    "recognition.verification": {"numpy"}, "recognition.plots": {"numpy", "PIL"},
+    "recognition.verification": {"numpy"}, "recognition.standard_sets": {"numpy"}, "recognition.pyeer": {"numpy"},
+    "recognition.plots": {"numpy", "PIL"},
     "recognition.torch_weights": {"numpy"},
     "config": set(), "footprint": set(), "graph": {"tensorflow"}, "preflight": set(),
     "trainer": {"numpy", "tensorflow", "tqdm"},
