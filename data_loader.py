@@ -13,7 +13,8 @@ import numpy as np
 import tensorflow as tf
 
 from datasets.images import BrokenImage, load_image
-from utils import open_regular, UserError
+from datasets.packed.opening import open_image
+from utils import UserError
 
 tf1 = tf.compat.v1
 
@@ -151,10 +152,10 @@ def _spread(count):
 def _can_open(images, index):
     """Tell whether the file of image number `index` can be opened."""
     try:
-        with open_regular(os.path.join(images.root, images.names[index])) as file:
+        with open_image(os.path.join(images.root, images.names[index])) as file:
             file.read(1)
-    except OSError:
-        return False
+    except OSError as error:
+        return error.errno is None      # packed and damaged: the file that it is in is there
     return True
 
 

@@ -1,12 +1,13 @@
-"""Judge a data set by its distance to photos, or see how training runs went.
+"""Judge a data set by its distance to photos, export it for other trainers, or see how training runs went.
 
     python evaluate.py distance --photos DIR FOLDER [FOLDER ...]
     python evaluate.py curves RUN [RUN ...] --output curves.png
+    python evaluate.py export DATA --to rec --output OUT
 
-`distance` prints for each FOLDER the Frechet distance (Dowson, Landau 1982; Heusel et al. 2017, eq. 6) between its
-images and the photos, each set seen as a normal distribution of simple features: colours and the amount of detail,
-place by place. It needs no weights of any network and compares sets of the same size and kind; it is not the FID of the
-literature.
+`export` writes a data set as others' trainers read it. `distance` prints for each FOLDER the Frechet distance (Dowson,
+Landau 1982; Heusel et al. 2017, eq. 6) between its images and the photos, each set seen as a normal distribution of
+simple features: colours and the amount of detail, place by place. It needs no weights of any network and compares sets
+of the same size and kind; it is not the FID of the literature.
 """
 if __name__ == "__main__":
     from cli import interrupts
@@ -20,10 +21,13 @@ import numpy as np
 
 import utils
 from cli import cautions, outputs, places, program
-from cli.options import checked, choose, Command, parse, place, text, whole
-from datasets.image_sets import find_photos, warn_of
+from cli.options import checked, choose, Command, one_of, parse, place, text, whole
+from datasets.export import export
+from datasets.export.source import Source
+from datasets.image_sets import check_images, find_photos, find_renderings, warn_of
 from datasets.images import BrokenImage, load_image, PICTURES, save_picture
-from datasets.neighbours import check_picture_place
+from datasets.neighbours import check_links, check_outside, check_picture_place
+from datasets.packed import records
 from engine.curves import draw_curves, MOST_RUNS, read_stats
 from engine.runs import folder_of, list_checkpoints
 from evaluation.distances.features import frechet_distance
@@ -83,13 +87,27 @@ def curves_options(add):
     add("output", outputs.image_file(PICTURES), "curves.png", "picture to write")
 
 
+def export_options(add):
+    """Add the options of `export`."""
+    add("data", image_folder, None, "data set with a folder for each identity, or a .rec file", needed=True,
+        values="+", positional=True)
+    add("to", one_of(export.FORMATS), None, "rec: train.rec, .idx, .lst and property, as InsightFace has them; "
+        "webdataset: tar files; tfrecord: files of tf.train.Examples; folder: image files", needed=True)
+    add("output", text, None, "folder to write to", needed=True)
+    add("shard_size", whole(1), 10_000, "images in a file of webdataset or tfrecord")
+    add("num_worker", whole(1, 1024), 4, "threads that decode images to find broken ones")
+
+
 COMMANDS = [
     Command("evaluate.py", "distance", "Print how far the images of folders are, as a whole, from photos: a Frechet "
             "distance of simple features, which compares sets of the same size and kind. The word `distance` may be "
             "left out.",
             ("evaluate.py distance --photos data/real data/syn data/generated",), {"Distance": distance_options}),
     Command("evaluate.py", "curves", "Draw how the losses and other numbers of training runs went, a chart for each.",
-            ("evaluate.py curves logs/first logs/second --output curves.png",), {"Curves": curves_options})]
+            ("evaluate.py curves logs/first logs/second --output curves.png",), {"Curves": curves_options}),
+    Command("evaluate.py", "export", "Write a data set in a format of the field, with a table of images, labels and "
+            "scores, and with checksums. Images are copied as they are. Stopped, it goes on where it was.",
+            ("evaluate.py export data/generated --to rec --output exported",), {"Export": export_options})]
 
 
 def main(arguments):
@@ -100,7 +118,7 @@ def main(arguments):
         arguments = ["distance", *arguments]
     command, arguments = choose(COMMANDS, arguments, default="distance")
     options = parse(command, folders_first(command, arguments)).options
-    {"distance": compare, "curves": draw_runs}[command.name](options)
+    {"distance": compare, "curves": draw_runs, "export": export_set}[command.name](options)
 
 
 def folders_first(command, arguments):
@@ -119,9 +137,17 @@ def folders_first(command, arguments):
     return folders + options
 
 
+def check_sets(named):
+    """Raise UserError unless each data set of `named`, {what a user typed: path}, is a folder or a .rec file there."""
+    files = {typed: path for typed, path in named.items() if path.lower().endswith(records.SUFFIX)
+             and not os.path.isdir(path)}
+    places.check_files(files)
+    places.check_folders({typed: path for typed, path in named.items() if typed not in files})
+
+
 def compare(options):
     """Print the distance of each folder to the photos."""
-    places.check_folders({f"--photos {options.photos}": options.photos} | {name: name for name in options.folders})
+    check_sets({f"--photos {options.photos}": options.photos} | {name: name for name in options.folders})
     photos = read_features(options.photos, options.limit)
     distances = {folder: frechet_distance(read_features(folder, options.limit), photos) for folder in options.folders}
     for folder in options.folders:
@@ -129,6 +155,26 @@ def compare(options):
     logging.info("distance to %d photos of %s:", len(photos), options.photos)
     for folder, distance in distances.items():
         print(f"{distance:8.3f}  {utils.one_line(folder)}")
+
+
+def export_set(options):
+    """Export a data set. Raises UserError, before anything is written where the data or the folder can't be used."""
+    data, *more = options.data
+    if more:
+        raise utils.UserError(f"{more[0]}: one data set is exported at a time; give one, or join them in a folder")
+    check_sets({data: data})
+    outputs.check_apart("--output", options.output, {data: data})
+    check_outside("--output", options.output)
+    if os.path.isdir(options.output):
+        check_links(options.output)
+    source = Source(check_images(find_renderings(data), None, options.num_worker))
+    written = export.format_of(options.to, source, options.shard_size)
+    settings = export.settings_of(options.to, source, options.shard_size)
+    outputs.check_output(options.output, settings)
+    with outputs.begin_output(options.output, settings):
+        export.write(source, written, options.output)
+    logging.info("%s: %d images of %d identities, %s and %s", options.output, source.count, len(source.identities),
+                 export.INDEX, export.MANIFEST)
 
 
 def draw_runs(options):

@@ -2,6 +2,7 @@
 
     python recognizer.py train --real FOLDER [--synthetic FOLDER ...]
     python recognizer.py verify --weights RUN --images FOLDER [--pairs pairs.txt]
+    python recognizer.py verify --weights RUN --bin lfw.bin cfp_fp.bin
     python recognizer.py convert --input facenet-pytorch.pt --output FOLDER
 
 `python recognizer.py COMMAND --help` lists the options.
@@ -35,8 +36,10 @@ from recognition import (
     input_size,
     known_people,
     labelled_data,
+    pyeer,
     recognizer_options,
     registry,
+    standard_sets,
     verification,
 )
 from recognition.schedule import length_of, read_schedule
@@ -89,8 +92,9 @@ COMMANDS = [
             ("recognizer.py train --preset cpu",),
             recognizer_options.TRAIN, recognizer_options.resolve, _run_to_go_on_with, presets=True),
     Command("recognizer.py", "verify", "Tell how well a classifier recognises people whom it has not seen.",
-            ("recognizer.py verify --weights recognizers/RUN --images data/syn --baselines",),
-            {"Verification": recognizer_options.verify_options}, remembered=_verified_run),
+            ("recognizer.py verify --weights recognizers/RUN --images data/syn --baselines",
+             "recognizer.py verify --weights recognizers/RUN --bin lfw.bin cfp_fp.bin agedb_30.bin"),
+            {"Verification": recognizer_options.verify_options}, recognizer_options.resolve_verify, _verified_run),
     Command("recognizer.py", "convert", "Convert weights of facenet-pytorch to a checkpoint.",
             ("recognizer.py convert --input 20180402-114759-vggface2.pt --output vggface2",),
             {"Conversion": recognizer_options.convert_options})]
@@ -206,13 +210,16 @@ def verify(options):
     What can be checked without TensorFlow is checked before its import, which takes seconds. The weights are read once.
     Raises UserError.
     """
-    data_folder("--images", "", options.images)
-    places.check_files({f"--pairs {options.pairs}": options.pairs})
+    if options.images:
+        data_folder("--images", "", options.images)
+    places.check_files({f"--pairs {options.pairs}": options.pairs, **{f"--bin {path}": path for path in options.bin}})
+    names = standard_sets.names_of(options.bin)
+    written = [*WRITTEN, *(file for name in names or [""] if options.pyeer for file in pyeer.files_of(name))]
     outputs.check_apart("--output", options.output, {"--images": options.images})
     check_outside("--output", options.output)
     outputs.check_begun(options.output, ["verification.json"])
     verification.check_results(os.path.join(options.output, WRITTEN[0]), options)
-    places.check_written(f"--output {options.output}", [os.path.join(options.output, name) for name in WRITTEN])
+    places.check_written(f"--output {options.output}", [os.path.join(options.output, name) for name in written])
     weight_files.check_packaged("--weights", options.weights)
     files = runs.list_weights(options.weights)
     if not files:
@@ -222,7 +229,9 @@ def verify(options):
     if shapes is not None:
         _check_network(options, *registry.recognise(shapes))
         footprint.check(footprint.of_verification(options, *registry.recognise(shapes)), footprint.uses_gpu(options))
-    known_people.warn_of_known_people(options.weights, options.images)
+    if options.images:
+        known_people.warn_of_known_people(options.weights, options.images)
+    sets = {name: standard_sets.read(path) for name, path in names.items()}
     choice = verification.PairChoice(options.nrof_folds, options.pairs_per_fold, options.seed)
     pairs = find_pairs(options, ("images", "pairs"), choice) if options.pairs else None
     start()
@@ -235,12 +244,33 @@ def verify(options):
     window = input_size.window_for(weights.native, "box")
     options.input_scale_size = options.input_scale_size or input_size.crop_for(options.image_size, window)
     options.standardization = weights.standardization if options.standardization == "auto" else options.standardization
-    pairs = pairs or find_pairs(options, ("images", "pairs"), choice)
-    faces = alignment.find_faces(pairs.root, pairs.names, weights.native) if options.landmarks else {}
-    if weights.native in alignment.TARGETS:
-        logging.info("%s: %d images are placed by landmarks, %d by the classifier's window", options.images, len(faces),
-                     len(pairs.names) - len(faces))
-    found = embedder.embed_pairs(options, weights, pairs, faces)
+    if sets:
+        results, same, report = _verify_sets(sets, embedder.features_of_sets(options, weights, sets), options)
+    else:
+        pairs = pairs or find_pairs(options, ("images", "pairs"), choice)
+        faces = alignment.find_faces(pairs.root, pairs.names, weights.native) if options.landmarks else {}
+        if weights.native in alignment.TARGETS:
+            logging.info("%s: %d images are placed by landmarks, %d by the classifier's window", options.images,
+                         len(faces), len(pairs.names) - len(faces))
+        results, same, report = _verify_pairs(pairs, embedder.embed_pairs(options, weights, pairs, faces), options)
+        report["placed_by_landmarks"] = len(faces)
+    os.makedirs(options.output, exist_ok=True)
+    more = {"command": "verify", "model_def": model_def, "embedding_size": embedding_size}
+    utils.save_json({"options": vars(options) | more, "paths": verification.paths_of(options), **report,
+                     "results": {name: result.row() for name, result in results.items()}},
+                    os.path.join(options.output, "verification.json"))
+    for name in (sets or ["classifier"]) if options.pyeer else ():
+        pyeer.write(options.output, results[name].distances, same[name], options.distance_metric,
+                    name if sets else "")
+    drawn = _draw_verification(results, same, options.output)
+    logging.info("%s: %s", options.output, ", ".join(name for name in written if drawn or name not in WRITTEN[1:]))
+
+
+def _verify_pairs(pairs, found, options):
+    """Verify {name: embeddings} on FacePairs, and print a table.
+
+    Returns {name: Verification}, {name: which pairs are of the same person}, and more for verification.json.
+    """
     pairs = verification.with_embeddings(pairs, found["classifier"])
     results = {name: verification.verify(embeddings, pairs, options.distance_metric, options.subtract_mean)
                for name, embeddings in found.items()}
@@ -248,22 +278,30 @@ def verify(options):
     doubt = verification.doubt(results["classifier"].accuracy, len(pairs.same))
     if doubt:
         logging.warning("%s", doubt)
-    os.makedirs(options.output, exist_ok=True)
-    more = {"command": "verify", "model_def": model_def, "embedding_size": embedding_size}
-    utils.save_json({"options": vars(options) | more, "paths": verification.paths_of(options),
-                     "people": len({name.split("/")[0] for name in pairs.names}),
-                     "placed_by_landmarks": len(faces), "pairs": len(pairs.same),
-                     "folds": len(set(pairs.fold.tolist())),
-                     "results": {name: result.row() for name, result in results.items()}},
-                    os.path.join(options.output, "verification.json"))
-    drawn = _draw_verification(results, pairs.same, options.output)
-    logging.info("%s: %s", options.output, ", ".join(WRITTEN if drawn else WRITTEN[:1]))
+    return results, dict.fromkeys(results, pairs.same), {
+        "people": len({name.split("/")[0] for name in pairs.names}), "pairs": len(pairs.same),
+        "folds": len(set(pairs.fold.tolist()))}
+
+
+def _verify_sets(sets, found, options):
+    """Verify the features {name: [n, 2 E]} of .bin files on their FacePairs, and print a table.
+
+    Returns what `_verify_pairs` does; the results are those of our own protocol.
+    """
+    results, same, standards = {}, {}, {}
+    for name, features in found.items():
+        pairs, embeddings = verification.with_embeddings(sets[name], features), standard_sets.flip_sum(features)
+        standards[name], same[name] = standard_sets.evaluate(embeddings, pairs), pairs.same
+        results[name] = verification.verify(embeddings, pairs, options.distance_metric, options.subtract_mean)
+    print(standard_sets.table_of(standards, results))
+    return results, same, {"pairs": {name: len(each) for name, each in same.items()}, "folds": standard_sets.FOLDS,
+                           "arcface_torch": {name: standard.row() for name, standard in standards.items()}}
 
 
 def _draw_verification(results, same, folder):
     """Draw roc.png and distances.png of {name: verification.Verification} into `folder`. Tells whether it could.
 
-    `same`, bool [pairs], tells which pairs are of one person. Without matplotlib, a warning says what is missing.
+    `same` {name: bool [pairs]} tells which pairs are of one person. Without matplotlib, a warning says what is missing.
     """
     if not charts.available():
         there = [name for name in WRITTEN[1:] if os.path.exists(os.path.join(folder, name))]
@@ -275,7 +313,7 @@ def _draw_verification(results, same, folder):
         name: result.roc for name, result in results.items()})), os.path.join(folder, WRITTEN[1]))
     save_picture(np.concatenate([charts.as_pixels(functools.partial(
         charts.draw_histograms, label=f"distance, {name}",
-        groups={"same person": result.distances[same], "different people": result.distances[~same]},
+        groups={"same person": result.distances[same[name]], "different people": result.distances[~same[name]]},
         thresholds={f"threshold {result.threshold:.3g}, accuracy {result.accuracy:.3f}": result.threshold}))
         for name, result in results.items()], axis=1), os.path.join(folder, WRITTEN[2]))
     return True

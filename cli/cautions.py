@@ -63,6 +63,8 @@ TRAIN = (
          "--learning_rate_decay_factor 1 counts, and the rate stays"),
     Rule(("filter_min_nrof_images_per_class",), lambda options: options.real, "it filters --real only"))
 VERIFY = (
+    Rule(("nrof_folds", "pairs_per_fold", "seed", "use_flipped_images", "baselines", "input_scale_size"),
+         lambda options: not options.bin, "--bin counts, whose protocol sets it"),
     Rule(("pairs_per_fold",), lambda options: not options.pairs, "--pairs counts, and none are chosen"),
     Rule(("seed",), lambda options: not options.pairs or options.baselines,
          "--pairs counts, and nothing is chosen at random"))

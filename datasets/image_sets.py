@@ -7,16 +7,21 @@ from typing import NamedTuple
 import numpy as np
 
 from datasets.images import BrokenImage, READ_FORMATS, read_picture, stem, suffix
+from datasets.packed import records
 from utils import UserError
 
 LABELS = "latents.npz"          # lies beside an identity's images: their shape, expression, light, pose, landmarks
 # Files that lie beside images on purpose: nobody has to be told of them.
-OURS = {LABELS, "settings.json", "alignment.csv", "fitting.csv", "confidence_scores.csv", "people.csv"}
+OURS = {LABELS, "settings.json", "alignment.csv", "fitting.csv", "confidence_scores.csv", "people.csv", "index.csv",
+        "manifest.json"}
 OUR_ENDINGS = ".mat", ".damaged"
 
 
 class ImageSet(NamedTuple):
-    """Images by name: the file of `names[i]` is `<root>/<names[i]>`."""
+    """Images by name: the file of `names[i]` is `<root>/<names[i]>`.
+
+    The root may be a .rec file. Then the images are packed in it, and `packed.opening` opens them by these paths.
+    """
     root: str
     names: list
 
@@ -155,8 +160,12 @@ class Skipped:
 
 
 def list_folders(folder):
-    """List the names of the folders in `folder`, in natural order. Raises UserError when it can't be listed."""
-    return look(folder).folders
+    """List the names of the folders in `folder`, or of the identities in its .rec file, in natural order.
+
+    Raises UserError when it can't be listed.
+    """
+    packed = records.find(folder)
+    return sorted(records.list_images(packed).names.values(), key=_natural_order) if packed else look(folder).folders
 
 
 def list_images(folder, warn=False):
@@ -175,10 +184,14 @@ def list_images(folder, warn=False):
 def data_folder(option, data_dir, name, split=""):
     """Find the folder of a data set: `<data_dir>/<name>`, or its sub-folder `split` when there is one.
 
-    An absolute `name` stands for itself.
-    Raises UserError, which begins with `option`, such as "--dataset", when there is no such folder.
+    An absolute `name` stands for itself. Of a data set in a .rec file, the path of that file is returned; `name` may
+    also be a folder that it lies in.
+    Raises UserError, which begins with `option`, such as "--dataset", when there is no such folder or file.
     """
     folder = os.path.join(data_dir, name)
+    packed = records.find(os.path.join(folder, split)) or records.find(folder)
+    if packed:
+        return packed
     if not os.path.isdir(folder):
         raise UserError(f"{option}: no folder {folder}; check {option}{' and --data_dir' if data_dir else ''}")
     inside = os.path.join(folder, split)
@@ -189,8 +202,11 @@ def find_photos(folder, recursive=False):
     """Find the images in `folder` and in its sub-folders -> ImageSet. Raises UserError when there are none.
 
     With `recursive`, folders of any depth are read, and else one level of them. What is passed over is told in
-    warnings.
+    warnings. Where `folder` is a .rec file or holds one, its images are found.
     """
+    packed = records.find(folder)
+    if packed:
+        return ImageSet(packed, _find_packed(folder, packed).names)
     names, skipped = [], Skipped(folder)
     for inside, found, level in walk(folder, None if recursive else 1):
         names += [os.path.join(inside, name) for name in found.images]
@@ -205,7 +221,12 @@ def find_renderings(folder):
     """Find the renderings `<folder>/IDENTITY/IMAGE.jpg` -> Renderings.
 
     Warns of identities without images, and of all else that is passed over. Raises UserError when no identity is left.
+    Where `folder` is a .rec file or holds one, its images are found: `<file>.rec/IDENTITY/NUMBER.jpg`, whatever the
+    format of the image.
     """
+    packed = records.find(folder)
+    if packed:
+        return _find_packed(folder, packed)
     images, skipped = {}, Skipped(folder)
     for inside, found, level in walk(folder, 1):
         if level:
@@ -221,6 +242,22 @@ def find_renderings(folder):
     names = [f"{identity}/{name}" for identity in identities for name in images[identity]]
     labels = np.repeat(np.arange(len(identities), dtype=np.int32), [len(images[identity]) for identity in identities])
     return Renderings(folder, names, labels, identities)
+
+
+def _find_packed(folder, path):
+    """Find the images in the .rec file `path` -> Renderings. Warns of what else is in `folder`, if it lies there."""
+    if path != folder:
+        beside = look(folder)
+        warn_of(folder, f"images and folders beside {os.path.basename(path)}", beside.images + beside.folders)
+    found = records.list_images(path)
+    used = sorted(found.names, key=lambda label: _natural_order(found.names[label]))
+    rank = np.zeros(max(used) + 1, np.int32)
+    rank[used] = np.arange(len(used))
+    labels, identities = rank[found.labels], [found.names[label] for label in used]
+    place = np.argsort(labels, kind="stable")
+    names = [f"{identities[label]}/{number:05}.jpg"
+             for label, number in zip(labels[place].tolist(), found.numbers[place].tolist())]
+    return Renderings(path, names, labels[place], identities)
 
 
 def find_pairs(folder):
@@ -272,7 +309,7 @@ def check_images(image_set, size, workers, limit=5000):
     """Decode an ImageSet, Renderings or Pairs with `workers` threads -> the same without broken images.
 
     Broken images are named in a warning. Of more than `limit` images or pairs, only a random sample of that many is
-    decoded, the same each time. Logs whether images are not `size` pixels square and will be resized.
+    decoded, the same each time. Logs whether images are not `size` pixels square and will be resized; of None, nothing.
     Raises UserError when no image can be decoded.
     """
     sets = image_set if isinstance(image_set, Pairs) else [image_set]
@@ -292,6 +329,6 @@ def check_images(image_set, size, workers, limit=5000):
     warn_of(root, "broken images", [str(error) for error in broken.values()])
     if len(broken) == len(looks):
         raise UserError(f"{root}: no image there can be decoded; replace them")
-    if any(seen != [(size, size)] * len(sets) for index, seen in looks.items() if index not in broken):
+    if size and any(seen != [(size, size)] * len(sets) for index, seen in looks.items() if index not in broken):
         logging.info("%s: images of other sizes are resized to %dx%d", root, size, size)
     return subset(image_set, [index for index in range(count) if index not in broken])

@@ -7,7 +7,8 @@ import numpy as np
 from PIL import Image, ImageOps, UnidentifiedImageError
 from PIL.PngImagePlugin import PngInfo
 
-from utils import atomic_write, open_regular, reason_of, UserError
+from datasets.packed.opening import open_image
+from utils import atomic_write, reason_of, UserError
 
 # What Pillow calls the format of each suffix: of those that are written, and of those that are read.
 FORMATS = {".jpg": "JPEG", ".jpeg": "JPEG", ".png": "PNG", ".webp": "WEBP", ".bmp": "BMP"}
@@ -106,10 +107,11 @@ def to_rgb(picture):
 def read_picture(path):
     """Read the image file `path` -> a Pillow RGB image, turned upright as its EXIF data says.
 
-    Of several pictures in a file, the first is read. Raises BrokenImage when it can't be decoded whole.
+    The image may be packed in another file, see `packed.opening`. Of several pictures in a file, the first is read.
+    Raises BrokenImage when it can't be decoded whole.
     """
     try:
-        with open_regular(path) as file, Image.open(file, formats=DECODERS) as picture:
+        with open_image(path) as file, Image.open(file, formats=DECODERS) as picture:
             ImageOps.exif_transpose(picture, in_place=True)
             return to_rgb(picture)
     except UnidentifiedImageError as error:

@@ -5,11 +5,12 @@ import os
 import utils
 from datasets.image_sets import Listing, look, walk
 from datasets.images import check_picture, is_marked
+from datasets.packed.records import SUFFIX
 from utils import UserError
 
 SETTINGS = "settings.json"          # in each data set that a command began
 OF_RUNS = "params.json", "stats.jsonl", "model.ckpt", "events.out"      # begin names of files in a run, ours or others'
-PROGRAMS = "align.py", "gen_syn_latent.py", "main.py"
+PROGRAMS = "align.py", "evaluate.py", "gen_syn_latent.py", "main.py"
 OLDER = {"version", "model"}, {"size", "margin", "format"}      # settings that tell no command: of people, of crops
 LEAST = 3                   # images that make a folder one of photos, where they are most of what is there
 LOOKED_AT = 50              # of them, whether they are our charts
@@ -19,15 +20,15 @@ PEOPLE = 20                 # sub-folders of photos, all that there are or so ma
 def check_outside(option, path):
     """Raise UserError where the file or folder `path`, which `option` names, would lie in a set of images of others.
 
-    That is a data set that a command began, at any depth, a folder of photos, or one with a folder of photos for each
-    of many people. Where `path` was begun before, nothing is checked. Nothing is created.
+    That is a data set that a command began, at any depth, a folder of photos, one with a folder of photos for each of
+    many people, or one with a .rec file. Where `path` was begun before, nothing is checked. Nothing is created.
     """
     if _is_begun(path):
         return
     folder = os.path.dirname(os.path.realpath(path))
     place = next((above for above in _above(folder) if _is_begun(above)), None)
     if place is None and not _contains_working_folder(folder) and (
-            _is_of_photos(folder, LEAST) or _is_of_people(folder, PEOPLE)):
+            _is_of_photos(folder, LEAST) or _is_of_people(folder, PEOPLE) or _is_of_records(folder)):
         place = folder
     if place:
         raise UserError(f"{option} {path}: would lie in {place}, among images that this command did not begin; name "
@@ -44,7 +45,7 @@ def check_without_photos(option, folder):
     if any(_is_run(os.path.join(folder, name)) for name in inside):
         return
     check_outside(option, folder)
-    if _is_begun(folder) or _is_of_photos(folder, LEAST) or _is_of_people(folder, 1):
+    if _is_begun(folder) or _is_of_photos(folder, LEAST) or _is_of_people(folder, 1) or _is_of_records(folder):
         raise UserError(f"{option} {folder}: holds images that this command did not begin; name another folder")
 
 
@@ -122,3 +123,9 @@ def _is_of_people(folder, least):
     """Tell whether all of at least so many sub-folders of `folder` are folders of photos. The first PEOPLE tell."""
     inside = [os.path.join(folder, name) for name in _list(folder).folders[:PEOPLE]]
     return len(inside) >= least and all(not _is_begun(each) and _is_of_photos(each, 1) for each in inside)
+
+
+def _is_of_records(folder):
+    """Tell whether a .rec file and its .idx are in `folder`."""
+    names = set(_list(folder).others)
+    return any(name.endswith(SUFFIX) and name.removesuffix(SUFFIX) + ".idx" in names for name in names)

@@ -253,6 +253,14 @@ def score_weights(faces, folders, rule):
 
 def _read_scores(folder):
     """Read `<folder>/confidence_scores.csv` -> {absolute path: c_score}. Raises UserError where it can't be read."""
+    return {path: numbers[-1] for path, numbers in read_scores(folder).items()}
+
+
+def read_scores(folder, way="take --score_weights none"):
+    """Read `<folder>/confidence_scores.csv` -> {absolute path: (d_score, s_score, c_score)}.
+
+    Raises UserError where it can't be read; `way` says how to go on without.
+    """
     path, found, position = os.path.join(folder, CSV_NAME), {}, 0
     try:
         content = utils.read_text(path, "surrogateescape").strip()
@@ -260,14 +268,14 @@ def _read_scores(folder):
             line = CSV_LINE.match(content, position)
             if not line:
                 raise ValueError("another kind of line")
-            quoted, plain, *_, c_score = line.groups()
+            quoted, plain, *numbers = line.groups()
             name = plain if quoted is None else quoted.replace('""', '"')
-            found[os.path.abspath(folder + name)] = float(c_score)
+            found[os.path.abspath(folder + name)] = tuple(map(float, numbers))
             position = line.end()
         return found
     except OSError as error:
-        raise UserError(f"{path}: can't be read ({error.strerror}); give a set that main.py synthesized, or take "
-                        "--score_weights none") from error
+        raise UserError(f"{path}: can't be read ({error.strerror}); give a set that main.py synthesized, or "
+                        f"{way}") from error
     except ValueError as error:
         raise UserError(f"{path}: not lines of `/identity/image.jpg d_score s_score c_score`; synthesize the set "
-                        "again, or take --score_weights none") from error
+                        f"again, or {way}") from error

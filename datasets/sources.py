@@ -6,6 +6,7 @@ import os
 import zlib
 
 import utils
+from datasets.packed.opening import open_image, stat_of
 from utils import Interrupted, read_text, UserError
 
 RECORD = ".sources.jsonl"           # in the folder of the images; hidden, since it is for the next run only
@@ -19,15 +20,15 @@ def is_inside(name):
 
 def stamp_of(paths):
     """Write size and time of the files at `paths` as a word. Raises OSError where one is not there."""
-    found = [os.stat(path) for path in paths]
+    found = [stat_of(path) for path in paths]
     return "+".join(f"{each.st_size}@{each.st_mtime_ns}" for each in found)
 
 
 def checksum_of(paths):
-    """Compute a checksum of the content of the files at `paths` -> 8 hexadecimal digits. Raises OSError."""
+    """Compute a checksum of the files at `paths` -> 8 hexadecimal digits. Raises OSError."""
     checksum = 0
     for path in paths:
-        with utils.open_regular(path) as file:
+        with open_image(path) as file:
             while block := file.read(1 << 20):
                 checksum = zlib.crc32(block, checksum)
     return f"{checksum:08x}"

@@ -16,6 +16,7 @@ from recognition.preprocessing import place, preprocess
 
 tf1 = tf.compat.v1
 
+_BIN_SIZE = 112                         # side in pixels of the images in a .bin file
 _BARE_SIZE = 32                         # side in pixels of the image that `bare_pixels` gives
 
 
@@ -26,6 +27,7 @@ class Recipe(NamedTuple):
     architecture: registry.Architecture
     flipped: bool = False               # append the embedding of the mirrored image
     placed: bool = False                # place each crop by a transform of its own, see `alignment`
+    scaled: bool = True                 # False: the bottleneck, which is not scaled to length 1
 
 
 class Embedder:
@@ -52,7 +54,7 @@ class Embedder:
     def _network(self, crops):
         """Embed `crops` [B, S, S, 3] by the Recipe's network -> [B, E]."""
         recipe = self._recipe
-        return networks.embed(preprocess(crops, recipe.view), recipe.architecture)[1]
+        return networks.embed(preprocess(crops, recipe.view), recipe.architecture)[1 if recipe.scaled else 0]
 
     def _placed(self, crops, mirrored):
         """Embed `crops` [B, S, S, 3], each placed by its transform and perhaps `mirrored` -> [B, E]."""
@@ -79,6 +81,33 @@ class Embedder:
         return found
 
 
+@contextlib.contextmanager
+def _embedding(recipe, options, weights):
+    """Open a session with an Embedder of a Recipe, with a pretrained.Weights -> (session, Embedder) in a context."""
+    with tf.Graph().as_default(), tf1.Session(config=session_options(options.use_gpu)) as session:
+        tf1.set_random_seed(options.seed)
+        network = Embedder(recipe, options.batch_size)
+        variables = tf1.global_variables()
+        checkpoints.assign(session, variables, pretrained.values_for(weights, variables, "--weights"), weights.source)
+        yield session, network
+
+
+def features_of_sets(options, weights, sets):
+    """Compute the features of the images of several FacePairs with a pretrained.Weights -> {name: [n, 2 E]}.
+
+    `sets` is {name: FacePairs} of .bin files, whose images are crops placed by five landmarks. A row has the
+    bottleneck of the image and that of its mirror image; nan where the image can't be decoded.
+    """
+    view = input_size.View(options.image_size, weights.standardization,
+                           input_size.window_for(weights.native, "arcface"))
+    found = {}
+    with _embedding(Recipe(_BIN_SIZE, view, weights.architecture, flipped=True, scaled=False), options, weights) as (
+            session, network):
+        for name, pairs in sets.items():
+            found[name] = network.embed_all(session, pairs.root, pairs.names, options.num_worker)
+    return found
+
+
 def bare_pixels(crops):
     """Embed `crops` [B, S, S, 3] in [-1, 1] as their own pixels -> [B, 3072].
 
@@ -98,11 +127,8 @@ def embed_pairs(options, weights, pairs, faces):
     recipe = Recipe(options.input_scale_size, view, weights.architecture, options.use_flipped_images, bool(faces))
     transforms = transforms_for(faces, pairs.names, weights.native, view, recipe.size) if faces else None
     images = pairs.root, pairs.names, options.num_worker
-    with tf.Graph().as_default(), tf1.Session(config=session_options(options.use_gpu)) as session:
-        tf1.set_random_seed(options.seed)
-        network = Embedder(recipe, options.batch_size)
-        variables, at_random = tf1.global_variables(), tf1.global_variables_initializer()
-        checkpoints.assign(session, variables, pretrained.values_for(weights, variables, "--weights"), weights.source)
+    with _embedding(recipe, options, weights) as (session, network):
+        at_random = tf1.global_variables_initializer()
         found = {"classifier": network.embed_all(session, *images, transforms)}
         if options.baselines:
             session.run(at_random)

@@ -83,14 +83,18 @@ def _check_count(faces, option):
 def _joined(data_dir, folders, found):
     """Join the Renderings `found` in the `folders` of `data_dir` to one; their identities stay apart.
 
-    A single Renderings stays as it is. Of several, an identity is named `FOLDER/IDENTITY`, and an image likewise.
+    A single Renderings stays as it is. Of several, an identity is named `FOLDER/IDENTITY`. An image is named by its
+    path in `data_dir`.
     """
     if len(found) == 1:
         return found[0]
+    # A .rec file may lie in the folder that a user named.
+    roots = [folder if each.root == os.path.join(data_dir, folder) else
+             os.path.join(folder, os.path.basename(each.root)) for folder, each in zip(folders, found)]
     first_labels = np.cumsum([0] + [len(each.identities) for each in found])
     return Renderings(
         data_dir,
-        [os.path.join(folder, name) for folder, each in zip(folders, found) for name in each.names],
+        [os.path.join(root, name) for root, each in zip(roots, found) for name in each.names],
         np.concatenate([each.labels + np.int32(first) for each, first in zip(found, first_labels)]),
         [os.path.join(folder, identity) for folder, each in zip(folders, found) for identity in each.identities])
 

@@ -14,7 +14,7 @@ _metric = checked("{0,1}", int, (0, 1).__contains__, "0 (Euclidean) or 1 (cosine
 def data_options(add):
     """Add the options of the group Data."""
     add("data_dir", text, "data", "folder that holds the data sets")
-    add("real", path, "", "photos: a folder in data_dir with one sub-folder per person")
+    add("real", path, "", "photos: a folder in data_dir with one sub-folder per person, or a .rec file")
     add("lambda_synthetic", number(above=0), 1., "weight of the synthetic images' losses")
     add("score_weights", one_of(("none", "original", "calibrated")), "none", "weight of a synthetic image by its "
         "c_score: original, 0.5 exp(-c_score / 4); calibrated, by its rank in the set, from 2 (best) to 0, 1 on "
@@ -104,8 +104,12 @@ def verify_options(add):
     """Add the options of the group Verification."""
     add("weights", text, None, "classifier: a run of train, a checkpoint, a frozen graph (.pb), or a folder with one; "
         "dlib: that of dlib, whose file `make venv` installs; its path (.dat) will do too", needed=True)
-    add("images", text, None, "folder with one sub-folder of images per person", needed=True)
+    add("images", path, "", "folder with one sub-folder of images per person, or a .rec file; or give bin")
+    add("bin", text, [], "files of pairs that the field reports, such as lfw.bin, judged as arcface_torch does, and by "
+        "our own protocol besides", values="+")
     add("output", text, "verification", "folder for verification.json and, with matplotlib, roc.png and distances.png")
+    add("pyeer", boolean, False, "write similarities for PyEER too: genuine.txt and impostor.txt, minus the distance, "
+        "or with distance_metric 1 the cosine")
     add("pairs", path, "", "file of pairs in the format of LFW's pairs.txt", "pairs chosen at random")
     add("nrof_folds", whole(2, 10_000), 10, "folds, unless pairs says how many")
     add("pairs_per_fold", whole(1, 10_000), 300, "most pairs of the same, and of different people to choose for a fold")
@@ -134,6 +138,14 @@ def convert_options(add):
 
 
 # What contradicts what
+
+def resolve_verify(options, error):
+    """Call `error` with one line where options of `verify` contradict each other."""
+    if bool(options.images) == bool(options.bin):
+        error("--images FOLDER, --bin FILE ...: give one of the two")
+    if options.pairs and not options.images:
+        error("--pairs: needs --images; a .bin file has its pairs in it")
+
 
 def resolve(options, error):
     """Fill in what follows from other options of `train`.

@@ -10,7 +10,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from datasets.image_sets import list_images
+from datasets.image_sets import find_photos, list_images
 from datasets.images import READ_FORMATS, stem, suffix
 from engine import weight_files
 from utils import load_json, read_text, reason_of, UserError
@@ -180,6 +180,11 @@ class _ImageFinder:
         """Find nothing yet in the folder `root`."""
         self.names = []
         self._root, self._people, self._indices = root, {}, {}
+        self._packed = None                     # {person: their images} of a .rec file
+        if os.path.isfile(root):
+            self._packed = {}
+            for name in find_photos(root).names:
+                self._packed.setdefault(os.path.dirname(name), []).append(os.path.basename(name))
 
     def find(self, person, number=None):
         """Find image `number` of `person` -> its index into `names`, or None where it is not there.
@@ -187,16 +192,28 @@ class _ImageFinder:
         Without a number, `person` is the path of the image.
         """
         if number is None:
-            there = suffix(person) in READ_FORMATS and os.path.isfile(os.path.join(self._root, person))
+            there = suffix(person) in READ_FORMATS and self._is_there(person)
             return self._index_of(os.path.normpath(person)) if there else None
         if person not in self._people:
-            folder = os.path.join(self._root, person)
-            images = list_images(folder) if os.path.isdir(folder) else []
+            images = self._images_of(person)
             self._people[person] = {self._number_of(person, image): image for image in images}
         image = self._people[person].get(number)
         if image is None:
             return None
         return self._index_of(f"{person}/{image}")
+
+    def _is_there(self, name):
+        """Tell whether there is an image at the path `name` in the folder."""
+        if self._packed is None:
+            return os.path.isfile(os.path.join(self._root, name))
+        return os.path.basename(name) in self._packed.get(os.path.dirname(name), ())
+
+    def _images_of(self, person):
+        """List the names of the images of `person`."""
+        if self._packed is not None:
+            return self._packed.get(person, [])
+        folder = os.path.join(self._root, person)
+        return list_images(folder) if os.path.isdir(folder) else []
 
     def _index_of(self, name):
         """Look up the index of an image into `names`, to which it may have to be added."""
@@ -371,20 +388,21 @@ def doubt(accuracy, count):
 # Results on disk
 
 def paths_of(options):
-    """Collect the real paths of what --weights, --images and --pairs name -> {option: path}; of none, ""."""
+    """Collect the real paths of what --weights, --images, --pairs and --bin name -> {option: path}; of none, ""."""
     named = {"weights": weight_files.locate(options.weights), "images": options.images, "pairs": options.pairs}
-    return {name: path and os.path.realpath(path) for name, path in named.items()}
+    paths = {name: path and os.path.realpath(path) for name, path in named.items()}
+    return paths | {"bin": ", ".join(map(os.path.realpath, options.bin))}
 
 
 def check_results(path, options):
-    """Raise UserError where the file of results `path` is of other --weights, --images or --pairs than `options`.
+    """Raise UserError where the file of results `path` is of other images, pairs or --weights than `options`.
 
     A damaged file does not count: it is written anew.
     """
     different = []
     with contextlib.suppress(UserError, OSError, ValueError, TypeError, KeyError):
         asked = paths_of(options)
-        there = load_json(path, {"paths": asked})["paths"]
+        there = {"bin": ""} | load_json(path, {"paths": asked})["paths"]
         different = [f"--{name} {there[name] or '(none)'}" for name in asked if there[name] != asked[name]]
     if different:
         raise UserError(f"--output {os.path.dirname(path)}: holds the results of {', '.join(different)}; name another "

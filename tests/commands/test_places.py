@@ -1,5 +1,6 @@
 """Every option of every command that names a file, a folder or a name: what can't be is one line, before the work."""
 import os
+import pickle
 import shutil
 from pathlib import Path
 from typing import NamedTuple
@@ -45,6 +46,7 @@ COMMANDS = {
     "sheet": Asked(main, words(**NAMES, **NARROW, is_train=False, **GENERATOR_RUN)),
     "classify": Asked(recognizer, ["train", *words(**SMALL, real="real", batch_size=2)]),
     "verify": Asked(recognizer, ["verify", *words(weights="classifier", images="data/syn")]),
+    "standard": Asked(recognizer, ["verify", *words(weights="classifier", bin="lfw.bin")]),
     "convert": Asked(recognizer, ["convert", *words(input="file", output="new")]),
     "people": Asked(gen_syn_latent, ["people", *words(output="new", n_id=1, n_im=1)]),
     "pairs": Asked(gen_syn_latent, ["pairs", *words(annotations="data/real", model="file", output="new")]),
@@ -52,7 +54,8 @@ COMMANDS = {
     "drawn": Asked(gen_syn_latent, ["drawn", *words(output="new", photos=1, pairs=1)]),
     "align": Asked(align, words(input="data/real", output="new")),
     "distance": Asked(evaluate, ["distance", "data/syn", "--photos", "data/real"]),
-    "curves": Asked(evaluate, ["curves", "run"])}
+    "curves": Asked(evaluate, ["curves", "run"]),
+    "export": Asked(evaluate, ["export", "data/syn", *words(to="rec", output="new")])}
 TABLE = [
     ("train", "preset", NO_FILE), ("train", "data_dir", NO_FOLDER), ("train", "dataset", NO_FOLDER),
     ("train", "syn_dataset", NO_FOLDER), ("train", "dataset_3dmm", NO_FOLDER),
@@ -71,7 +74,8 @@ TABLE = [
     ("classify", "lfw_pairs", NO_FILE), ("classify", "load_path", NO_WEIGHTS), ("classify", "log_dir", NO_PLACE),
     ("classify", "task", [LONG, DEEP, *CONTROLS, "", "  ", ".hidden", ".."]),
     ("verify", "weights", NO_WEIGHTS), ("verify", "images", NO_FOLDER), ("verify", "output", NO_PLACE),
-    ("verify", "pairs", NO_FILE), ("convert", "input", NO_FILE), ("convert", "output", NO_PLACE),
+    ("verify", "pairs", NO_FILE), ("standard", "bin", NO_FILE),
+    ("convert", "input", NO_FILE), ("convert", "output", NO_PLACE), ("export", "output", NO_PLACE),
     ("people", "preset", NO_FILE), ("people", "output", NO_PLACE), ("people", "model", NO_MODEL),
     ("people", "statistics", NO_FOLDER), ("pairs", "annotations", NO_FOLDER), ("pairs", "model", NO_MODEL),
     ("pairs", "output", NO_PLACE), ("pairs_of_photos", "photos", NO_FOLDER),
@@ -101,6 +105,7 @@ def place(tmp_path_factory):
             (parent / f"dead{name}").symlink_to("nowhere")
             (parent / f"loop{name}").symlink_to(f"loop{name}")
     (folder / "run/stats.jsonl").write_text('{"step": 1, "loss": 0.5}\n')
+    (folder / "lfw.bin").write_bytes(pickle.dumps(([b"image"] * 20, [True, False] * 5)))
     write_checkpoint(folder / "classifier", small_classifier())
     write_checkpoint(folder / "run/model.ckpt-5", {GENERATOR: np.zeros([7, 7, 3, 4], np.float32)})
     return folder
@@ -115,7 +120,8 @@ def no_work(place, monkeypatch):
     monkeypatch.chdir(place)
     share_model(monkeypatch)
     for module, name in ((main, "start"), (recognizer, "start"), (processes, "process_all"),
-                         (evaluate, "frechet_distance"), (evaluate, "draw_curves")):
+                         (evaluate, "frechet_distance"), (evaluate, "draw_curves"),
+                         (evaluate.export, "write")):
         monkeypatch.setattr(module, name, work)
     return place
 
