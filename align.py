@@ -44,7 +44,8 @@ from datasets.writer import is_whole
 TABLE = "alignment.csv"
 BOX = "left", "top", "right", "bottom"
 LANDMARKS = tuple(f"{point}_{axis}" for point in POINTS for axis in "xy")
-FIELDS = ("source", "crop", *BOX, *LANDMARKS, "confidence", "status")
+OLD_FIELDS = ("source", "crop", *BOX, *LANDMARKS, "confidence", "status")        # of older versions
+FIELDS = (*OLD_FIELDS, "width", "height")                   # the last two are of the photo
 CROPPED, NO_FACE = "cropped", "no face"                     # statuses of photos that are done; others are tried again
 PREVIEWED, PREVIEW_COLUMNS, CELL = 64, 8, 160               # photos, cells a row, pixels a cell
 YELLOW, GREEN, RED = (255, 220, 0), (0, 255, 0), (255, 0, 0)
@@ -161,9 +162,10 @@ def load_table(path):
     complete = content[:content.rfind("\n") + 1]
     reader = csv.DictReader(io.StringIO(complete, newline=""))
     try:
-        if complete and tuple(reader.fieldnames) != FIELDS:
+        if complete and tuple(reader.fieldnames) not in (FIELDS, OLD_FIELDS):
             raise csv.Error("another heading")
-        rows = list(reader)
+        old = complete and tuple(reader.fieldnames) == OLD_FIELDS
+        rows = [{"width": "", "height": "", **row} if old else row for row in reader]
     except csv.Error as error:
         raise utils.UserError(f"{path}: not a table of align.py ({error}); {utils.RESTORE}") from error
     good = {row["source"]: row for row in rows if _is_whole(row)}
@@ -190,17 +192,18 @@ def save_table(path, rows):
         file.write((",".join(FIELDS) + "\n").encode() + encode_rows(rows.values()))
 
 
-def make_row(options, name, status, face=None):
+def make_row(options, name, status, face=None, sides=("", "")):
     """Make the row of photo `name` -> dict of FIELDS.
 
     `status` is CROPPED, NO_FACE, or what is wrong with the photo. `face` [15] is the face that was cropped, a row of
-    `detect`.
+    `detect`, and `sides` are the photo's width and height in pixels.
     """
     row = dict.fromkeys(FIELDS, "") | {"source": name, "status": " ".join(status.split())}
     if face is not None:
         points = face[5:].reshape(2, 5).T.ravel()
         row.update(zip((*BOX, *LANDMARKS), [f"{value:.2f}" for value in (*face[:4], *points)]))
-        row.update(crop=_crop_name(options, name), confidence=f"{face[4]:.4f}")
+        row.update(crop=_crop_name(options, name), confidence=f"{face[4]:.4f}", width=str(sides[0]),
+                   height=str(sides[1]))
     return row
 
 
@@ -267,20 +270,13 @@ def _plan(options, names, renderings, rows, changed=()):
 
 # Detection and cropping, in the workers
 
-def square_box(box):
-    """Grow the shorter side of `box` to the longer one, around its centre."""
-    left, top, right, bottom = box
-    column, row, half = (left + right) / 2, (top + bottom) / 2, max(right - left, bottom - top) / 2
-    return column - half, row - half, column + half, row + half
-
-
 def crop_box(options, box, width, height):
     """Compute what to cut out of a picture of `width` and `height` pixels for MTCNN's `box`.
 
     Returns left, top, right, bottom in pixels, within the picture.
     """
     box = crop.add_margin(box, options.size, options.margin)
-    return crop.clip_box(square_box(box) if options.square else box, height, width)
+    return crop.clip_box(crop.square_box(box) if options.square else box, height, width)
 
 
 def _crop_photo(options, names):
@@ -309,7 +305,7 @@ def _crop_photo(options, names):
     for picture, crop_path in zip(pictures, _crop_paths(options, name)):    # the photo last: it never stands alone
         os.makedirs(os.path.dirname(crop_path), exist_ok=True)
         save_image(crop.cut_out(picture, box, options.size), crop_path, quality=100)
-    return make_row(options, name, CROPPED, face)
+    return make_row(options, name, CROPPED, face, (width, height))
 
 
 # The whole

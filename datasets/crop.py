@@ -42,6 +42,13 @@ def add_margin(box, size, margin):
     return left - across, top - down, right + across, bottom + down
 
 
+def square_box(box):
+    """Grow the shorter side of `box` to the longer one, around its centre."""
+    left, top, right, bottom = box
+    column, row, half = (left + right) / 2, (top + bottom) / 2, max(right - left, bottom - top) / 2
+    return column - half, row - half, column + half, row + half
+
+
 def clip_box(box, height, width):
     """Clip `box` to a picture of `height` and `width` pixels, as FaceNet's alignment does."""
     left, top, right, bottom = box

@@ -121,8 +121,8 @@ def test_the_face_that_a_picture_is_of():
 
 
 def test_a_square_grows_the_shorter_side_around_its_centre():
-    assert align.square_box((10, 20, 30, 60)) == (0, 20, 40, 60)
-    assert align.square_box((10, 20, 50, 40)) == (10, 10, 50, 50)
+    assert crop.square_box((10, 20, 30, 60)) == (0, 20, 40, 60)
+    assert crop.square_box((10, 20, 50, 40)) == (10, 10, 50, 50)
 
 
 @pytest.mark.parametrize("squares, expected", [(False, (40, 30, 80, 110)), (True, (20, 30, 100, 110))])
@@ -149,6 +149,15 @@ def test_a_line_that_a_kill_cut_off_is_dropped(tmp_path):
         Path(path).write_bytes(whole[:-cut])
         assert align.load_table(path) == {"a,b.jpg": rows["a,b.jpg"]}
     assert align.load_table(str(tmp_path / "none.csv")) == {}
+
+
+def test_a_table_of_an_older_version_is_gone_on_with(tmp_path):
+    """It does not tell how large the photos are."""
+    row = align.make_row(options_of(), "a.jpg", align.CROPPED, np.arange(15), (640, 480))
+    assert [row["width"], row["height"]] == ["640", "480"]
+    old = [",".join(fields) for fields in (align.OLD_FIELDS, [row[name] for name in align.OLD_FIELDS])]
+    (tmp_path / "table.csv").write_text("\n".join(old) + "\n")
+    assert align.load_table(str(tmp_path / "table.csv")) == {"a.jpg": row | {"width": "", "height": ""}}
 
 
 # Crops
@@ -254,7 +263,7 @@ def test_pairs(pictures, tmp_path):
     rows = table(output)
     assert [row["status"].split(":")[0] for row in rows.values()] == ["cropped", "no rendering",
                                                                      "rendering of another size", "cropped"]
-    box = align.square_box(crop.add_margin(numbers(rows["1.jpg"]), 64, 15))
+    box = crop.square_box(crop.add_margin(numbers(rows["1.jpg"]), 64, 15))
     for folder, image in (("", given / "1.jpg"), ("3dmm", renderings / "1.png")):
         expected = crop.cut_out(read_picture(str(image)), crop.clip_box(box, SIZE, SIZE), 64)
         assert np.abs(load_image(str(output / folder / "1.png"), 64).astype(float) - expected).max() <= 2
