@@ -98,29 +98,33 @@ def turn_back(points, box):
     return (points - centre) @ turn + centre
 
 
-def cut_out(picture, box, size):
-    """Cut `box` out of a Pillow image, stretched with antialiasing -> uint8 [size, size, 3]."""
+def cut_out(picture, box, size, shown=None):
+    """Cut `box` out of a Pillow image, stretched with antialiasing -> uint8 [size, size, 3].
+
+    Where the image is a part of a whole picture, stretched to other sides, a turned box may be told in pixels of that
+    picture: `shown` is the left, top, right and bottom of the part then.
+    """
     if len(box) == 5:
-        return _cut_turned(picture, box, size)
+        return _cut_turned(picture, box, size, shown or (0, 0, *picture.size))
     return np.asarray(picture.resize((size, size), Image.Resampling.BILINEAR, box=box))
 
 
-def _cut_turned(picture, box, size):
-    """Cut a turned box out of a Pillow image, as `cut_out` tells. Beyond the picture's border the crop is black.
+def _cut_turned(picture, box, size, shown):
+    """Cut a turned box out of a Pillow image, as `cut_out` tells. Beyond the image's border the crop is black.
 
     Pillow's affine transform looks at the nearest pixels only, and of a picture that it makes smaller it would skip
     some. So it makes a finer crop, of two samples a pixel of the picture, or one where that takes much memory. The
     finer crop is reduced then. Its samples are bicubic, since linear ones would blur what the reduction blurs too.
     """
-    left, top, right, bottom, _ = box
-    shrinks = max(right - left, bottom - top) / size
+    centre, turn = _turn_of(box)
+    scale = np.divide(picture.size, [shown[2] - shown[0], shown[3] - shown[1]])[:, None]
+    sides = scale * turn * [box[2] - box[0], box[3] - box[1]]       # columns: the crop's upper and left side
+    first = scale[:, 0] * (centre - shown[:2]) - sides.sum(axis=1) / 2
+    shrinks = max(np.hypot(*sides)) / size                          # pixels of the image to one of the crop
     fine = size * math.ceil(2 * shrinks) if shrinks > 1 else size
     if fine > FINEST:
         fine = size * math.ceil(shrinks)
-    centre, turn = _turn_of(box)
-    steps = turn * [(right - left) / fine, (bottom - top) / fine]           # columns: a pixel to the right, one down
-    first = centre - steps @ [fine / 2, fine / 2]
-    affine = np.column_stack([steps, first]).ravel().tolist()
+    affine = np.column_stack([sides / fine, first]).ravel().tolist()
     if fine == size:
         return np.asarray(picture.transform((size, size), Image.Transform.AFFINE, affine, Image.Resampling.BILINEAR))
     finer = picture.transform((fine, fine), Image.Transform.AFFINE, affine, Image.Resampling.BICUBIC)

@@ -104,7 +104,7 @@ def _of_labels(path, names):
     with np.load(path, allow_pickle=False) as labels:
         landmarks, size = np.asarray(labels["landmarks"], np.float64), float(labels["size"])
         named, boxes = [str(name) for name in labels["names"]], np.asarray(labels["box"], np.float64)
-    if landmarks.shape != (len(named), 68, 2) or boxes.shape != (len(named), 4):
+    if landmarks.shape != (len(named), 68, 2) or boxes.shape not in ((len(named), 4), (len(named), 5)):
         raise ValueError(f"landmarks {list(landmarks.shape)} of {len(named)} images")
     points = (five_of_68(landmarks) + .5) / size
     tall = (boxes[:, 3] - boxes[:, 1]) / (boxes[:, 2] - boxes[:, 0])
@@ -124,7 +124,8 @@ def _of_table(folder, names):
         rows = list(csv.DictReader(io.StringIO(utils.read_text(path, "surrogateescape"), newline="")))
         settings = utils.load_json(os.path.join(folder, SETTINGS), {})
         by_template = settings.get("template") == "arcface"
-        size, margin, square = int(settings["size"]), int(settings["margin"]), bool(settings["square"])
+        cut = None if settings.get("template") == "arcface" else (
+            int(settings["size"]), int(settings["margin"]), bool(settings["square"]))
     except FileNotFoundError:
         return {}
     except (OSError, ValueError, TypeError, KeyError, AttributeError, csv.Error, utils.UserError) as error:
@@ -135,7 +136,7 @@ def _of_table(folder, names):
     for row in rows:
         if row.get("crop") in wanted:
             with contextlib.suppress(ValueError, TypeError, KeyError, ZeroDivisionError):
-                found[row["crop"]] = Face(_on_template(row)) if by_template else _of_row(row, size, margin, square)
+                found[row["crop"]] = Face(_on_template(row)) if by_template else _of_row(row, cut)
     return found
 
 
@@ -150,14 +151,18 @@ def _on_template(row):
     return (transform(similarity(points, ARCFACE_TEMPLATE), points) + .5) / ARCFACE_SIZE
 
 
-def _of_row(row, size, margin, square):
+def _of_row(row, cut):
     """Find the Face of a row of align.py's table, a dict, by the settings of its crops. Raises ValueError.
 
+    `cut` are the size, the margin and --square of crops of boxes, None for those of ArcFace's template.
     Where the table does not tell the photo's `width` and `height`, the crop is taken not to reach beyond its right and
     lower border.
     """
     width, height = (float(row.get(side) or "inf") for side in ("width", "height"))
     points = _points_of(row)
+    if cut is None:
+        return Face(transform(similarity(points, (ARCFACE_TEMPLATE + .5) / ARCFACE_SIZE), points))
+    size, margin, square = cut
     box = crop.add_margin([float(row[edge]) for edge in ("left", "top", "right", "bottom")], size, margin)
     box = crop.clip_box(crop.square_box(box) if square else box, height, width)
     if not (np.isfinite([*box, *points.ravel()]).all() and box[0] < box[2] and box[1] < box[3]):
