@@ -27,7 +27,7 @@ import footprint
 import utils
 from cli import cautions, outputs, places, processes, program
 from cli.options import boolean, Command, one_of, parse, path, text, whole
-from datasets import crop, labelled_crops, template
+from datasets import crop, crop_kinds, labelled_crops
 from datasets.detection import detect, detector, POINTS
 from datasets.image_sets import find_photos, list_images, warn_of
 from datasets.images import (
@@ -70,8 +70,8 @@ def _input_options(add):
 
 def _face_options(add):
     """Add the options that say how faces are found and cropped."""
-    add("template", one_of(template.KINDS), template.BOX, "box: MTCNN's box with a margin; arcface: turned and scaled "
-        "so that eyes, nose and mouth lie where ArcFace's code has them")
+    add("template", one_of(crop_kinds.KINDS), crop_kinds.BOX, "box: MTCNN's box with a margin; arcface: turned and "
+        "scaled so that eyes, nose and mouth lie where ArcFace's code has them")
     outputs.crop_options(add, turned="--template arcface")
     add("square", boolean, False, "cut out squares, rather than squeeze the box to one: a face keeps its proportions")
     add("format", one_of(("jpg", "png")), "jpg", "format of the crops; jpg is of quality 100")
@@ -83,7 +83,7 @@ def _face_options(add):
 
 def _resolve(options, error):
     """Fill in --size and --margin, and call `error` with one line if the options contradict each other."""
-    by_points = options.template == template.ARCFACE
+    by_points = options.template == crop_kinds.ARCFACE
     if by_points and options.square:
         error("--square: has no meaning with --template arcface, whose crops keep a face's proportions; leave it out")
     outputs.resolve_crop(options, error, "--template arcface" if by_points else None)
@@ -152,7 +152,7 @@ def _check_apart(options):
 
 def _settings_of(options):
     """Collect the settings that all crops of a folder share -> dict."""
-    names = ("template", "size") if options.template == template.ARCFACE else ("template", "size", "margin", "square")
+    names = ("template", "size") if options.template == crop_kinds.ARCFACE else ("template", "size", "margin", "square")
     names += ("format",) if options.labels else ("format", "detection_size")
     settings = {name: getattr(options, name) for name in names}
     return {"command": "align.py", **settings, "pairs": options.pairs is not None,
@@ -301,8 +301,8 @@ def crop_box(options, box, width, height, points=None):
     Returns left, top, right, bottom in pixels, within the picture; with --template arcface, a turned box. Raises
     ValueError where the points tell none.
     """
-    if options.template == template.ARCFACE:
-        return template.template_box(points)
+    if options.template == crop_kinds.ARCFACE:
+        return crop_kinds.template_box(points)
     box = crop.add_margin(box, options.size, options.margin)
     return crop.clip_box(crop.square_box(box) if options.square else box, height, width)
 

@@ -15,7 +15,7 @@ from typing import NamedTuple
 import numpy as np
 
 import utils
-from datasets import crop, scores, template
+from datasets import crop, crop_kinds, scores
 from datasets.image_sets import find_renderings, LABELS
 from datasets.images import stem
 from datasets.landmarks import five_of_68
@@ -40,7 +40,7 @@ def find(folder):
 
     Some may lack landmarks. Raises UserError where all do, and where images are cut by the template already.
     """
-    if template.kind_of(folder) == template.ARCFACE:
+    if crop_kinds.kind_of(folder) == crop_kinds.ARCFACE:
         raise UserError(f"--labels --input {folder}: these images are cut by --template arcface already; use them as "
                         "they are")
     names = find_renderings(folder).names
@@ -83,7 +83,7 @@ def _place_in(labels, index):
     shares = (labels["landmarks"][index] + .5) / int(labels["size"])
     landmarks = shares * [right - left, bottom - top] + [left, top] - .5
     try:
-        box = template.template_box_of_68(landmarks)
+        box = crop_kinds.template_box_of_68(landmarks)
     except ValueError:
         return None
     return Place(box, tuple(shown.tolist()), landmarks) if left < right and top < bottom else None

@@ -1,11 +1,11 @@
-"""template.py: the square that lays five points on ArcFace's template, and which kind of crop a folder holds."""
+"""crop_kinds.py: the square that lays five points on ArcFace's template, and which kind of crop a folder holds."""
 import json
 
 import numpy as np
 import pytest
 from PIL import Image
 
-from datasets import crop, template
+from datasets import crop, crop_kinds
 from datasets.landmarks import ARCFACE_SIZE, ARCFACE_TEMPLATE, five_of_68
 
 
@@ -19,7 +19,7 @@ def moved(points, angle, scale, shift):
                                                  (1.7, 40, (900, 2000))])
 def test_points_of_the_template_land_on_it(angle, scale, shift):
     points = moved(ARCFACE_TEMPLATE + .5, angle, scale, shift)
-    box = template.template_box(points)
+    box = crop_kinds.template_box(points)
     np.testing.assert_allclose(crop.points_in_crop(points - .5, box, ARCFACE_SIZE), ARCFACE_TEMPLATE, atol=1e-6)
     np.testing.assert_allclose(box[2] - box[0], scale * ARCFACE_SIZE)
     np.testing.assert_allclose(box[3] - box[1], scale * ARCFACE_SIZE)
@@ -31,7 +31,7 @@ def test_other_points_come_as_near_as_a_similarity_can():
     """No other turned square of those around brings them nearer to the template."""
     random = np.random.default_rng(1)
     points = moved(ARCFACE_TEMPLATE + random.normal(0, 5, [5, 2]), .2, 3, (50, 60))
-    box = np.array(template.template_box(points))
+    box = np.array(crop_kinds.template_box(points))
 
     def error(box):
         """Measure how far the points lie from the template in a crop."""
@@ -48,7 +48,7 @@ def test_a_colour_lies_where_the_template_says():
     columns, rows = np.meshgrid(np.arange(1000) + .5, np.arange(1000) + .5)
     near = np.min([np.hypot(columns - x, rows - y) for x, y in points], axis=0) < 12
     cut = crop.cut_out(Image.fromarray(np.repeat(np.uint8(255 * near)[..., None], 3, 2)),
-                       template.template_box(points), ARCFACE_SIZE)[..., 0].astype(float)
+                       crop_kinds.template_box(points), ARCFACE_SIZE)[..., 0].astype(float)
     for x, y in ARCFACE_TEMPLATE:
         around = cut[round(y) - 4:round(y) + 5, round(x) - 4:round(x) + 5]
         found = [around.sum(axis=axis) @ np.arange(-4, 5) / around.sum() for axis in (0, 1)]
@@ -58,17 +58,17 @@ def test_a_colour_lies_where_the_template_says():
 @pytest.mark.parametrize("points", [np.ones([5, 2]), np.full([5, 2], np.nan), np.full([5, 2], np.inf)], ids=str)
 def test_points_that_are_no_face_have_no_place(points):
     with pytest.raises(ValueError):
-        template.template_box(points)
+        crop_kinds.template_box(points)
 
 
 def test_rendered_faces_lie_as_photos_do():
     """What the landmarks of a model miss MTCNN's points by is allowed for."""
     landmarks = np.zeros([68, 2])
-    points = ARCFACE_TEMPLATE + template.RENDERED_OFFSETS
+    points = ARCFACE_TEMPLATE + crop_kinds.RENDERED_OFFSETS
     for index, point in zip(([*range(36, 42)], [*range(42, 48)], [30], [48], [54]), points):
         landmarks[index] = point
     np.testing.assert_allclose(five_of_68(landmarks), points)
-    np.testing.assert_allclose(template.template_box_of_68(landmarks), (0, 0, 112, 112, 0), atol=1e-9)
+    np.testing.assert_allclose(crop_kinds.template_box_of_68(landmarks), (0, 0, 112, 112, 0), atol=1e-9)
 
 
 @pytest.mark.parametrize("settings, kind", [
@@ -80,19 +80,20 @@ def test_settings_tell_the_kind_of_crop(tmp_path, settings, kind):
     if settings is not None:
         text = settings if isinstance(settings, str) else json.dumps(settings)
         (tmp_path / "set/settings.json").write_text(text)
-    assert template.kind_of(str(tmp_path / "set")) == template.kind_of(str(tmp_path / "set/train")) == kind
+    assert crop_kinds.kind_of(str(tmp_path / "set")) == crop_kinds.kind_of(str(tmp_path / "set/train")) == kind
 
 
 def test_a_part_of_a_set_has_settings_of_its_own(tmp_path):
     (tmp_path / "set/train").mkdir(parents=True)
     (tmp_path / "set/settings.json").write_text('{"template": "arcface"}')
     (tmp_path / "set/train/settings.json").write_text('{"command": "align.py"}')
-    assert template.kind_of(str(tmp_path / "set/train")) == "box" and template.kind_of(str(tmp_path / "none")) == "box"
+    assert [crop_kinds.kind_of(str(tmp_path / name)) for name in ("set", "set/train", "none")] == [
+        "arcface", "box", "box"]
 
 
 def test_mixed_kinds_are_told_in_one_line(caplog):
-    template.warn_of_mixed({"--dataset real": "box", "--syn_dataset syn": "box"})
+    crop_kinds.warn_of_mixed({"--dataset real": "box", "--syn_dataset syn": "box"})
     assert not caplog.records
-    template.warn_of_mixed({"--dataset real": "box", "--syn_dataset syn": "arcface"})
+    crop_kinds.warn_of_mixed({"--dataset real": "box", "--syn_dataset syn": "arcface"})
     assert [record.getMessage().count("\n") for record in caplog.records] == [0]
     assert "--dataset real box, --syn_dataset syn arcface" in caplog.text
