@@ -8,7 +8,7 @@ import sys
 
 from cli import outputs
 from cli.options import boolean, checked, Command, number, one_of, parse, path, text, whole
-from engine import checkpoint_index, runs
+from engine import checkpoint_index, runs, weight_files
 from recognition import registry
 from recognition.recognizer_options import model, pixels
 from utils import UserError
@@ -161,7 +161,8 @@ def loss_options(add):
 def identity_options(add):
     """Add the options of the group Identity."""
     add("pretrained_rec", path, "", "weights of the trained classifier, needed unless method_c is none: a run of "
-        "recognizer.py, or a checkpoint or frozen graph (.pb) of FaceNet")
+        "recognizer.py, a checkpoint or frozen graph (.pb) of FaceNet, or dlib, which stands for the file that "
+        "`make venv` installs; its path (.dat) will do too")
     add("model_def", model, "nn4", "network of the classifier, with or without a leading models.")
     add("embedding_size", whole(1, 65536), 128, "length of the classifier's embedding")
     add("keep_probability", number(above=0, most=1), 1.,
@@ -227,9 +228,13 @@ def resolve(config, error):
         error(f"--lambda_c_upper {config.lambda_c_upper:g}: must not be below --lambda_c {config.lambda_c:g}")
     if config.relax_c and config.method_c == "none":
         error("--relax_c True: needs --method_c magnet, softmax or center, not none")
-    problem = registry.image_size_problem(config.model_def, config.image_size)
+    problem = config.relax_c and registry.frozen_problem(config.model_def)
     if problem:
-        error(problem)
+        error(f"--relax_c True: {problem}; leave it out")
+    for problem in (registry.image_size_problem(config.model_def, config.image_size),
+                    registry.standardization_problem(config.model_def, config.standardization)):
+        if problem:
+            error(problem)
     if config.max_step < config.num_gpu:
         error(f"--max_step {config.max_step}: less than --num_gpu {config.num_gpu}, and the steps are divided by it")
     check_separate(config, error)
@@ -280,7 +285,8 @@ def remembered(options):
     if not options.pretrained_rec:
         forget_lost_classifiers(run + generator, training, needed=options.generate_dataset and options.scores)
     facts = []
-    if options.pretrained_rec and os.path.isdir(runs.folder_of(options.pretrained_rec)):
+    if options.pretrained_rec and (weight_files.is_of_dlib(weight_files.locate(options.pretrained_rec))
+                                   or os.path.isdir(runs.folder_of(options.pretrained_rec))):
         facts = [(options.pretrained_rec, facts_of(options.pretrained_rec, options.facenet_scope))]
     # A run that goes on stays as it is. Without training, the weights are those of --pretrained_gen, if it is given.
     return generator + facts + run if training else run + generator + facts
@@ -290,7 +296,11 @@ def facts_of(weights, scope):
     """Read what the files of a classifier's `weights` tell of it -> {option: value}.
 
     A run of recognizer.py has a params.json. Of another checkpoint, the shapes of the variables under `scope` tell.
+    dlib's file is of one network.
     """
+    if weight_files.is_of_dlib(weight_files.locate(weights)):
+        return {"model_def": "dlib", "embedding_size": registry.DLIB_EMBEDDING,
+                "image_size": registry.CLASSIFIERS["dlib"].usual}
     saved = runs.load_params(runs.folder_of(weights))
     facts = {name: saved[name] for name in OF_A_CLASSIFIER if name in saved}
     prefix = next(iter(runs.list_checkpoints(weights)), None)

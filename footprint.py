@@ -41,7 +41,8 @@ class Classifier(NamedTuple):
 
 CLASSIFIERS = {"inception_resnet_v1": Classifier(22.58e6, 1792, .7 * GIB, 240, 20, 160),
                "nn4": Classifier(6.86e6, 896, .25 * GIB, 215, 20, 96),
-               "small": Classifier(.833e6, 192, 0, 57, 10, 160)}
+               "small": Classifier(.833e6, 192, 0, 57, 10, 160),
+               "dlib": Classifier(5.575e6, 256, .2 * GIB, 60, 15, 150)}
 
 
 class Part(NamedTuple):

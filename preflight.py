@@ -27,7 +27,7 @@ from datasets.image_sets import (
 from datasets.images import output_name
 from datasets.neighbours import check_links, check_outside, check_without_photos, warn_of_others
 from engine import checkpoint_index, runs, weight_files
-from recognition import registry
+from recognition import dlib_file, registry
 from utils import UserError
 
 FINDERS = {"dataset": find_photos, "syn_dataset": find_renderings, "dataset_3dmm": find_pairs,
@@ -281,17 +281,19 @@ def begin_product(config, product, prefix):
 
 def check_classifier(config):
     """Raise UserError if the classifier's weights are needed and not there, or are those of another network."""
-    ways = ("train one with recognizer.py, give a FaceNet checkpoint of --model_def and --embedding_size (for example "
-            "20170511-185253, with inception_resnet_v1 and 128), or take --method_c none")
+    ways = ("take dlib's with --pretrained_rec dlib, train one with recognizer.py, give a FaceNet checkpoint of "
+            "--model_def and --embedding_size (for example 20170511-185253, with inception_resnet_v1 and 128), or take "
+            "--method_c none")
     if config.train_generator and config.method_c != "none" and not config.pretrained_rec:
         raise UserError(f"--pretrained_rec: needed by --method_c {config.method_c}; {ways}")
     if not config.pretrained_rec:
         return
+    weight_files.check_packaged("--pretrained_rec", config.pretrained_rec)
     files = runs.list_weights(config.pretrained_rec)
     if not files:
         what = weight_files.describe(config.pretrained_rec)
         raise UserError(f"--pretrained_rec {config.pretrained_rec}: {what}no checkpoint there; {ways}")
-    shapes = checkpoint_index.read_shapes(files, f"--pretrained_rec {config.pretrained_rec}")
+    shapes = dlib_file.read_shapes(files, "--pretrained_rec", config.pretrained_rec, config.facenet_scope)
     if shapes is not None:
         model_def, embedding_size = registry.recognise(shapes, config.facenet_scope)
         known = model_def and embedding_size

@@ -26,7 +26,17 @@ from datasets.neighbours import check_outside, check_without_photos
 from engine import checkpoint_index, endings, runs, weight_files
 from engine.startup import start
 from preflight import newest_whole
-from recognition import input_size, known_people, labelled_data, plots, recognizer_options, registry, verification
+from recognition import (
+    alignment,
+    dlib_file,
+    input_size,
+    known_people,
+    labelled_data,
+    plots,
+    recognizer_options,
+    registry,
+    verification,
+)
 from recognition.schedule import length_of, read_schedule
 from utils import UserError
 
@@ -63,7 +73,7 @@ def _verified_run(options):
     """
     if not options.weights or not runs.list_weights(options.weights):
         return []
-    folder = runs.folder_of(options.weights)
+    folder = runs.folder_of(weight_files.locate(options.weights))
     saved = runs.load_params(folder)
     if "conv_hidden_num" in saved:              # of main.py: its sizes are not those of a classifier
         return []
@@ -201,11 +211,12 @@ def verify(options):
     outputs.check_begun(options.output, ["verification.json"])
     verification.check_results(os.path.join(options.output, WRITTEN[0]), options)
     places.check_written(f"--output {options.output}", [os.path.join(options.output, name) for name in WRITTEN])
+    weight_files.check_packaged("--weights", options.weights)
     files = runs.list_weights(options.weights)
     if not files:
         raise UserError(f"--weights {options.weights}: {weight_files.describe(options.weights)}no weights there that "
                         "can be read; give a run of recognizer.py train, or FaceNet's weights")
-    shapes = checkpoint_index.read_shapes(files, f"--weights {options.weights}")
+    shapes = dlib_file.read_shapes(files, "--weights", options.weights)
     if shapes is not None:
         _check_network(options, *registry.recognise(shapes))
         footprint.check(footprint.of_verification(options, *registry.recognise(shapes)), footprint.uses_gpu(options))
@@ -219,10 +230,15 @@ def verify(options):
     model_def, embedding_size, _ = weights.architecture or (None, None, None)
     _check_network(options, model_def, embedding_size)
     options.image_size = options.image_size or registry.CLASSIFIERS[model_def].usual
-    options.input_scale_size = options.input_scale_size or input_size.crop_for(options.image_size)
+    window = input_size.window_for(weights.native, "box")
+    options.input_scale_size = options.input_scale_size or input_size.crop_for(options.image_size, window)
     options.standardization = weights.standardization if options.standardization == "auto" else options.standardization
     pairs = pairs or find_pairs(options, ("images", "pairs"), choice)
-    found = embedder.embed_pairs(options, weights, pairs)
+    faces = alignment.find_faces(pairs.root, pairs.names, weights.native) if options.landmarks else {}
+    if weights.native in alignment.TARGETS:
+        logging.info("%s: %d images are placed by landmarks, %d by the classifier's window", options.images, len(faces),
+                     len(pairs.names) - len(faces))
+    found = embedder.embed_pairs(options, weights, pairs, faces)
     pairs = verification.with_embeddings(pairs, found["classifier"])
     results = {name: verification.verify(embeddings, pairs, options.distance_metric, options.subtract_mean)
                for name, embeddings in found.items()}
@@ -234,7 +250,8 @@ def verify(options):
     more = {"command": "verify", "model_def": model_def, "embedding_size": embedding_size}
     utils.save_json({"options": vars(options) | more, "paths": verification.paths_of(options),
                      "people": len({name.split("/")[0] for name in pairs.names}),
-                     "pairs": len(pairs.same), "folds": len(set(pairs.fold.tolist())),
+                     "placed_by_landmarks": len(faces), "pairs": len(pairs.same),
+                     "folds": len(set(pairs.fold.tolist())),
                      "results": {name: result.row() for name, result in results.items()}},
                     os.path.join(options.output, "verification.json"))
     save_picture(plots.plot_roc(results), os.path.join(options.output, "roc.png"))
@@ -245,12 +262,13 @@ def verify(options):
 def _check_network(options, model_def, embedding_size):
     """Raise UserError where --weights hold no known network, or one that can't take images of --image_size."""
     if not (model_def and embedding_size):
-        *known, last = registry.CLASSIFIERS
+        *known, last = [name for name, facts in registry.CLASSIFIERS.items() if not facts.frozen]
         raise UserError(f"--weights {options.weights}: neither {', '.join(known)} nor {last} is in it; give a run of "
-                        "recognizer.py train, or FaceNet's weights")
-    problem = options.image_size and registry.image_size_problem(model_def, options.image_size)
-    if problem:
-        raise UserError(problem)
+                        "recognizer.py train, FaceNet's weights, or the word dlib")
+    for problem in (options.image_size and registry.image_size_problem(model_def, options.image_size),
+                    registry.standardization_problem(model_def, options.standardization)):
+        if problem:
+            raise UserError(problem)
 
 
 # Conversion

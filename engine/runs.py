@@ -220,8 +220,12 @@ def folder_of(path):
 def list_weights(path):
     """List the files at `path` that may hold a classifier's weights, the likeliest first.
 
-    They are the checkpoints, as `list_checkpoints` finds them, then the frozen graphs of a folder.
+    They are the checkpoints, as `list_checkpoints` finds them, then the frozen graphs of a folder. A file of dlib's has
+    to be named itself, or by a word of weight_files.PACKAGED.
     """
+    path = weight_files.locate(path)
+    if weight_files.is_of_dlib(path) and os.path.isfile(path):
+        return [path]
     graphs = sorted(glob.glob(os.path.join(glob.escape(path), "*.pb"))) if os.path.isdir(path) else \
         [path] if path.endswith(".pb") and os.path.isfile(path) else []
     return list_checkpoints(path) + [graph for graph in graphs if not weight_files.is_saved_model(graph)]

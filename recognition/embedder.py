@@ -11,7 +11,8 @@ from engine import checkpoints
 from engine.layers import to_network
 from engine.session import session_options
 from recognition import input_size, networks, pretrained, registry
-from recognition.preprocessing import preprocess
+from recognition.alignment import transforms_for
+from recognition.preprocessing import place, preprocess
 
 tf1 = tf.compat.v1
 
@@ -24,6 +25,7 @@ class Recipe(NamedTuple):
     view: input_size.View               # what the network sees of the crop
     architecture: registry.Architecture
     flipped: bool = False               # append the embedding of the mirrored image
+    placed: bool = False                # place each crop by a transform of its own, see `alignment`
 
 
 class Embedder:
@@ -32,14 +34,19 @@ class Embedder:
     def __init__(self, recipe, batch_size, compute=None):
         """Add the operations of a Recipe to the current graph.
 
-        `compute(crops)` embeds crops [B, S, S, 3] in [-1, 1] -> [B, E]. By default it is the network of the Recipe.
+        `compute(crops)` embeds crops [B, S, S, 3] in [-1, 1] -> [B, E]. By default it is the network of the Recipe,
+        and only that can be `placed`.
         """
         self._recipe, self._batch_size = recipe, batch_size
         compute = compute or self._network
         with tf1.name_scope("embedder"):
             self._images = tf1.placeholder(tf.uint8, [batch_size, recipe.size, recipe.size, 3])
             crops = to_network(self._images)
-            views = [compute(crops), compute(tf.reverse(crops, [2]))] if recipe.flipped else [compute(crops)]
+            self._transforms = tf1.placeholder(tf.float32, [batch_size, 8]) if recipe.placed else None
+            if recipe.placed:
+                views = [self._placed(crops, mirrored) for mirrored in (False, True)[:1 + recipe.flipped]]
+            else:
+                views = [compute(crops), compute(tf.reverse(crops, [2]))] if recipe.flipped else [compute(crops)]
             self._embeddings = tf.concat(views, 1)
 
     def _network(self, crops):
@@ -47,9 +54,15 @@ class Embedder:
         recipe = self._recipe
         return networks.embed(preprocess(crops, recipe.view), recipe.architecture)[1]
 
-    def embed_all(self, session, root, names, workers):
+    def _placed(self, crops, mirrored):
+        """Embed `crops` [B, S, S, 3], each placed by its transform and perhaps `mirrored` -> [B, E]."""
+        recipe = self._recipe
+        return networks.embed(place(crops, recipe.view, self._transforms, mirrored), recipe.architecture)[1]
+
+    def embed_all(self, session, root, names, workers, transforms=None):
         """Compute embeddings [n, E] of the images `names` in `root`, which `workers` threads decode.
 
+        `transforms` [n, 8] place the images, where the Recipe asks for it.
         E is twice as long where the Recipe appends mirrored images. The embedding of an image that can't be decoded is
         nan; a warning names the image.
         """
@@ -59,8 +72,10 @@ class Embedder:
             for indices, batch in batches:
                 # The last batch may be short, and the graph accepts whole ones only.
                 filling = np.repeat(batch[-1:], self._batch_size - len(batch), 0)
-                padded = np.concatenate([batch, filling])
-                found[indices] = session.run(self._embeddings, {self._images: padded})[:len(batch)]
+                feed = {self._images: np.concatenate([batch, filling])}
+                if transforms is not None:
+                    feed[self._transforms] = np.resize(transforms[indices], [self._batch_size, 8])
+                found[indices] = session.run(self._embeddings, feed)[:len(batch)]
         return found
 
 
@@ -73,23 +88,25 @@ def bare_pixels(crops):
     return tf.nn.l2_normalize(tf.reshape(small, [-1, _BARE_SIZE * _BARE_SIZE * 3]), 1)
 
 
-def embed_pairs(options, weights, pairs):
+def embed_pairs(options, weights, pairs, faces):
     """Embed the images of FacePairs with a pretrained.Weights -> {name: embeddings [n, E]}.
 
-    The names are "classifier" and, with --baselines, "random network" and "bare pixels". The embedding of an image that
-    can't be decoded is nan.
+    Images with a landmarks.Face in `faces` {name: Face} are placed by it. The names are "classifier" and, with
+    --baselines, "random network" and "bare pixels". The embedding of an image that can't be decoded is nan.
     """
-    recipe = Recipe(options.input_scale_size, pretrained.view_for(options, weights), weights.architecture,
-                    options.use_flipped_images)
+    view = pretrained.view_for(options, weights)
+    recipe = Recipe(options.input_scale_size, view, weights.architecture, options.use_flipped_images, bool(faces))
+    transforms = transforms_for(faces, pairs.names, weights.native, view, recipe.size) if faces else None
+    images = pairs.root, pairs.names, options.num_worker
     with tf.Graph().as_default(), tf1.Session(config=session_options(options.use_gpu)) as session:
         tf1.set_random_seed(options.seed)
         network = Embedder(recipe, options.batch_size)
         variables, at_random = tf1.global_variables(), tf1.global_variables_initializer()
         checkpoints.assign(session, variables, pretrained.values_for(weights, variables, "--weights"), weights.source)
-        found = {"classifier": network.embed_all(session, pairs.root, pairs.names, options.num_worker)}
+        found = {"classifier": network.embed_all(session, *images, transforms)}
         if options.baselines:
             session.run(at_random)
-            found["random network"] = network.embed_all(session, pairs.root, pairs.names, options.num_worker)
-            bare = Embedder(recipe, options.batch_size, bare_pixels)
-            found["bare pixels"] = bare.embed_all(session, pairs.root, pairs.names, options.num_worker)
+            found["random network"] = network.embed_all(session, *images, transforms)
+            bare = Embedder(recipe._replace(placed=False), options.batch_size, bare_pixels)
+            found["bare pixels"] = bare.embed_all(session, *images)
     return found

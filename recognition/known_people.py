@@ -3,13 +3,13 @@ import logging
 import os
 
 from datasets.image_sets import list_folders
-from engine import runs
+from engine import runs, weight_files
 from utils import load_json
 
 
 def warn_of_known_people(weights, images):
     """Warn where the folder `images` holds people that the classifier at `weights`, a run's, was trained on."""
-    run = runs.folder_of(weights)
+    run = runs.folder_of(weight_files.locate(weights))
     params, known = runs.load_params(run), load_json(os.path.join(run, runs.IDENTITIES), {})
     if not isinstance(known, dict) or "max_nrof_epochs" not in params:
         return

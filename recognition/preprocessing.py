@@ -48,6 +48,18 @@ def cut_window(x, window, size, shift):
     return tf.einsum("ip,bpqc,jq->bijc", rows, x, columns)
 
 
+def place(x, view, transforms, mirrored=False):
+    """Preprocess crops `x` [B, S, S, 3] in [-1, 1] by `transforms` [B, 8] of alignment -> [B, view.size, view.size, 3].
+
+    Pixels are interpolated linearly, and border pixels are repeated beyond the border. With `mirrored`, the result is
+    mirrored. Its gradient by `x` is not deterministic.
+    """
+    x = tf.raw_ops.ImageProjectiveTransformV3(
+        images=_to_pixel_values(x), transforms=transforms, output_shape=[view.size] * 2, fill_value=0.0,
+        interpolation="BILINEAR", fill_mode="NEAREST")
+    return standardize(tf.reverse(x, [2]) if mirrored else x, view.standardization)
+
+
 def _interpolation(first, last, pixels, size, shift):
     """Make the matrix [size, pixels] that resizes a line of `pixels` from share `first` to `last` to `size` pixels."""
     step = (last - first) * pixels / size

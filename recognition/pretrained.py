@@ -1,8 +1,8 @@
 """Weights of trained classifiers: which network they belong to, what it expects, and the values of its variables.
 
-They come from a run of recognizer.py or from FaceNet's releases. A checkpoint of recognizer.py is known by its variable
-`recognizer/step`, and its moving averages are used. FaceNet's checkpoints (`.ckpt`) and frozen graphs (`.pb`) are used
-as they are, because FaceNet itself does so.
+They come from a run of recognizer.py, from FaceNet's releases, or from dlib's file. A checkpoint of recognizer.py is
+known by its variable `recognizer/step`, and its moving averages are used. FaceNet's checkpoints (`.ckpt`) and frozen
+graphs (`.pb`) are used as they are, because FaceNet itself does so.
 """
 import logging
 import os
@@ -13,8 +13,8 @@ import google.protobuf.message
 import numpy as np
 import tensorflow as tf
 
-from engine import checkpoints, runs
-from recognition import input_size, networks, registry, torch_weights
+from engine import checkpoints, runs, weight_files
+from recognition import dlib_file, input_size, networks, registry, torch_weights
 from utils import open_regular, UserError
 
 tf1 = tf.compat.v1
@@ -40,8 +40,17 @@ def read(path, option, scope=registry.SCOPE):
     A checkpoint of recognizer.py says which standardization its network expects. Any other file means "fixed" where it
     or its folder is named like FaceNet's releases 20180402 and 20180408. It also means "fixed" where it holds an
     Inception-ResNet-v1 of 512 dimensions, because only those releases have 512. Else it means "image".
+    dlib's file (.dat) is of one network, which sees crops and standardises them in its own way.
     Raises UserError, which begins with `option`, where no weights can be read.
     """
+    weight_files.check_packaged(option, path)
+    files = runs.list_weights(path)
+    if files and weight_files.is_of_dlib(files[0]):
+        facts = registry.CLASSIFIERS["dlib"]
+        values = dlib_file.read(files[0], option, scope)
+        _, embedding_size = registry.recognise({name: value.shape for name, value in values.items()}, scope)
+        return Weights(files[0], values, registry.Architecture("dlib", embedding_size, scope), facts.standardization,
+                       facts.native)
     source, values = _read_file(path, option)
     model_def, embedding_size = registry.recognise({name: value.shape for name, value in values.items()}, scope)
     fixed = values.get(registry.FIXED)
@@ -65,7 +74,7 @@ def read_for(config):
     problem = registry.architecture_problem(weights.architecture, config)
     if problem:
         raise UserError(problem)
-    size = runs.load_params(runs.folder_of(path)).get("image_size", config.image_size)
+    size = runs.load_params(runs.folder_of(weights.source)).get("image_size", config.image_size)
     if size != config.image_size:
         logging.warning("%s: trained with --image_size %s, not %d", path, size, config.image_size)
     if config.standardization != "auto":

@@ -102,8 +102,8 @@ TRAIN = {"Data": data_options, "Network": network_options, "Mode": mode_options,
 
 def verify_options(add):
     """Add the options of the group Verification."""
-    add("weights", text, None, "classifier: a run of train, a checkpoint, a frozen graph (.pb), or a folder with one",
-        needed=True)
+    add("weights", text, None, "classifier: a run of train, a checkpoint, a frozen graph (.pb), or a folder with one; "
+        "dlib: that of dlib, whose file `make venv` installs; its path (.dat) will do too", needed=True)
     add("images", text, None, "folder with one sub-folder of images per person", needed=True)
     add("output", text, "verification", "folder for verification.json, roc.png and distances.png")
     add("pairs", path, "", "file of pairs in the format of LFW's pairs.txt", "pairs chosen at random")
@@ -113,6 +113,8 @@ def verify_options(add):
     add("distance_metric", _metric, 0, "0: squared Euclidean distance, 1: angle")
     add("use_flipped_images", boolean, False, "append the embedding of the mirrored image")
     add("subtract_mean", boolean, False, "take distances from the mean of the other folds' embeddings")
+    add("landmarks", boolean, True, "with a classifier whose crops are placed by landmarks, dlib's, place images by "
+        "those in alignment.csv or latents.npz; the others, and all of them with False, by its window")
     add("baselines", boolean, False, "add bare pixels, and the same network with random weights")
     add("image_size", pixels, None, "side in pixels of the network's input", "the run's; else 160, 96 for nn4")
     add("input_scale_size", pixels, None, "side in pixels at which crops are read",
@@ -150,6 +152,9 @@ def resolve(options, error):
         error("--score_weights, --lambda_synthetic: need --synthetic")
     if bool(options.filter_filename) != (options.filter_percentile < 100):
         error("--filter_filename and --filter_percentile below 100: give both, or neither")
+    problem = registry.frozen_problem(options.model_def)
+    if problem:
+        error(f"{problem}; take --model_def small, nn4 or inception_resnet_v1")
     problem = registry.image_size_problem(options.model_def, options.image_size)
     if problem:
         error(problem)

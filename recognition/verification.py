@@ -12,6 +12,7 @@ import numpy as np
 
 from datasets.image_sets import list_images
 from datasets.images import READ_FORMATS, stem, suffix
+from engine import weight_files
 from utils import load_json, read_text, reason_of, UserError
 
 MOST_IMAGES = 5000                  # of a person from which pairs are chosen: there are n² / 2 pairs of n images
@@ -371,8 +372,8 @@ def doubt(accuracy, count):
 
 def paths_of(options):
     """Collect the real paths of what --weights, --images and --pairs name -> {option: path}; of none, ""."""
-    return {name: getattr(options, name) and os.path.realpath(getattr(options, name))
-            for name in ("weights", "images", "pairs")}
+    named = {"weights": weight_files.locate(options.weights), "images": options.images, "pairs": options.pairs}
+    return {name: path and os.path.realpath(path) for name, path in named.items()}
 
 
 def check_results(path, options):

@@ -32,9 +32,10 @@ WITHOUT_TENSORFLOW = (
     "engine.curves", "engine.startup", "morphable.scene", "morphable.identities", "morphable.drawn_photos",
     "morphable.fitting.photo_fits", "morphable.fitting.preview",
     "recognition.registry", "recognition.input_size", "recognition.recognizer_options",
-    "recognition.schedule", "recognition.labelled_data", "recognition.verification",
-    "recognition.plots", "recognition.torch_weights", "recognition.known_people", "cli.cautions", "config", "footprint",
-    "engine.memory", "engine.endings", "cli.interrupts", "datasets.sources", "morphable.mat_files", "preflight",
+    "recognition.schedule", "recognition.dlib_file", "recognition.alignment", "recognition.labelled_data",
+    "recognition.verification", "recognition.plots", "recognition.torch_weights", "recognition.known_people",
+    "cli.cautions", "config", "footprint", "engine.memory", "engine.endings", "cli.interrupts", "datasets.sources",
+    "morphable.mat_files", "preflight",
     "main",
     "gen_syn_latent", "align", "recognizer", "evaluate")
 # Third-party packages of a room; the most exact name counts.
@@ -55,7 +56,7 @@ NEEDS = {
     "recognition.schedule": set(), "recognition.known_people": set(),
     "recognition.labelled_data": {"numpy", "h5py"},
     "recognition.verification": {"numpy"}, "recognition.plots": {"numpy", "PIL"},
-    "recognition.torch_weights": {"numpy"},
+    **{f"recognition.{name}": {"numpy"} for name in ("alignment", "dlib_file", "torch_weights")},
     "config": set(), "footprint": set(), "graph": {"tensorflow"}, "preflight": set(),
     "trainer": {"numpy", "tensorflow", "tqdm"},
     "main": set(), "gen_syn_latent": set(), "align": {"numpy", "PIL"}, "recognizer": set(),

@@ -6,14 +6,14 @@ from types import SimpleNamespace
 import pytest
 
 from conftest import HERE, small_classifier
-from recognition import facenet, input_size, registry
+from recognition import input_size, networks, registry
 from recognition.registry import Architecture, CLASSIFIERS
 
 NAMES = tuple(CLASSIFIERS)
 
 
 def test_every_network_has_facts():
-    assert CLASSIFIERS.keys() == facenet.NETWORKS.keys()
+    assert CLASSIFIERS.keys() == networks._BOTTLENECKS.keys()
 
 
 def test_no_package_is_needed():
@@ -35,13 +35,19 @@ def test_image_sizes(name, least, most):
     assert CLASSIFIERS[name].sizes == (f"from {least} to {most}" if most else f"from {least} up")
 
 
+def test_dlibs_network_has_one_size():
+    assert [size for size in range(100, 200) if not registry.image_size_problem("dlib", size)] == [150]
+    assert registry.image_size_problem("dlib", 96) == "--image_size 96: must be 150 for --model_def dlib"
+
+
 def test_the_usual_sizes_are_valid():
     assert [CLASSIFIERS[name].usual for name in ("nn4", "inception_resnet_v1", "small")] == [96, 160, 160]
     assert not any(registry.image_size_problem(name, CLASSIFIERS[name].usual) for name in NAMES)
 
 
 def test_help_names_every_size():
-    assert registry.SIZES == "from 65 to 96 for nn4, from 75 up for inception_resnet_v1, from 32 up for small"
+    assert registry.SIZES == ("from 65 to 96 for nn4, from 75 up for inception_resnet_v1, from 32 up for small, "
+                              "150 for dlib")
 
 
 # Windows of crops
@@ -99,6 +105,13 @@ def test_half_a_network_is_half_recognised():
 
 
 # Against the options
+
+@pytest.mark.parametrize("name", NAMES)
+def test_only_dlibs_network_is_used_as_it_is(name):
+    assert bool(registry.frozen_problem(name)) == (name == "dlib")
+    assert registry.standardization_problem(name, "auto") is None
+    assert bool(registry.standardization_problem(name, "fixed")) == (name == "dlib")
+
 
 def config(**others):
     given = dict(pretrained_rec="RUN", model_def="small", embedding_size=16, facenet_scope="InceptionResnetV1")
