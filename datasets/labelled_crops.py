@@ -19,6 +19,7 @@ from datasets import crop, crop_kinds, scores
 from datasets.image_sets import find_renderings, LABELS
 from datasets.images import stem
 from datasets.landmarks import five_of_68
+from datasets.sources import stamp_of
 from utils import UserError
 
 PEOPLE = "people.csv"                   # table of who the people are, which gen_syn_latent.py writes
@@ -56,11 +57,17 @@ def label_paths(folder, name):
     return [path] if os.path.exists(path) else []
 
 
-@functools.lru_cache(4)                 # images come identity by identity
 def _read(path):
     """Read the labels at `path` -> {field: array}; None where there are none of use. A damaged file is told once."""
-    if not os.path.exists(path):
+    try:
+        return _load(path, stamp_of([path]))
+    except OSError:
         return None
+
+
+@functools.lru_cache(4)                 # images come identity by identity
+def _load(path, _stamp):
+    """Load the labels at `path`, as `_read` does, once for each `_stamp`."""
     try:
         with np.load(path, allow_pickle=False) as file:
             labels = {field: file[field] for field in file.files}
