@@ -2,9 +2,11 @@
 
     python align.py --input PHOTOS --output data/real
     python align.py --input PHOTOS --pairs RENDERINGS --output data/paired
+    python align.py --input data/generated --labels --template arcface --output data/generated112
 
 The package `mtcnn` detects faces, in processes of its own. Which face is chosen, and how the box is clipped, follows
-FaceNet's alignment (align_dataset_mtcnn.py of Sandberg's facenet).
+FaceNet's alignment (align_dataset_mtcnn.py of Sandberg's facenet). With --template arcface, crops are those of
+ArcFace's code. With --labels nothing is detected: the labels of rendered people tell where faces are.
 """
 if __name__ == "__main__":
     from cli import interrupts
@@ -23,9 +25,9 @@ from PIL import Image, ImageDraw
 
 import footprint
 import utils
-from cli import outputs, places, processes, program
+from cli import cautions, outputs, places, processes, program
 from cli.options import boolean, Command, one_of, parse, path, text, whole
-from datasets import crop
+from datasets import crop, crop_kinds, labelled_crops
 from datasets.detection import detect, detector, POINTS
 from datasets.image_sets import find_photos, list_images, warn_of
 from datasets.images import (
@@ -47,6 +49,7 @@ LANDMARKS = tuple(f"{point}_{axis}" for point in POINTS for axis in "xy")
 OLD_FIELDS = ("source", "crop", *BOX, *LANDMARKS, "confidence", "status")        # of older versions
 FIELDS = (*OLD_FIELDS, "width", "height")                   # the last two are of the photo
 CROPPED, NO_FACE = "cropped", "no face"                     # statuses of photos that are done; others are tried again
+NO_LANDMARKS = "no landmarks"                               # status of an image that its labels do not tell of
 PREVIEWED, PREVIEW_COLUMNS, CELL = 64, 8, 160               # photos, cells a row, pixels a cell
 YELLOW, GREEN, RED = (255, 220, 0), (0, 255, 0), (255, 0, 0)
 
@@ -60,12 +63,16 @@ def _input_options(add):
     add("pairs", path, None, "folder of renderings in the photos' frames, of the same names: each is cropped like its "
         "photo, to OUTPUT/3dmm")
     add("recursive", boolean, False, "read photos in sub-folders of any depth, which OUTPUT mirrors, not of one level")
+    add("labels", boolean, False, "cut rendered or synthesized people by the landmarks in their latents.npz, without a "
+        "detector; labels and scores are carried along")
     add("preview", outputs.image_file(PICTURES), None, f"image to write: {PREVIEWED} photos and their boxes")
 
 
 def _face_options(add):
     """Add the options that say how faces are found and cropped."""
-    outputs.crop_options(add)
+    add("template", one_of(crop_kinds.KINDS), crop_kinds.BOX, "box: MTCNN's box with a margin; arcface: turned and "
+        "scaled so that eyes, nose and mouth lie where ArcFace's code has them")
+    outputs.crop_options(add, turned="--template arcface")
     add("square", boolean, False, "cut out squares, rather than squeeze the box to one: a face keeps its proportions")
     add("format", one_of(("jpg", "png")), "jpg", "format of the crops; jpg is of quality 100")
     add("detection_size", whole(60, 65536, " of pixels"), 500,
@@ -75,23 +82,34 @@ def _face_options(add):
 
 
 def _resolve(options, error):
-    """Fill in --margin, and call `error` with one line if the options contradict each other."""
-    outputs.resolve_margin(options, error)
+    """Fill in --size and --margin, and call `error` with one line if the options contradict each other."""
+    by_points = options.template == crop_kinds.ARCFACE
+    if by_points and options.square:
+        error("--square: has no meaning with --template arcface, whose crops keep a face's proportions; leave it out")
+    outputs.resolve_crop(options, error, "--template arcface" if by_points else None)
     if options.recursive and options.pairs:
         error("--recursive: not with --pairs, which are read from no sub-folders; leave one out")
+    if options.labels and not by_points:
+        error("--labels: needs --template arcface; give it, or leave --labels out to detect faces")
+    if options.labels and (options.pairs or options.recursive):
+        error(f"--labels: not with --{'pairs' if options.pairs else 'recursive'}: labels are read from "
+              "INPUT/IDENTITY/latents.npz; leave one out")
 
 
 COMMAND = Command(
     "align.py", "", "Find the face in each photo with MTCNN and cut it out: OUTPUT/NAME.jpg or OUTPUT/PERSON/NAME.jpg, "
     "as in INPUT, and OUTPUT/alignment.csv, which tells of every photo what was found.",
     ("align.py --input PHOTOS --output data/real --preview sheet.png",
-     "align.py --input PHOTOS --pairs RENDERINGS --output data/paired"),
+     "align.py --input PHOTOS --pairs RENDERINGS --output data/paired",
+     "align.py --input data/generated --labels --template arcface --output data/generated112"),
     {"Files": _input_options, "Faces": _face_options}, _resolve)
 
 
 def main(arguments):
     """Crop the photos that `arguments`, the words of the command line, name. Raises UserError for bad input."""
-    align(parse(COMMAND, arguments).options)
+    parsed = parse(COMMAND, arguments)
+    cautions.warn_of_unused(cautions.ALIGN, parsed.options, parsed.typed)
+    align(parsed.options)
 
 
 # Preparation
@@ -102,6 +120,8 @@ def _find_names(options):
     Without --pairs there is None for the renderings. With --pairs, sub-folders are not read: data sets of pairs have no
     folders of people. Raises UserError when there is no photo or no rendering.
     """
+    if options.labels:
+        return labelled_crops.find(options.input), None
     if not options.pairs:
         return find_photos(options.input, options.recursive).names, None
     names, renderings = list_images(options.input, warn=True), list_images(options.pairs, warn=True)
@@ -132,8 +152,11 @@ def _check_apart(options):
 
 def _settings_of(options):
     """Collect the settings that all crops of a folder share -> dict."""
-    settings = {name: getattr(options, name) for name in ("size", "margin", "square", "format", "detection_size")}
-    return {"command": "align.py", **settings, "pairs": options.pairs is not None}
+    names = ("template", "size") if options.template == crop_kinds.ARCFACE else ("template", "size", "margin", "square")
+    names += ("format",) if options.labels else ("format", "detection_size")
+    settings = {name: getattr(options, name) for name in names}
+    return {"command": "align.py", **settings, "pairs": options.pairs is not None,
+            **({"labels": True} if options.labels else {})}
 
 
 # The table of what was found
@@ -224,8 +247,10 @@ def _record_of(options, renderings):
     `renderings` are as returned by `_find_names`. Each is a source of its crop as well.
     """
     def sources_of(name):
-        """List the paths of the photo and, with --pairs, of its rendering."""
+        """List the paths of the photo and, with --pairs, of its rendering; with --labels, of its labels."""
         paths = [os.path.join(options.input, name)]
+        if options.labels:
+            return paths + labelled_crops.label_paths(options.input, name)
         return paths + [os.path.join(options.pairs, renderings[stem(name)])] if renderings else paths
 
     return SourceRecord(options.output, sources_of, lambda name: _crop_paths(options, name)[-1])
@@ -270,11 +295,14 @@ def _plan(options, names, renderings, rows, changed=()):
 
 # Detection and cropping, in the workers
 
-def crop_box(options, box, width, height):
-    """Compute what to cut out of a picture of `width` and `height` pixels for MTCNN's `box`.
+def crop_box(options, box, width, height, points=None):
+    """Compute what to cut out of a picture of `width` and `height` pixels for MTCNN's `box` and `points` [5, 2].
 
-    Returns left, top, right, bottom in pixels, within the picture.
+    Returns left, top, right, bottom in pixels, within the picture; with --template arcface, a turned box. Raises
+    ValueError where the points tell none.
     """
+    if options.template == crop_kinds.ARCFACE:
+        return crop_kinds.template_box(points)
     box = crop.add_margin(box, options.size, options.margin)
     return crop.clip_box(crop.square_box(box) if options.square else box, height, width)
 
@@ -299,13 +327,32 @@ def _crop_photo(options, names):
     if not len(faces):
         return make_row(options, name, NO_FACE)
     face = faces[crop.choose_box(faces[:, :4], width, height)]
-    box = crop_box(options, face[:4], width, height)
-    if box[2] - box[0] < 2 or box[3] - box[1] < 2:          # all of it lies outside the photo
+    try:
+        box = crop_box(options, face[:4], width, height, face[5:].reshape(2, 5).T)
+    except ValueError:                                      # all points are one
+        return make_row(options, name, NO_FACE)
+    if crop.lies_outside(box, height, width):
         return make_row(options, name, NO_FACE)
     for picture, crop_path in zip(pictures, _crop_paths(options, name)):    # the photo last: it never stands alone
         os.makedirs(os.path.dirname(crop_path), exist_ok=True)
         save_image(crop.cut_out(picture, box, options.size), crop_path, quality=100)
     return make_row(options, name, CROPPED, face, (width, height))
+
+
+def _crop_labelled(options, names):
+    """Write the crop of a labelled image, in a worker -> the image's row. `names` are that of the image, and None."""
+    name, _ = names
+    try:
+        picture = read_picture(os.path.join(options.input, name))
+    except BrokenImage as error:
+        return make_row(options, name, f"unreadable: {error}")
+    place = labelled_crops.place_of(options.input, name)
+    if not place:
+        return make_row(options, name, NO_LANDMARKS)
+    crop_path = _crop_paths(options, name)[0]
+    os.makedirs(os.path.dirname(crop_path), exist_ok=True)
+    save_image(crop.cut_out(picture, place.box, options.size, place.shown), crop_path, quality=100)
+    return make_row(options, name, CROPPED, labelled_crops.face_in(place, picture.size), picture.size)
 
 
 # The whole
@@ -318,12 +365,15 @@ def align(options):
     _check_apart(options)
     places.check_folders({f"--{name} {getattr(options, name)}": getattr(options, name) for name in ("input", "pairs")})
     names, renderings = _find_names(options)
-    footprint.check(footprint.of_detection(options, len(names)))
+    if not options.labels:
+        footprint.check(footprint.of_detection(options, len(names)))
     with outputs.begin_output(options.output, _settings_of(options)):
         for folder in {os.path.dirname(path) for name in names for path in _crop_paths(options, name)}:
             if os.path.isdir(folder):
                 utils.clean_temporary(folder)
         rows, new = _crop_new(options, names, renderings)
+        if options.labels:
+            labelled_crops.carry(options, {name: rows[name]["crop"] for name in names})
     if options.preview:
         cells = np.stack([_preview_cell(options, rows[name]) for name in names[:PREVIEWED]])
         os.makedirs(os.path.dirname(options.preview) or ".", exist_ok=True)
@@ -362,7 +412,7 @@ def _crop_new(options, names, renderings):
         # spawn, as TensorFlow doesn't survive a fork
         pool = processes.Pool(options.workers, "photo", method="spawn", prepare=processes.silence)
         try:
-            processes.process_all(_crop_photo, options, items, keep, pool)
+            processes.process_all(_crop_labelled if options.labels else _crop_photo, options, items, keep, pool)
         except ImportError as error:
             raise utils.UserError(f"detection can't start ({error}); pip install -r requirements-tools.txt") from error
     save_table(table_path, {name: rows[name] for name in dict.fromkeys([*names, *rows])})
@@ -394,9 +444,11 @@ def _preview_cell(options, row):
         cell.paste(picture.resize([max(round(scale * length), 1) for length in picture.size]))
         if row["status"] == CROPPED:
             box = [float(row[edge]) for edge in BOX]
-            for corners, colour in ((box, YELLOW), (crop_box(options, box, *picture.size), GREEN)):
-                pen.rectangle([min(scale * value, CELL - 1) for value in corners], outline=colour)
             points = np.array([float(row[name]) for name in LANDMARKS]).reshape(5, 2)
+            cut = labelled_crops.corners_in(labelled_crops.place_of(options.input, row["source"]), picture.size) if \
+                options.labels else crop.corners_of(crop_box(options, box, *picture.size, points))
+            for corners, colour in ((crop.corners_of(box), YELLOW), (cut, GREEN)):
+                pen.polygon(np.minimum(scale * corners, CELL - 1).ravel().tolist(), outline=colour)
             for x, y in scale * points:
                 pen.ellipse((x - 2, y - 2, x + 2, y + 2), fill=GREEN)
     if row["status"] != CROPPED:

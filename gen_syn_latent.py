@@ -22,16 +22,19 @@ from cli.options import choose, Command, one_of, parse, path, text, whole
 from cli.people_options import (
     ANGLES,
     CORES,
+    crop_option,
     MODEL,
     people_options,
     people_picture_options,
     picture_options,
     resolve_people,
+    resolve_pictures,
     shard,
     USUAL_MODEL,
 )
 from utils import UserError
 
+DRAWN_SIZE = 64                             # --size of drawn photos
 NAMED_MODELS = {"built-in": "builtin", "MakeHuman": "makehuman"}       # a model's own name, and what --model calls it
 
 
@@ -71,13 +74,14 @@ def _drawn_options(add):
     add("pairs", whole(0, 9_999_999), 200, "pairs of a photo and its rendering")
     add("model", path, None, MODEL, USUAL_MODEL)
     add("seed", whole(0, 2 ** 63 - 1), 1, "seed of all random numbers")
-    outputs.crop_options(add, size=64)
+    crop_option(add)
+    outputs.crop_options(add, size=DRAWN_SIZE)
     add("workers", whole(1, 1024), CORES, "processes", "one for each core")
 
 
 def _resolve_drawn(options, error):
-    """Fill in --margin, and call `error` with one line if nothing is to be drawn."""
-    outputs.resolve_margin(options, error)
+    """Fill in --size and --margin, and call `error` with one line if nothing is to be drawn."""
+    resolve_pictures(options, error, DRAWN_SIZE)
     if not (options.photos or options.pairs):
         error("--photos 0 --pairs 0: nothing to draw; give one of them")
 
@@ -90,10 +94,10 @@ COMMANDS = [
     Command("gen_syn_latent.py", "fit", "Fit a face model to photos and render it as each shows it: OUTPUT/*.jpg and "
             "OUTPUT/3dmm/*.jpg, with fitting.csv and latents.npz beside them.",
             ("gen_syn_latent.py fit --photos PHOTOS --output data/paired --preview sheet.png",),
-            {"Fits": _fit_options, "Pictures": picture_options}, outputs.resolve_margin),
+            {"Fits": _fit_options, "Pictures": picture_options}, resolve_pictures),
     Command("gen_syn_latent.py", "pairs", "Render the people of annotated photos: OUTPUT/*.jpg and OUTPUT/3dmm/*.jpg.",
             ("gen_syn_latent.py pairs --annotations 300W-3D --model 3DDFA/Model_Shape.mat --output data/paired",),
-            {"Pairs": _pairs_options, "Pictures": picture_options}, outputs.resolve_margin),
+            {"Pairs": _pairs_options, "Pictures": picture_options}, resolve_pictures),
     Command("gen_syn_latent.py", "drawn", "Draw photos of a face model's people, OUTPUT/real/PERSON/*.jpg, and "
             "pairs, OUTPUT/paired/*.jpg with OUTPUT/paired/3dmm/*.jpg: data to try everything on.",
             ("gen_syn_latent.py drawn --output data --photos 600 --pairs 200 --size 64",),
@@ -156,11 +160,19 @@ def _check_model(options):
 
 def _scene_of(options, model, statistics=None, cast=None):
     """Make the Scene of a FaceModel, framed as the `options` say."""
-    from morphable.scene import Framing, set_scene
+    from morphable.scene import set_scene
 
-    framing = Framing(options.size, options.margin, options.supersample, getattr(options, "crop", "face") == "none")
+    framing = _framing_of(options)
     logging.info("model: %s, %d vertices", model.name, len(model.shape_mean))
     return set_scene(model, framing, statistics, getattr(options, "seed", 1), cast)
+
+
+def _framing_of(options):
+    """Make the morphable.scene.Framing that the `options` ask for."""
+    from morphable.scene import Framing
+
+    return Framing(options.size, options.margin, options.supersample, options.crop == "none",
+                   options.crop == "arcface")
 
 
 def _wishes_of(options):
@@ -260,7 +272,7 @@ def render_pairs(options):
     model = load_model(options.model)
     check_annotated_model(model, options.model)
     scene = _scene_of(options, model)
-    settings = _settings_of("pairs", options, model, ("size", "margin", "supersample"))
+    settings = _settings_of("pairs", options, model, ("crop", "size", "margin", "supersample"))
     by_name = {os.path.basename(pair_paths(options.output, photo)[0]): photo for photo in photos}
     with outputs.begin_output(options.output, settings):
         record = SourceRecord(options.output, lambda name: [by_name[name], stem(by_name[name]) + ".mat"])
@@ -331,7 +343,7 @@ def fit_photos(options):
     people = albums.find(options.photos, options.faces == photo_fits.ALL)
     footprint.check(footprint.of_rendering(options, sum(len(album.photos) for album in people)))
     fitted, chosen = template.load(options.model), albums.share_of(people, options.shard)
-    settings = _settings_of("fit", options, fitted.model, ("faces", "size", "margin", "supersample"),
+    settings = _settings_of("fit", options, fitted.model, ("faces", "crop", "size", "margin", "supersample"),
                             networks_checksum=landmark_net.checksum())
     with outputs.begin_output(options.output, settings, share=share):
         missing = albums.find_missing(options.photos, options.output, chosen)
@@ -341,7 +353,7 @@ def fit_photos(options):
             if missing:
                 found, pool = [], processes.Pool(options.workers, "person", prepare=processes.silence)
                 processes.process_all(photo_fits.match, fitted, [None], found.append, pool._replace(unit="model"))
-                job = photo_fits.make_job(options, fitted, *found)
+                job = photo_fits.make_job(options, _framing_of(options), fitted, *found)
                 processes.process_all(photo_fits.fit_person, job, missing, lambda nothing: None, pool)
         except utils.Interrupted:
             albums.write_tables(options.output, people)
@@ -371,7 +383,7 @@ def draw_photos(options):
     job = _Job(_scene_of(options, model, statistics, cast), options.output)
     kinds = [("real", options.photos, drawn_photos.photo_names, _write_photo),
              ("paired", options.pairs, drawn_photos.pair_names, _write_pair)]
-    settings = _settings_of("drawn", options, model, ("seed", "size", "margin"))
+    settings = _settings_of("drawn", options, model, ("seed", "crop", "size", "margin"))
     settings.update(_settings_of_cast(cast) if cast else {})
     folders = [os.path.join(options.output, folder) for folder, wanted, *_ in kinds if wanted]
     for folder in folders:                                          # all are checked before one is created

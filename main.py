@@ -49,7 +49,7 @@ def run(config, work):
     try:
         trainer.build_model(data if config.train_generator else None,
                             synthesis=config.train_generator or config.generate_dataset or not config.is_train,
-                            fitting=config.fit_dataset or bool(data.test_pairs))
+                            fitting=config.fit_dataset or bool(data.test_pairs), crop=work.crop)
         if config.train_generator:
             training = Run(config, data.renderings.identities, folder=work.resumed)
             weights = trainer.train(training, sample_sheet(config, data.renderings), weights).folder

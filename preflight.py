@@ -13,7 +13,7 @@ import footprint
 import utils
 from cli import cautions, outputs
 from config import structural_differences
-from datasets import scores, sources, writer
+from datasets import crop_kinds, scores, sources, writer
 from datasets.image_sets import (
     check_images,
     data_folder,
@@ -54,6 +54,7 @@ class Work(NamedTuple):
     data: Data
     resumed: str | None          # folder of the run to go on with
     weights: str | None          # where a training or synthesis takes its weights: a folder or a prefix
+    crop: str = crop_kinds.BOX   # kind of crop that the classifier sees: that of the renderings, else of the photos
 
 
 def check(config, typed=MappingProxyType({})):
@@ -69,6 +70,8 @@ def check(config, typed=MappingProxyType({})):
     if {"dataset", "syn_dataset"} <= folders.keys():
         cautions.warn_of_same_folder(("--syn_dataset", folders["syn_dataset"]), ("--dataset", folders["dataset"]),
                                      "photos are no renderings, and nothing can be learned from them alone")
+    kinds = {option: crop_kinds.kind_of(folder) for option, folder in folders.items()}
+    crop_kinds.warn_of_mixed({f"--{option} {folders[option]}": kind for option, kind in kinds.items()})
     check_outputs(config)
     check_classifier(config)
     resumed, weights = find_weights(config)
@@ -91,7 +94,8 @@ def check(config, typed=MappingProxyType({})):
     footprint.check(footprint.of_main(config, identities), footprint.uses_gpu(config))
     data = Data(*(images and check_images(images, config.input_scale_size, config.num_worker) for images in data))
     check_identities(config, data.renderings, resumed, decoded=True)
-    return Work(data, resumed, weights)
+    crop = kinds.get("syn_dataset") or next(iter(kinds.values()), crop_kinds.BOX)
+    return Work(data, resumed, weights, crop)
 
 
 # Folders
@@ -208,6 +212,7 @@ def settings_of(config, product, prefix):
         names += ("random_seed", "generation_dropout", "dropout_keep")
         path = os.path.join(product.images.root, outputs.SETTINGS)
         settings["renderings"] = checkpoint_index.fingerprint(path) if os.path.isfile(path) else None
+    settings["template"] = crop_kinds.kind_of(product.images.root)      # what is made lies as its source does
     return settings | {name: getattr(config, name) for name in names}
 
 

@@ -23,6 +23,7 @@ import utils
 from cli import cautions, outputs, places, program
 from cli.options import changed_options, choose, Command, parse
 from config import differences_in
+from datasets import crop_kinds
 from datasets.image_sets import check_images, data_folder, find_renderings
 from datasets.images import save_picture
 from datasets.neighbours import check_outside, check_without_photos
@@ -46,7 +47,8 @@ from recognition.schedule import length_of, read_schedule
 from utils import UserError
 
 # Options that decide which variables a checkpoint holds, or what they mean: a resumed run must keep them.
-STRUCTURAL = ("model_def", "embedding_size", "image_size", "input_scale_size", "optimizer", "standardization")
+STRUCTURAL = ("model_def", "embedding_size", "image_size", "input_scale_size", "crop", "optimizer", "standardization")
+OLDER = {"crop": "box"}             # what runs that do not tell an option were trained with
 # Options that tell what to do now and where: a run does not remember them.
 OF_THE_MOMENT = {"preset", "dry_run", "load_path", "log_dir", "task", "num_worker", "use_gpu"}
 WRITTEN = "verification.json", "roc.png", "distances.png"            # by `verify`
@@ -68,7 +70,7 @@ def _run_to_go_on_with(options):
     if "conv_hidden_num" in saved:
         raise UserError(f"--load_path {folder}: a run of main.py; name one of recognizer.py train")
     runs.warn_without_options(folder, saved)
-    return [(folder, {name: value for name, value in saved.items() if name not in OF_THE_MOMENT})]
+    return [(folder, {name: value for name, value in {**OLDER, **saved}.items() if name not in OF_THE_MOMENT})]
 
 
 def _verified_run(options):
@@ -84,7 +86,10 @@ def _verified_run(options):
         return []
     if os.path.isfile(os.path.join(folder, runs.STATS)):        # a run, and not weights that somebody published
         runs.warn_without_options(folder, saved)
-    return [(options.weights, {name: saved[name] for name in _VERIFIED_AS_TRAINED if name in saved})]
+    recalled = {name: saved[name] for name in _VERIFIED_AS_TRAINED if name in saved}
+    if {**OLDER, **saved}["crop"] != recognizer_options.crop_shown(options):    # its window differs
+        recalled.pop("input_scale_size", None)
+    return [(options.weights, recalled)]
 
 
 COMMANDS = [
@@ -108,6 +113,8 @@ def main(words):
         logging.info("%s", note)
     cautions.warn_of_unused({"train": cautions.TRAIN, "verify": cautions.VERIFY}.get(command.name, ()), parsed.options,
                             parsed.typed)
+    if command.name == "train" and "crop" not in parsed.typed:
+        crop_kinds.warn_of_mixed(recognizer_options.kinds_of_data(parsed.options))
     {"train": train, "verify": verify, "convert": convert}[command.name](parsed.options)
 
 
@@ -125,7 +132,7 @@ def train(options):
         [(0, options.learning_rate)]
     resumed = runs.find_run(options.log_dir, options.load_path) if options.load_path else None
     if resumed:
-        runs.check_options(resumed, differences_in(STRUCTURAL, options, runs.load_params(resumed)))
+        runs.check_options(resumed, differences_in(STRUCTURAL, options, {**OLDER, **runs.load_params(resumed)}))
         runs.warn_of_start(resumed)
         if runs.list_checkpoints(resumed):
             checkpoint_index.read_shapes(runs.list_checkpoints(resumed), f"--load_path {resumed}")
@@ -241,7 +248,7 @@ def verify(options):
     model_def, embedding_size, _ = weights.architecture or (None, None, None)
     _check_network(options, model_def, embedding_size)
     options.image_size = options.image_size or registry.CLASSIFIERS[model_def].usual
-    window = input_size.window_for(weights.native, "box")
+    window = input_size.window_for(weights.native, options.crop)
     options.input_scale_size = options.input_scale_size or input_size.crop_for(options.image_size, window)
     options.standardization = weights.standardization if options.standardization == "auto" else options.standardization
     if sets:

@@ -102,19 +102,21 @@ class Trainer:
 
     # Building
 
-    def build_model(self, data=None, synthesis=False, fitting=False, classifier=None):
+    def build_model(self, data=None, synthesis=False, fitting=False, classifier=None, crop="box"):
         """Build the graph and open the session, all weights at their initial values.
 
         With `data`, the training step is built: `data` has the image sets `photos`, `renderings` and `pairs`, and
         `test_pairs` to report on, which may be None. `classifier` are the pretrained.Weights of the identity
         classifier; by default, those of --pretrained_rec are read. Without values in it, `set_values` has to follow.
+        `crop` is the kind of crop that the images are, see recognition/input_size.py.
         """
         if self.config.pretrained_rec and classifier is None:
             classifier = pretrained.read_for(self.config)
         self.data = data
         with tf.Graph().as_default() as graph:
             tf1.set_random_seed(self.config.random_seed)
-            self.networks = Networks(self.config, pretrained.view_for(self.config, classifier) if classifier else None)
+            view = pretrained.view_for(self.config, classifier, crop) if classifier else None
+            self.networks = Networks(self.config, view)
             if data:
                 self.training = TrainingGraph(self.networks, data)
                 self.saver = tf1.train.Saver(self.training.saved_variables, max_to_keep=None)

@@ -68,6 +68,7 @@ VERIFY = (
     Rule(("pairs_per_fold",), lambda options: not options.pairs, "--pairs counts, and none are chosen"),
     Rule(("seed",), lambda options: not options.pairs or options.baselines,
          "--pairs counts, and nothing is chosen at random"))
+ALIGN = Rule(("detection_size",), lambda options: not options.labels, "--labels counts, and nothing is detected"),
 PEOPLE = (
     Rule(("n_im", "pitch", "yaw", "roll"), lambda options: not options.sweep, "--sweep counts"),
     Rule(("size", "margin"), lambda options: options.crop != "none", "--crop none counts: the whole picture"),

@@ -11,11 +11,18 @@ OF_THE_SYSTEM = {"lost+found"}              # at the root of a disk
 WAYS = "give the same, or another folder"   # to go on where settings differ
 MOST_TASK = 200                             # bytes of --task
 PAPER_CROP, PAPER_MARGIN = 108, 26          # --size and --margin of the crops that the paper trains on
+TURNED_CROP = 112                           # --size of crops that are placed by landmarks, as ArcFace's code has it
+# Settings that older versions did not write, and what they mean there.
+LATER = {"template": "box", "crop": "face"}
 
 
-def crop_options(add, size=PAPER_CROP):
-    """Add --size with the default `size`, and --margin, whose default `resolve_margin` fills in."""
-    add("size", whole(16, 4096, " of pixels"), size, "side of the crops in pixels")
+def crop_options(add, size=PAPER_CROP, turned="--crop arcface"):
+    """Add --size, whose default is `size`, and --margin; `resolve_crop` fills in both.
+
+    `turned` is what a user types for crops that are placed by landmarks.
+    """
+    add("size", whole(16, 4096, " of pixels"), None, "side of the crops in pixels",
+        f"{size}, or {TURNED_CROP} with {turned}")
     add("margin", whole(0, 4096, " of pixels"), None, "pixels of a crop that lie outside MTCNN's box",
         f"{PAPER_MARGIN} of {PAPER_CROP}, in proportion")
 
@@ -27,6 +34,18 @@ def safety_options(add):
     add("patience", number(0), 600.,
         "seconds to wait for images that can't be read any more, such as those of a network drive, before a training "
         "ends; 0: do not wait")
+
+
+def resolve_crop(options, error, turned=None, size=PAPER_CROP):
+    """Fill in the defaults of --size and of --margin. Call `error` with one line where they can't be used.
+
+    `turned` is what the user typed for crops that are placed by landmarks, None for others, whose usual side is `size`.
+    """
+    options.size = options.size or (TURNED_CROP if turned else size)
+    if not turned:
+        resolve_margin(options, error)
+    elif options.margin is not None:
+        error(f"--margin: has no meaning with {turned}, which places a face by its landmarks; leave it out")
 
 
 def resolve_margin(options, error):
@@ -135,7 +154,7 @@ def differences_of(folder, settings):
     """
     if not os.path.exists(os.path.join(folder, SETTINGS)):
         return ""
-    there = settings_in(folder)
+    there = {**LATER, **settings_in(folder)}
     return ", ".join(f"{name} {there.get(name)} there, {value} given" for name, value in settings.items()
                      if there.get(name) != value and (name != "command" or name in there))
 

@@ -10,6 +10,8 @@ SEXES = {"any": .5, "female": 1.0, "male": 0.0}         # shares of women
 ADULT = 18
 CORES = len(os.sched_getaffinity(0))
 MODEL = "builtin, makehuman, or the file or folder of a morphable model, see docs/people.md"
+BY_BOX = "cut out around the face as by MTCNN"
+BY_POINTS = "turned and scaled so that eyes, nose and mouth lie where ArcFace's code has them"
 USUAL_MODEL = "makehuman where its data are installed, else builtin"
 
 
@@ -68,7 +70,18 @@ def people_options(add):
 
 
 def picture_options(add):
-    """Add the options that say how to render people and pairs."""
+    """Add the options that say how to render pairs."""
+    crop_option(add)
+    _frame_options(add)
+
+
+def crop_option(add):
+    """Add --crop for pictures that are always cropped."""
+    add("crop", one_of(("face", "arcface")), "face", f"face: {BY_BOX}; arcface: {BY_POINTS}")
+
+
+def _frame_options(add):
+    """Add the options of all renderings."""
     outputs.crop_options(add)
     add("supersample", whole(1, 16), 2, "samples a pixel along each side")
     add("workers", whole(1, 1024), CORES, "processes", "one for each core")
@@ -76,15 +89,20 @@ def picture_options(add):
 
 def people_picture_options(add):
     """Add the options that say how to render people."""
-    add("crop", one_of(("face", "none")), "face",
-        "face: cut out around the face; none: the whole picture of 450 pixels")
+    add("crop", one_of(("face", "arcface", "none")), "face",
+        f"face: {BY_BOX}; arcface: {BY_POINTS}; none: the whole picture of 450 pixels")
     add("format", one_of(("jpg", "png")), "jpg", "format of the images; jpg is of quality 100")
-    picture_options(add)
+    _frame_options(add)
+
+
+def resolve_pictures(options, error, size=outputs.PAPER_CROP):
+    """Fill in --size, which is `size` for crops of boxes, and --margin. Call `error` with one line for a bad one."""
+    outputs.resolve_crop(options, error, "--crop arcface" if options.crop == "arcface" else None, size)
 
 
 def resolve_people(options, error):
-    """Fill in --margin, and call `error` with one line if the options contradict each other."""
-    outputs.resolve_margin(options, error)
+    """Fill in --size and --margin, and call `error` with one line if the options contradict each other."""
+    resolve_pictures(options, error)
     for name in ANGLES:
         low, high = getattr(options, name) or (0, 0)
         if low > high:

@@ -2,11 +2,16 @@
 
 A box is left, top, right, bottom in pixels from the corner of the picture, where the centre of the first pixel is at
 (.5, .5). Points, such as landmarks, count from the centre of the first pixel. A crop stretches a box to a square.
+A turned box has a fifth number: it is the box, turned clockwise around its centre by so many radians.
 """
+import math
+
 import numpy as np
 from PIL import Image
 
 EYES, NOSE_TIP, MOUTH_CORNERS = (slice(36, 42), slice(42, 48)), 30, [48, 54]        # of iBUG's 68 points
+
+FINEST = 4096       # pixels of the side of a finer crop, see `_cut_turned`
 
 # The linear estimate of MTCNN's box. There is a column for each of left, top, right and bottom, counted from the middle
 # between eyes and mouth. The unit is the root of the sum of squares of two distances: between the eyes, and from eyes
@@ -50,20 +55,89 @@ def square_box(box):
 
 
 def clip_box(box, height, width):
-    """Clip `box` to a picture of `height` and `width` pixels, as FaceNet's alignment does."""
+    """Clip `box` to a picture of `height` and `width` pixels, as FaceNet's alignment does.
+
+    A turned box stays as it is: what of it lies beyond the picture is black in the crop.
+    """
+    if len(box) == 5:
+        return box
     left, top, right, bottom = box
     return max(left, 0), max(top, 0), min(right, width), min(bottom, height)
 
 
-def cut_out(picture, box, size):
-    """Cut `box` out of a Pillow image, stretched with antialiasing -> uint8 [size, size, 3]."""
+def lies_outside(box, height, width):
+    """Tell whether less than 2 pixels of `box`, across or down, lie in a picture of `height` and `width` pixels."""
+    corners = corners_of(box)
+    left, top, right, bottom = clip_box((*corners.min(axis=0), *corners.max(axis=0)), height, width)
+    return bool(right - left < 2 or bottom - top < 2)
+
+
+def corners_of(box):
+    """Compute where the corners of `box` lie in the picture, clockwise from its own upper left -> [4, 2] (x, y).
+
+    They are in pixels from the corner of the picture, as the box is.
+    """
+    left, top, right, bottom = box[:4]
+    corners = np.array([(left, top), (right, top), (right, bottom), (left, bottom)], np.float64)
+    if len(box) == 4:
+        return corners
+    centre, turn = _turn_of(box)
+    return (corners - centre) @ turn.T + centre
+
+
+def _turn_of(box):
+    """Compute the centre [2] of a turned box and the matrix [2, 2] that turns columns (x, y) by its angle."""
+    left, top, right, bottom, angle = box
+    cosine, sine = math.cos(angle), math.sin(angle)
+    return np.array([(left + right) / 2, (top + bottom) / 2]), np.array([[cosine, -sine], [sine, cosine]])
+
+
+def turn_back(points, box):
+    """Turn `points` [n, 2] of a picture, in pixels from its corner, by which a turned box is upright -> [n, 2]."""
+    centre, turn = _turn_of(box)
+    return (points - centre) @ turn + centre
+
+
+def cut_out(picture, box, size, shown=None):
+    """Cut `box` out of a Pillow image, stretched with antialiasing -> uint8 [size, size, 3].
+
+    Where the image is a part of a whole picture, stretched to other sides, a turned box may be told in pixels of that
+    picture: `shown` is the left, top, right and bottom of the part then.
+    """
+    if len(box) == 5:
+        return _cut_turned(picture, box, size, shown or (0, 0, *picture.size))
     return np.asarray(picture.resize((size, size), Image.Resampling.BILINEAR, box=box))
+
+
+def _cut_turned(picture, box, size, shown):
+    """Cut a turned box out of a Pillow image, as `cut_out` tells. Beyond the image's border the crop is black.
+
+    Pillow's affine transform looks at the nearest pixels only, and of a picture that it makes smaller it would skip
+    some. So it makes a finer crop, of two samples a pixel of the picture, or one where that takes much memory. The
+    finer crop is reduced then. Its samples are bicubic, since linear ones would blur what the reduction blurs too.
+    """
+    centre, turn = _turn_of(box)
+    scale = np.divide(picture.size, [shown[2] - shown[0], shown[3] - shown[1]])[:, None]
+    sides = scale * turn * [box[2] - box[0], box[3] - box[1]]       # columns: the crop's upper and left side
+    first = scale[:, 0] * (centre - shown[:2]) - sides.sum(axis=1) / 2
+    shrinks = max(np.hypot(*sides)) / size                          # pixels of the image to one of the crop
+    fine = size * math.ceil(2 * shrinks) if shrinks > 1 else size
+    if fine > FINEST:
+        fine = size * math.ceil(shrinks)
+    affine = np.column_stack([sides / fine, first]).ravel().tolist()
+    if fine == size:
+        return np.asarray(picture.transform((size, size), Image.Transform.AFFINE, affine, Image.Resampling.BILINEAR))
+    finer = picture.transform((fine, fine), Image.Transform.AFFINE, affine, Image.Resampling.BICUBIC)
+    return np.asarray(finer.resize((size, size), Image.Resampling.BILINEAR))
 
 
 def points_in_crop(points, box, size):
     """Map `points` [n, 2] (column, row) of a picture to the crop of `size` pixels that `box` becomes."""
-    left, top, right, bottom = box
-    return (points + .5 - [left, top]) * [size / (right - left), size / (bottom - top)] - .5
+    left, top, right, bottom = box[:4]
+    places = points + .5
+    if len(box) == 5:
+        places = turn_back(places, box)
+    return (places - [left, top]) * [size / (right - left), size / (bottom - top)] - .5
 
 
 def choose_box(boxes, width, height):

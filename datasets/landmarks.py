@@ -104,7 +104,7 @@ def _of_labels(path, names):
     with np.load(path, allow_pickle=False) as labels:
         landmarks, size = np.asarray(labels["landmarks"], np.float64), float(labels["size"])
         named, boxes = [str(name) for name in labels["names"]], np.asarray(labels["box"], np.float64)
-    if landmarks.shape != (len(named), 68, 2) or boxes.shape != (len(named), 4):
+    if landmarks.shape != (len(named), 68, 2) or boxes.shape not in ((len(named), 4), (len(named), 5)):
         raise ValueError(f"landmarks {list(landmarks.shape)} of {len(named)} images")
     points = (five_of_68(landmarks) + .5) / size
     tall = (boxes[:, 3] - boxes[:, 1]) / (boxes[:, 2] - boxes[:, 0])
@@ -123,8 +123,8 @@ def _of_table(folder, names):
     try:
         rows = list(csv.DictReader(io.StringIO(utils.read_text(path, "surrogateescape"), newline="")))
         settings = utils.load_json(os.path.join(folder, SETTINGS), {})
-        by_template = settings.get("template") == "arcface"
-        size, margin, square = int(settings["size"]), int(settings["margin"]), bool(settings["square"])
+        cut = None if settings.get("template") == "arcface" else (
+            int(settings["size"]), int(settings["margin"]), bool(settings["square"]))
     except FileNotFoundError:
         return {}
     except (OSError, ValueError, TypeError, KeyError, AttributeError, csv.Error, utils.UserError) as error:
@@ -135,7 +135,7 @@ def _of_table(folder, names):
     for row in rows:
         if row.get("crop") in wanted:
             with contextlib.suppress(ValueError, TypeError, KeyError, ZeroDivisionError):
-                found[row["crop"]] = Face(_on_template(row)) if by_template else _of_row(row, size, margin, square)
+                found[row["crop"]] = Face(_on_template(row)) if cut is None else _of_row(row, *cut)
     return found
 
 

@@ -251,6 +251,40 @@ def score_weights(faces, folders, rule):
     return (2 - (below + up_to) / len(scores)).astype(np.float32)
 
 
+def renamed(folder, names):
+    """Write the lines of `<folder>/confidence_scores.csv` under other `names`, {name there: new name} -> bytes.
+
+    Lines of images that are not among `names` are left out. None where there is no such file. Raises UserError where it
+    can't be read.
+    """
+    path = os.path.join(folder, CSV_NAME)
+    if not os.path.lexists(path):
+        return None
+    try:
+        lines = [(name.lstrip("/"), values) for name, values in _lines_of(path)]
+    except (OSError, ValueError) as error:
+        raise UserError(f"{path}: no scores can be read in it ({utils.reason_of(error)}); {utils.RESTORE}") from error
+    return "".join(f"{_quoted('/' + names[name])} {' '.join(values)}\n" for name, values in lines
+                   if name in names).encode(errors="surrogateescape")
+
+
+def _lines_of(path):
+    """Read the file of scores at `path` -> list of (name, (d_score, s_score, c_score)), all words.
+
+    Raises ValueError for another kind of line, and OSError.
+    """
+    found, position = [], 0
+    content = utils.read_text(path, "surrogateescape").strip()
+    while position < len(content):
+        line = CSV_LINE.match(content, position)
+        if not line:
+            raise ValueError("another kind of line")
+        quoted, plain, *values = line.groups()
+        found.append((plain if quoted is None else quoted.replace('""', '"'), values))
+        position = line.end()
+    return found
+
+
 def _read_scores(folder):
     """Read `<folder>/confidence_scores.csv` -> {absolute path: c_score}. Raises UserError where it can't be read."""
     return {path: numbers[-1] for path, numbers in read_scores(folder).items()}
@@ -261,18 +295,9 @@ def read_scores(folder, way="take --score_weights none"):
 
     Raises UserError where it can't be read; `way` says how to go on without.
     """
-    path, found, position = os.path.join(folder, CSV_NAME), {}, 0
+    path = os.path.join(folder, CSV_NAME)
     try:
-        content = utils.read_text(path, "surrogateescape").strip()
-        while position < len(content):
-            line = CSV_LINE.match(content, position)
-            if not line:
-                raise ValueError("another kind of line")
-            quoted, plain, *numbers = line.groups()
-            name = plain if quoted is None else quoted.replace('""', '"')
-            found[os.path.abspath(folder + name)] = tuple(map(float, numbers))
-            position = line.end()
-        return found
+        return {os.path.abspath(folder + name): tuple(map(float, numbers)) for name, numbers in _lines_of(path)}
     except OSError as error:
         raise UserError(f"{path}: can't be read ({error.strerror}); give a set that main.py synthesized, or "
                         f"{way}") from error

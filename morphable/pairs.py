@@ -72,8 +72,11 @@ def render_pair(scene, output, photo):
     mesh = make_mesh(scene, vertices, face_model.compute_texture(scene.model, parameters["Tex_Para"]))
     shot = renderer.Shot(parameters["Illum_Para"], parameters["Pose_Para"], parameters["Color_Para"])
     (width, height), size = picture.size, scene.framing.size
-    box = crop.clip_box(locate_face(scene, vertices, shot.pose, height)[1], height, width)
-    if box[2] - box[0] < 2 or box[3] - box[1] < 2:
+    try:
+        box = crop.clip_box(locate_face(scene, vertices, shot.pose, height)[1], height, width)
+    except ValueError as error:
+        return f"{path} (Pose_Para: {error})"
+    if crop.lies_outside(box, height, width):
         return f"{path} (Pose_Para puts the face outside the photo)"
     try:
         frame = renderer.Frame(height, width, box, (size, size), scene.framing.supersample)

@@ -11,6 +11,8 @@ from typing import NamedTuple
 import numpy as np
 from scipy import sparse
 
+from datasets import crop
+
 OFFSET_SCALE = 255.0        # the colour offset is in 0..1; the fits' public viewer adds it to 0..255, without effect
 SUBPIXELS = 12              # vertices lie on a grid of 2^-12 pixel, never on the rows and columns of pixel centres
 REACH = 2.0 ** 18           # pixels; grid coordinates beyond it would not fit int32
@@ -36,7 +38,7 @@ class Frame(NamedTuple):
     """Which part of a picture is rendered, and how large; all in pixels."""
     height: int                             # of the whole picture
     width: int
-    box: tuple | None = None                # left, top, right, bottom of the part; it may reach beyond the picture
+    box: tuple | None = None                # left, top, right, bottom of the part; may be turned and reach beyond
     size: tuple | None = None               # height and width of the image that the part becomes
     supersample: int = 1                    # samples a pixel along each side
 
@@ -72,9 +74,13 @@ def points_in_box(points, box, height, width):
     """Map `points` [V, 3] (column, row, depth) of a picture to the image that a box of it becomes.
 
     `box` is left, top, right, bottom in pixels from the corner of the picture, where the centre of the first pixel is
-    at (.5, .5). The box is stretched to an image of `height` and `width` pixels. Depths stay.
+    at (.5, .5), and perhaps an angle, see datasets/crop.py. The box is stretched to an image of `height` and `width`
+    pixels. Depths stay.
     """
-    left, top, right, bottom = box
+    left, top, right, bottom = box[:4]
+    if len(box) == 5:
+        points = points.copy()
+        points[:, :2] = crop.turn_back(points[:, :2].astype(np.float64) + .5, box) - .5
     scale = np.array([width / (right - left), height / (bottom - top), 1], points.dtype)
     return (points - np.array([left - .5, top - .5, 0], points.dtype)) * scale - np.array([.5, .5, 0], points.dtype)
 

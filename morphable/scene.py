@@ -4,7 +4,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from datasets import crop
+from datasets import crop, crop_kinds
 from morphable import builtin_model, face_model, latents, model_files, renderer, textured_renderer
 from morphable.makehuman import expressions as makehuman_expressions
 from morphable.makehuman import files as makehuman_files
@@ -22,9 +22,10 @@ CANVAS = 450                # side in pixels of the whole picture that sampled p
 class Framing(NamedTuple):
     """How an image is cut out of a whole picture, around the face."""
     size: int                               # side of the crop in pixels
-    margin: int                             # pixels of the crop that lie outside MTCNN's box
+    margin: int | None                      # pixels of the crop that lie outside MTCNN's box; None with `by_points`
     supersample: int = 2                    # samples a pixel along each side
     whole: bool = False                     # True: no crop, the whole picture of CANVAS pixels
+    by_points: bool = False                 # True: the crop is that of ArcFace's template, and no box with a margin
 
 
 class Cast(NamedTuple):
@@ -207,10 +208,21 @@ def locate_face(scene, vertices, pose, height):
     """Find where a face is in a picture of `height` pixels -> (landmarks [68, 2], box of the crop).
 
     `vertices` [V, 3] are in micrometres, `pose` [7] is as in `renderer.project`. Landmarks are columns and rows in the
-    whole picture, in pixels. The box is left, top, right, bottom; it may reach beyond the picture.
+    whole picture, in pixels. The box is left, top, right, bottom; it may reach beyond the picture. Raises ValueError
+    where a turned box is asked for and all landmarks are one.
     """
     landmarks = renderer.project(vertices[scene.model.landmarks], pose, height)[:, :2]
-    return landmarks, crop.add_margin(crop.face_box(landmarks), scene.framing.size, scene.framing.margin)
+    return landmarks, crop_box(landmarks, scene.framing)
+
+
+def crop_box(landmarks, framing):
+    """Find the box that a Framing cuts out around a face with these `landmarks` [68, 2] of a picture.
+
+    Raises ValueError where a turned box is asked for and all landmarks are one.
+    """
+    if framing.by_points:
+        return crop_kinds.template_box_of_68(landmarks)
+    return crop.add_margin(crop.face_box(landmarks), framing.size, framing.margin)
 
 
 def render_mesh(mesh, shot, frame):

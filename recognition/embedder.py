@@ -123,7 +123,7 @@ def embed_pairs(options, weights, pairs, faces):
     Images with a landmarks.Face in `faces` {name: Face} are placed by it. The names are "classifier" and, with
     --baselines, "random network" and "bare pixels". The embedding of an image that can't be decoded is nan.
     """
-    view = pretrained.view_for(options, weights)
+    view = pretrained.view_for(options, weights, options.crop)
     recipe = Recipe(options.input_scale_size, view, weights.architecture, options.use_flipped_images, bool(faces))
     transforms = transforms_for(faces, pairs.names, weights.native, view, recipe.size) if faces else None
     images = pairs.root, pairs.names, options.num_worker

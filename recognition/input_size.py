@@ -35,12 +35,14 @@ class View(NamedTuple):
 _WHOLE = Window(0., 0., 1., 1.)
 # The Window that shows of a crop (second word) what a classifier's own crop (first word) shows. Where both are measured
 # in shares, the mean places of MTCNN's five landmarks in one crop were fitted to those in the other by a line for each
-# axis; between "arcface" and the chip, which both keep a face's proportions, by one scale for both axes.
+# axis; between "arcface" and the chip, which both keep a face's proportions, by one scale for both axes. Those between
+# "box" and "arcface" were measured on 100 photos of 20 people of LFW, cut both ways by align.py. Of box crops, a
+# classifier of their kind sees the central 96 of 108 pixels, so that of other crops it is shown what these hold.
 # The chip in a box crop was chosen among windows that lie within the crop.
 _WINDOWS = {("box", "box"): None,
-            ("box", "arcface"): Window(.0536, -.024, .9266, 1.167),
+            ("box", "arcface"): Window(.0929, .0386, .9063, 1.1377),
             ("arcface", "arcface"): _WHOLE,
-            ("arcface", "box"): Window(-.0621, .019, 1.0848, .8604),
+            ("arcface", "box"): Window(-.0456, .0246, 1.0465, .8329),
             ("dlib", "box"): Window(0., .16, 1., .96),
             ("dlib", "arcface"): Window(0.0547, 0.1906, 0.9647, 1.1006)}
 

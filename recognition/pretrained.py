@@ -37,7 +37,8 @@ class Weights(NamedTuple):
 def read(path, option, scope=registry.SCOPE):
     """Read the first whole file of weights at `path` -> Weights of the network under `scope`.
 
-    A checkpoint of recognizer.py says which standardization its network expects. Any other file means "fixed" where it
+    A checkpoint of recognizer.py says which standardization its network expects, and its run on which kind of crop it
+    was trained. Any other file means "fixed" where it
     or its folder is named like FaceNet's releases 20180402 and 20180408. It also means "fixed" where it holds an
     Inception-ResNet-v1 of 512 dimensions, because only those releases have 512. Else it means "image".
     dlib's file (.dat) is of one network, which sees crops and standardises them in its own way.
@@ -60,7 +61,8 @@ def read(path, option, scope=registry.SCOPE):
         published = any(map(_PUBLISHED_FIXED.search, names)) or network == ("inception_resnet_v1", 512)
         fixed = published and registry.STEP not in values
     architecture = registry.Architecture(model_def, embedding_size, scope) if model_def and embedding_size else None
-    return Weights(source, values, architecture, "fixed" if fixed else "image")
+    native = _native_of(source, model_def, registry.STEP in values)
+    return Weights(source, values, architecture, "fixed" if fixed else "image", native)
 
 
 def read_for(config):
@@ -83,9 +85,19 @@ def read_for(config):
     return weights
 
 
-def view_for(config, weights):
-    """Make the input_size.View in which the classifier of Weights sees crops, by the options of a command."""
-    return input_size.View(config.image_size, weights.standardization, input_size.window_for(weights.native, "box"))
+def view_for(config, weights, crop="box"):
+    """Make the input_size.View in which the classifier of Weights sees crops, by the options of a command.
+
+    `crop` is the kind of crops that it is shown, one of input_size.CROPS.
+    """
+    return input_size.View(config.image_size, weights.standardization, input_size.window_for(weights.native, crop))
+
+
+def _native_of(source, model_def, trained_here):
+    """Tell the kind of crop that a network was trained on: a run of recognizer.py says it, else the registry."""
+    usual = registry.CLASSIFIERS[model_def].native if model_def else "box"
+    said = runs.load_params(runs.folder_of(source)).get("crop") if trained_here else None
+    return said if said in input_size.CROPS else usual
 
 
 def values_for(weights, variables, option):

@@ -1,11 +1,15 @@
 """The options of recognizer.py: their groups, meanings and defaults, and what contradicts what."""
+import os
+
 from cli import outputs
 from cli.options import boolean, checked, number, one_of, path, text, whole
+from datasets import crop_kinds
 from recognition import input_size, registry
 
 model = one_of(tuple(registry.CLASSIFIERS), lambda word: word.lower().removeprefix("models."))
 pixels = whole(32, 1024, " of pixels")
 _rate_or_file = checked("X", float, lambda rate: 0 < rate < float("inf") or rate == -1, "a number above 0, or -1")
+_crop = one_of(("auto", *input_size.CROPS))
 _metric = checked("{0,1}", int, (0, 1).__contains__, "0 (Euclidean) or 1 (cosine)")
 
 
@@ -21,7 +25,10 @@ def data_options(add):
         "average")
     add("synthetic", text, [], "folders in data_dir that main.py synthesized, whose identities get a head of their own",
         values="+")
-    add("input_scale_size", pixels, None, "side in pixels at which crops are read", "image_size * 108 / 96")
+    add("crop", _crop, "auto", "how the crops are cut: box, by MTCNN's box with a margin; arcface, by five landmarks; "
+        "auto, as the settings.json of the data says, else box")
+    add("input_scale_size", pixels, None, "side in pixels at which crops are read",
+        "image_size * 108 / 96; image_size for crops of arcface")
     add("batch_size", whole(1, 65536), 90, "real images in a step, and as many synthetic ones")
     add("num_worker", whole(1, 1024), 4, "threads that read and decode images")
     add("filter_filename", path, "", "HDF5 file with the distances of real images to the centres of their classes")
@@ -121,8 +128,10 @@ def verify_options(add):
         "those in alignment.csv or latents.npz; the others, and all of them with False, by its window")
     add("baselines", boolean, False, "add bare pixels, and the same network with random weights")
     add("image_size", pixels, None, "side in pixels of the network's input", "the run's; else 160, 96 for nn4")
+    add("crop", _crop, "auto", "how the images are cut: box, by MTCNN's box with a margin; arcface, by five landmarks; "
+        "auto, as the settings.json of the images says, else box")
     add("input_scale_size", pixels, None, "side in pixels at which crops are read",
-        "the run's; else image_size * 108 / 96")
+        "the run's for crops of its kind; else image_size * 108 / 96, or what fills the classifier's window")
     add("standardization", one_of(("auto", "image", "fixed")), "auto", "what the network sees: image, each image with "
         "mean 0 and deviation 1; fixed, (v - 127.5) / 128; auto, as its weights say")
     add("batch_size", whole(1, 65536), 32, "images to embed at a time")
@@ -139,12 +148,26 @@ def convert_options(add):
 
 # What contradicts what
 
+def kinds_of_data(options):
+    """Tell the kind of the crops of each folder that `train` reads -> {what a user types: kind}, photos first."""
+    folders = {f"--real {options.real}": options.real and os.path.join(options.data_dir, options.real),
+               **{f"--synthetic {name}": os.path.join(options.data_dir, name) for name in options.synthetic},
+               f"--lfw_dir {options.lfw_dir}": options.lfw_dir}
+    return {typed: crop_kinds.kind_of(folder) for typed, folder in folders.items() if folder}
+
+
+def crop_shown(options):
+    """Tell the kind of the crops that `verify` reads, one of crop_kinds.KINDS."""
+    return crop_kinds.kind_of(options.images or "") if options.crop == "auto" else options.crop
+
+
 def resolve_verify(options, error):
-    """Call `error` with one line where options of `verify` contradict each other."""
+    """Fill in --crop of `verify`, and call `error` with one line where options contradict each other."""
     if bool(options.images) == bool(options.bin):
         error("--images FOLDER, --bin FILE ...: give one of the two")
     if options.pairs and not options.images:
         error("--pairs: needs --images; a .bin file has its pairs in it")
+    options.crop = crop_shown(options)
 
 
 def resolve(options, error):
@@ -152,7 +175,10 @@ def resolve(options, error):
 
     Calls `error` with one line where options contradict each other.
     """
-    options.input_scale_size = options.input_scale_size or input_size.crop_for(options.image_size)
+    if options.crop == "auto":
+        options.crop = next(iter(kinds_of_data(options).values()), crop_kinds.BOX)
+    window = input_size.window_for(options.crop, options.crop)
+    options.input_scale_size = options.input_scale_size or input_size.crop_for(options.image_size, window)
     if not (options.real or options.synthetic):
         error("--real: give a folder of photos, or --synthetic ones")
     if (options.learning_rate == -1) != bool(options.learning_rate_schedule_file):

@@ -58,8 +58,8 @@ class Share(NamedTuple):
 
 def _view_of(options):
     """Make the input_size.View of a network in training from its options."""
-    native = registry.CLASSIFIERS[options.model_def].native
-    return input_size.View(options.image_size, options.standardization, input_size.window_for(native, "box"))
+    return input_size.View(options.image_size, options.standardization,
+                           input_size.window_for(options.crop, options.crop))
 
 
 def _recipe_of(options):

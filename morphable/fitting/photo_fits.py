@@ -23,16 +23,13 @@ class Job(NamedTuple):
     template: template.Template
     points: geometry.PointModel
     faces: str                      # LARGEST or ALL
-    size: int                       # side of the crops in pixels
-    margin: int
-    supersample: int
+    framing: scene.Framing
 
 
-def make_job(options, fitted, matched):
-    """Make the Job of a command's options, a template.Template and its Correspondences."""
+def make_job(options, framing, fitted, matched):
+    """Make the Job of a command's options, a scene.Framing, a template.Template and its Correspondences."""
     points = geometry.point_model(fitted.model, matched)
-    return Job(options.photos, options.output, fitted, points, options.faces, options.size, options.margin,
-               options.supersample)
+    return Job(options.photos, options.output, fitted, points, options.faces, framing)
 
 
 class _Face(NamedTuple):
@@ -144,20 +141,21 @@ def _render(job, picture, album, look, each):
     mesh = look.pose(template.moves(job.template, fitted.expression))
     pose = geometry.pose_parameters(fitted, picture.height)
     landmarks = renderer.project(mesh.vertices[job.template.model.landmarks], pose, picture.height)[:, :2]
-    box = crop.clip_box(crop.add_margin(crop.face_box(landmarks), job.size, job.margin), picture.height, picture.width)
-    if box[2] - box[0] < 2 or box[3] - box[1] < 2:
+    size = job.framing.size
+    box = crop.clip_box(scene.crop_box(landmarks, job.framing), picture.height, picture.width)
+    if crop.lies_outside(box, picture.height, picture.width):
         return row("cut at the border of the photo"), None, None
-    frame = renderer.Frame(picture.height, picture.width, box, (job.size, job.size), job.supersample)
+    frame = renderer.Frame(picture.height, picture.width, box, (size, size), job.framing.supersample)
     rendering, _ = scene.render_mesh(mesh, renderer.Shot(light, pose, COLOR), frame)
     labels = {**look.labels, "Exp_Para": template.full(fitted.expression, job.template.model.expression_std),
               "Illum_Para": light, "Pose_Para": pose, "Color_Para": COLOR, "box": np.array(box, np.float64),
-              "landmarks": crop.points_in_crop(landmarks, box, job.size), "points": face.found.points,
+              "landmarks": crop.points_in_crop(landmarks, box, size), "points": face.found.points,
               "landmark_error": fitted.error, "photo_size": np.array(picture.size), "pair": face.name}
     about = {"pair": face.name, "status": albums.FITTED, "landmark_error": f"{fitted.error:.4f}",
              "eyes": f"{fitted.eyes:.1f}", "score": f"{face.found.score:.3f}",
              **dict(zip(("pitch", "yaw", "roll"), (f"{angle:.3f}" for angle in pose[:3]))),
              **dict(zip(("left", "top", "right", "bottom"), (f"{edge:.2f}" for edge in box)))}
-    return row() | about, labels, (crop.cut_out(picture, box, job.size), rendering)
+    return row() | about, labels, (crop.cut_out(picture, box, size), rendering)
 
 
 def _row(album, photo, reason=""):

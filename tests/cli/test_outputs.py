@@ -6,7 +6,7 @@ import pytest
 
 import utils
 from cli import outputs
-from cli.outputs import check_folder, crop_options, resolve_margin
+from cli.outputs import check_folder, crop_options, resolve_crop, resolve_margin
 from tool import one_line, touch
 from utils import UserError
 
@@ -128,6 +128,15 @@ def test_a_margin_has_to_leave_something():
 
 
 def test_crop_options_have_the_papers_size():
+    """Those that are placed by landmarks have ArcFace's size, and no margin."""
     added = {}
     crop_options(lambda name, kind, default, *more: added.update({name: default}))
-    assert added == {"size": 108, "margin": None}
+    assert added == {"size": None, "margin": None}
+    for turned, size, margin in ((None, 108, 26), ("--crop arcface", 112, None)):
+        options = Namespace(**added)
+        resolve_crop(options, pytest.fail, turned)
+        assert (options.size, options.margin) == (size, margin)
+    errors = []
+    resolve_crop(Namespace(size=64, margin=9), errors.append, "--crop arcface")
+    assert errors == ["--margin: has no meaning with --crop arcface, which places a face by its landmarks; leave it "
+                      "out"]

@@ -264,7 +264,7 @@ def no_start():
 
 
 OTHERS = dict(model_def="inception_resnet_v1", embedding_size=16, image_size=128, input_scale_size=120, optimizer="mom",
-              standardization="fixed")
+              standardization="fixed", crop="arcface")
 
 
 @pytest.mark.parametrize("option", recognizer.STRUCTURAL)
@@ -272,7 +272,7 @@ def test_a_run_keeps_its_structure(data, tmp_path, monkeypatch, option):
     """Another value is an error, found before any image is read; the run's own may be given."""
     monkeypatch.setattr(recognizer, "start", no_start)
     own = dict(model_def="small", embedding_size=8, image_size=96, input_scale_size=108, optimizer="adam",
-               standardization="image")
+               standardization="image", crop="box")
     (tmp_path / "params.json").write_text(json.dumps({**own, "real": "real", "data_dir": str(tmp_path / "gone")}))
     with pytest.raises(utils.UserError) as error:
         recognizer.main(["train", *words(load_path=tmp_path, **{option: OTHERS[option]})])

@@ -126,6 +126,77 @@ def test_a_rendering_of_a_box_puts_points_where_place_does(head):
     np.testing.assert_allclose(windowed, crop.points_in_crop(points[:, :2], box, 64), atol=1e-9)
 
 
+# Turned boxes
+
+TURNED = (40.5, 20, 141, 110.5, .4), (85.2, 48.4, 117.9, 81.1, -2.5), (0, 0, 200, 160, 0)
+
+
+@pytest.mark.parametrize("box", TURNED, ids=str)
+def test_corners_of_a_turned_box_are_those_of_the_crop(box):
+    corners = crop.corners_of(box)
+    np.testing.assert_allclose(crop.points_in_crop(corners - .5, box, 64) + .5, [(0, 0), (64, 0), (64, 64), (0, 64)],
+                               atol=1e-9)
+    np.testing.assert_allclose(corners.mean(axis=0), [(box[0] + box[2]) / 2, (box[1] + box[3]) / 2])
+    right = corners[1] - corners[0]                 # clockwise, as rows go down
+    np.testing.assert_allclose(np.arctan2(right[1], right[0]), box[4], atol=1e-9)
+
+
+@pytest.mark.parametrize("box", TURNED, ids=str)
+@pytest.mark.parametrize("size", [24, 108])
+def test_a_square_lands_in_a_turned_crop_where_its_place_says(box, size):
+    picture = np.zeros([160, 200, 3], np.uint8)
+    picture[55:67, 92:108] = 250, 120, 40
+    cut = crop.cut_out(Image.fromarray(picture), box, size)
+    weights = cut.sum(axis=-1, dtype=float)
+    centre = [(weights.sum(axis=axis) @ np.arange(size)) / weights.sum() for axis in (0, 1)]
+    expected = crop.points_in_crop(np.array([[99.5, 60.5]]), box, size)[0]
+    assert cut.shape == (size, size, 3) and cut.dtype == np.uint8
+    np.testing.assert_allclose(centre, expected, atol=.1)
+
+
+@pytest.mark.parametrize("side", [60, 250, 1000])
+def test_a_crop_that_is_not_turned_is_as_one_of_a_plain_box(side):
+    noise = ndimage.gaussian_filter(np.random.default_rng(0).uniform(0, 255, [side, side, 3]), [2, 2, 0]) * 6 - 637
+    picture = Image.fromarray(np.clip(noise, 0, 255).astype(np.uint8))
+    box = .05 * side, .1 * side, .85 * side, .9 * side
+    plain, turned = (crop.cut_out(picture, each, 112).astype(float) for each in (box, (*box, 0)))
+    assert np.abs(plain - turned).mean() < .03 * plain.std()
+
+
+@pytest.mark.parametrize("angle", [0, .3])
+def test_a_large_face_is_cut_without_aliasing(angle):
+    """Lines of 3 pixels, of a face of 1,000, are no pattern in 112 pixels: they are grey."""
+    columns, rows = np.meshgrid(np.arange(1400), np.arange(1400))
+    picture = Image.fromarray(np.repeat(np.uint8(255 * ((columns + rows) % 3 == 0))[..., None], 3, 2))
+    box = 200, 200, 1200, 1200, angle
+    assert crop.cut_out(picture, box, 112).std() < 3
+    skipping = picture.transform((112, 112), Image.Transform.AFFINE, (1000 / 112, 0, 200, 0, 1000 / 112, 200),
+                                 Image.Resampling.BILINEAR)
+    assert np.asarray(skipping).std() > 30          # what is to be avoided
+
+
+def test_what_of_a_turned_box_is_beyond_the_picture_is_black():
+    cut = crop.cut_out(Image.new("RGB", (100, 100), (200, 200, 200)), (-50, -50, 50, 50, 0), 50)
+    assert (cut[26:, 26:] == 200).all() and (cut[:24] == 0).all() and (cut[:, :24] == 0).all()
+
+
+@pytest.mark.parametrize("box, outside", [
+    ((1, 1, 9, 9), False), ((-5, 1, 1.5, 9), True), ((1, 1, 9, 9, .7), False), ((-30, 40, -2, 68, .1), True),
+    ((-40, 40, -2, 78, .8), False), ((40, 99, 60, 119, 0), True), ((-500, -500, 900, 900, 1), False)])
+def test_a_box_may_lie_outside(box, outside):
+    assert crop.lies_outside(box, 100, 150) == outside and crop.clip_box((1, 2, 3, 4, .5), 1, 1) == (1, 2, 3, 4, .5)
+
+
+@pytest.mark.parametrize("kind", [np.float64, np.float32])
+def test_a_rendering_of_a_turned_box_puts_points_where_place_does(head, kind):
+    points = renderer.project(head.astype(kind), [.1, -.3, .2, 190, 230, 0, 1.3e-3], HEIGHT)
+    box = (50.3, 90.1, 300.7, 340.5, -.3)
+    before = points.copy()
+    windowed = renderer.points_in_box(points, box, 64, 64)
+    np.testing.assert_allclose(windowed[:, :2], crop.points_in_crop(points[:, :2], box, 64), atol=2e-5)
+    assert windowed.dtype == kind and (points == before).all() and (windowed[:, 2] == points[:, 2]).all()
+
+
 # Pairs: `gen_syn_latent.py pairs` crops a photo and its rendering alike
 
 POSES = {                   # photo -> its size, and its pose: from the middle, and across the left and upper border

@@ -1,0 +1,71 @@
+"""The two ways to cut a face out: by MTCNN's box, or by laying five points on ArcFace's template; which a folder has.
+
+A crop by the template shows a face at one size, upright, and in its own proportions. It is a turned box, see crop.py.
+"""
+import logging
+import math
+import os
+
+import numpy as np
+
+from datasets.landmarks import ARCFACE_SIZE, ARCFACE_TEMPLATE, five_of_68, similarity
+from utils import read_json
+
+BOX, ARCFACE = KINDS = "box", "arcface"
+SETTINGS = "settings.json"              # in each folder that a command made
+# How far the five points of rendered faces lie from where MTCNN sees them, in pixels of ARCFACE_SIZE: right and down.
+# Means over 100 renderings each of the built-in model (97 were found) and of MakeHuman's head, in the usual
+# poses, left and right taken alike: eyes (.1 .7) and (.2 1.3), nose (.3 .5) and (.3 1.9), mouth (.8 -1.4) and (.4 -.9).
+# An x is outward, and to the right for the nose, where it is taken for chance.
+RENDERED_OFFSETS = np.array([(-.2, 1.), (.2, 1.), (0., 1.2), (-.6, -1.1), (.6, -1.1)])
+
+
+def template_box(points, offsets=0.):
+    """Find the turned square of a picture in which five points lie as in ArcFace's crops -> turned box.
+
+    `points` [5, 2] are in pixels from the corner of the picture, in the order of detection.POINTS. They are laid on the
+    template by `landmarks.similarity`. A larger crop shows the same square at more pixels. `offsets` [5, 2] are added
+    to the template. Raises ValueError where the points tell no place.
+    """
+    points = np.asarray(points, np.float64)
+    if not np.isfinite(points).all():
+        raise ValueError("a point is not finite")
+    matrix = similarity(points, (ARCFACE_TEMPLATE + offsets + .5) / ARCFACE_SIZE)
+    scale = math.hypot(matrix[0, 0], matrix[1, 0])              # crops to a pixel of the picture
+    if not scale > 0 or not math.isfinite(1 / scale):
+        raise ValueError("the points are those of no face")
+    centre, half = np.linalg.solve(matrix[:, :2], .5 - matrix[:, 2]), .5 / scale
+    turn = -math.atan2(matrix[1, 0], matrix[0, 0])
+    return *(centre - half).tolist(), *(centre + half).tolist(), turn
+
+
+def template_box_of_68(landmarks):
+    """Find the turned square of a rendered face from its 68 `landmarks` [68, 2], as `template_box` does.
+
+    They are columns and rows in pixels, counted from the centre of the first pixel. RENDERED_OFFSETS are allowed for,
+    so that renderings lie in their crops as photos do in those by MTCNN's points.
+    """
+    return template_box(five_of_68(landmarks) + .5, RENDERED_OFFSETS)
+
+
+def kind_of(folder):
+    """Tell which of KINDS the crops in `folder` are, by the settings.json there or in the folder that holds it.
+
+    Where nothing says so, they are BOX.
+    """
+    path = os.path.abspath(folder)
+    for place in (path, os.path.dirname(path)):                 # a set may be divided into folders, see --split
+        try:
+            settings = read_json(os.path.join(place, SETTINGS))
+        except (OSError, ValueError):
+            continue
+        if isinstance(settings, dict):
+            return ARCFACE if ARCFACE in (settings.get("template"), settings.get("crop")) else BOX
+    return BOX
+
+
+def warn_of_mixed(kinds):
+    """Warn in one line where crops of both kinds are used together: `kinds` is {what a user typed: kind}."""
+    if len(set(kinds.values())) > 1:
+        logging.warning("crops of two kinds are mixed: %s; faces lie otherwise in them, so cut all alike (--template, "
+                        "--crop)", ", ".join(f"{typed} {kind}" for typed, kind in kinds.items()))
