@@ -2,7 +2,7 @@
 
     python recognizer.py train --real FOLDER [--synthetic FOLDER ...]
     python recognizer.py verify --weights RUN --images FOLDER [--pairs pairs.txt]
-    python recognizer.py convert --input facenet-pytorch.pt --output FOLDER
+    python recognizer.py convert --input FILE --output FOLDER
 
 `python recognizer.py COMMAND --help` lists the options.
 """
@@ -79,8 +79,9 @@ COMMANDS = [
     Command("recognizer.py", "verify", "Tell how well a classifier recognises people whom it has not seen.",
             ("recognizer.py verify --weights recognizers/RUN --images data/syn --baselines",),
             {"Verification": recognizer_options.verify_options}, remembered=_verified_run),
-    Command("recognizer.py", "convert", "Convert weights of facenet-pytorch to a checkpoint.",
-            ("recognizer.py convert --input 20180402-114759-vggface2.pt --output vggface2",),
+    Command("recognizer.py", "convert", "Convert published weights to a checkpoint.",
+            ("recognizer.py convert --input w600k_r50.onnx --output w600k_r50",
+             "recognizer.py convert --input 20180402-114759-vggface2.pt --output vggface2"),
             {"Conversion": recognizer_options.convert_options})]
 
 
@@ -259,11 +260,11 @@ def _check_network(options, network):
 # Conversion
 
 def convert(options):
-    """Convert facenet-pytorch's weights to a checkpoint under FaceNet's names, and print its prefix.
+    """Convert published weights to a checkpoint, and print its prefix.
 
     Raises UserError where --input holds no such weights, and where --output can't be written or has checkpoints.
     """
-    from recognition import torch_weights
+    from recognition.conversion import published
 
     runs.check_name(f"--output {options.output}")
     outputs.check_folder(options.output)
@@ -272,12 +273,14 @@ def convert(options):
     check_outside("--output", options.output)
     outputs.check_begun(options.output)
     places.check_files({f"--input {options.input}": options.input})
-    state = torch_weights.read(options.input)
-    torch_weights.check_network(state, options.input)       # before TensorFlow is imported
+    weights = published.read(options.input, options.channels)           # before TensorFlow is imported
+    network = weights.architecture
+    logging.info("%s: --model_def %s --embedding_size %d --image_size %d", options.input, network.model_def,
+                 network.embedding_size, weights.image_size)
     start()
     from recognition import pretrained
 
-    prefix = pretrained.write_converted(state, options.output)
+    prefix = pretrained.write_converted(weights, options.output)
     print(f"converted: {utils.one_line(prefix)}")
 
 

@@ -14,7 +14,7 @@ import numpy as np
 import tensorflow as tf
 
 from engine import checkpoint_index, checkpoints, runs
-from recognition import input_size, networks, registry, torch_weights
+from recognition import input_size, networks, registry
 from utils import open_regular, UserError
 
 tf1 = tf.compat.v1
@@ -157,22 +157,21 @@ def _read_frozen(path):
     return values
 
 
-def write_converted(state, folder):
-    """Write facenet-pytorch's weights as a checkpoint under FaceNet's names into `folder` -> its prefix.
+def write_converted(weights, folder):
+    """Write a conversion.published.Published as a checkpoint into `folder` -> its prefix.
 
-    `state` is the {name: array} that `torch_weights.read` gives. Raises UserError where an array is missing or of
-    another shape.
+    Raises UserError where an array is missing or of another shape.
     """
-    weights = np.atleast_1d(state.get("last_linear.weight", np.zeros([512, 0])))
     with tf.Graph().as_default(), tf1.Session() as session:
         tf1.set_random_seed(0)              # the initial values are never used, but determinism insists on a seed
-        networks.embed(tf1.placeholder(tf.float32, [None, 160, 160, 3]),
-                      registry.Architecture("inception_resnet_v1", len(weights)))
+        networks.embed(tf1.placeholder(tf.float32, [None, weights.image_size, weights.image_size, 3]),
+                       weights.architecture)
         shapes = {variable.op.name: variable.shape.as_list() for variable in tf1.global_variables()}
-        values = torch_weights.convert(state, list(shapes))
+        values = weights.values_of(shapes)
         checkpoints.assign(session, tf1.global_variables(), values, "--input", required=shapes)
         others = {name: value for name, value in values.items() if name not in shapes}
-        others[registry.FIXED] = np.array(True)         # facenet-pytorch's models expect (v - 127.5) / 128
+        name, noted = registry.standardization_note(weights.standardization)
+        others[name] = np.array(noted)
         variables = [tf1.get_variable(name, initializer=value, use_resource=True) for name, value in others.items()]
         session.run([variable.initializer for variable in variables])
         os.makedirs(folder, exist_ok=True)

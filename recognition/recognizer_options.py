@@ -132,9 +132,11 @@ def verify_options(add):
 
 def convert_options(add):
     """Add the options of the group Conversion."""
-    add("input", text, None, "state dict of facenet-pytorch's InceptionResnetV1: a file of torch.save, or .npz",
-        needed=True)
-    add("output", text, None, "folder for the checkpoint, under FaceNet's names", needed=True)
+    add("input", text, None, "weights of InsightFace's iresnets (.onnx, .pt, .pth), of AdaFace's (.ckpt, .pt), or of "
+        "facenet-pytorch's InceptionResnetV1 (.pt); a state dict may also be an .npz", needed=True)
+    add("output", text, None, "folder for the checkpoint", needed=True)
+    add("channels", one_of(("auto", "rgb", "bgr")), "auto", "order in which an iresnet was trained to see colours; "
+        "auto: bgr for AdaFace's checkpoints, else rgb")
 
 
 # What contradicts what

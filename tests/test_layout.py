@@ -9,7 +9,7 @@ from config import get_config, LEGACY
 
 ROOT = Path(__file__).resolve().parent.parent
 PACKAGES = "engine", "cli", "datasets", "morphable", "recognition"
-ROOMS = "morphable/fitting", "morphable/makehuman"      # within packages
+ROOMS = "morphable/fitting", "morphable/makehuman", "recognition/conversion"      # within packages
 FILES = {".".join(path.relative_to(ROOT).with_suffix("").parts): path
          for folder in ("", *PACKAGES, *ROOMS) for path in sorted((ROOT / folder).glob("*.py"))}
 MODULES = [name for name in FILES if not name.endswith("__init__")]
@@ -33,7 +33,8 @@ WITHOUT_TENSORFLOW = (
     "morphable.fitting.photo_fits", "morphable.fitting.preview",
     "recognition.registry", "recognition.input_size", "recognition.recognizer_options",
     "recognition.schedule", "recognition.labelled_data", "recognition.verification",
-    "recognition.plots", "recognition.torch_weights", "recognition.known_people", "cli.cautions", "config", "footprint",
+    "recognition.plots", "recognition.conversion.published", "recognition.known_people", "cli.cautions", "config",
+    "footprint",
     "engine.memory", "engine.endings", "cli.interrupts", "datasets.sources", "morphable.mat_files", "preflight",
     "main",
     "gen_syn_latent", "align", "recognizer", "evaluate")
@@ -55,7 +56,8 @@ NEEDS = {
     "recognition.schedule": set(), "recognition.known_people": set(),
     "recognition.labelled_data": {"numpy", "h5py"},
     "recognition.verification": {"numpy"}, "recognition.plots": {"numpy", "PIL"},
-    "recognition.torch_weights": {"numpy"},
+    **{f"recognition.conversion.{name}": {"numpy"} for name in (
+        "published", "torch_weights", "iresnet_weights", "onnx_file", "onnx_iresnet")},
     "config": set(), "footprint": set(), "graph": {"tensorflow"}, "preflight": set(),
     "trainer": {"numpy", "tensorflow", "tqdm"},
     "main": set(), "gen_syn_latent": set(), "align": {"numpy", "PIL"}, "recognizer": set(),
