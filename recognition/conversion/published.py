@@ -17,6 +17,7 @@ class Published(NamedTuple):
     architecture: registry.Architecture
     image_size: int                     # of its input, in pixels
     standardization: str                # see `preprocessing.standardize`
+    state: dict                         # {published name: array}; `values_of` may take arrays out of it
     values_of: Callable                 # {name of a variable: its shape} -> {name: array}; raises UserError
 
 
@@ -59,7 +60,7 @@ def of_facenet(state):
     """Make the Published of facenet-pytorch's `state` {name: array}."""
     weights = np.atleast_1d(state.get("last_linear.weight", np.zeros([512, 0])))
     return Published(registry.Architecture("inception_resnet_v1", len(weights)), _FACENET_SIZE, "fixed",
-                     lambda shapes: torch_weights.convert(state, list(shapes)))
+                     state, lambda shapes: torch_weights.convert(state, list(shapes)))
 
 
 def of_iresnet(state, path, channels="rgb", standardization="arcface"):
@@ -75,5 +76,5 @@ def of_iresnet(state, path, channels="rgb", standardization="arcface"):
     if problem:
         raise UserError(f"--input {path}: not weights of {found.model_def}: fc.weight is "
                         f"{list(state['fc.weight'].shape)}, which is for images of {size} pixels")
-    return Published(found, size, standardization,
+    return Published(found, size, standardization, state,
                      lambda shapes: iresnet_weights.values_of(state, shapes, found.model_def, path))
