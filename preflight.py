@@ -285,8 +285,9 @@ def check_classifier(config):
 
     Raises UserError if they are needed and not there, or are those of another network.
     """
-    ways = ("train one with recognizer.py, give a FaceNet checkpoint of --model_def and --embedding_size (for example "
-            "20170511-185253, with inception_resnet_v1 and 128), or take --method_c none")
+    ways = ("train one with recognizer.py, convert one of InsightFace (recognizer.py convert), give a FaceNet "
+            "checkpoint of --model_def and --embedding_size (for example 20170511-185253, with inception_resnet_v1 and "
+            "128), or take --method_c none")
     if config.train_generator and config.method_c != "none" and not config.pretrained_rec:
         raise UserError(f"--pretrained_rec: needed by --method_c {config.method_c}; {ways}")
     if not config.pretrained_rec:

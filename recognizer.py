@@ -205,7 +205,8 @@ def verify(options):
     files = runs.list_weights(options.weights)
     if not files:
         raise UserError(f"--weights {options.weights}: {weight_files.describe(options.weights)}no weights there that "
-                        "can be read; give a run of recognizer.py train, or FaceNet's weights")
+                        "can be read; give a run of recognizer.py train, FaceNet's weights, or what recognizer.py "
+                        "convert makes of others")
     shapes = checkpoint_index.read_shapes(files, f"--weights {options.weights}")
     if shapes is not None:
         network = registry.architecture_in(shapes)

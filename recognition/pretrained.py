@@ -139,7 +139,7 @@ def _read_file(path, option):
         except _FILE_ERRORS as error:
             logging.warning("%s: not whole, or no weights (%s)", source, checkpoints.first_line(error))
     raise UserError(f"{option} {path}: no weights there that can be read; give a checkpoint's prefix, a frozen graph "
-                    "(.pb) or their folder; those of facenet-pytorch are to be converted (recognizer.py convert)")
+                    "(.pb) or their folder; files of torch and ONNX are to be converted first (recognizer.py convert)")
 
 
 def _read_frozen(path):
