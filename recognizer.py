@@ -3,7 +3,7 @@
     python recognizer.py train --real FOLDER [--synthetic FOLDER ...]
     python recognizer.py verify --weights RUN --images FOLDER [--pairs pairs.txt]
     python recognizer.py verify --weights RUN --bin lfw.bin cfp_fp.bin
-    python recognizer.py convert --input facenet-pytorch.pt --output FOLDER
+    python recognizer.py convert --input FILE --output FOLDER
 
 `python recognizer.py COMMAND --help` lists the options.
 """
@@ -47,7 +47,8 @@ from recognition.schedule import length_of, read_schedule
 from utils import UserError
 
 # Options that decide which variables a checkpoint holds, or what they mean: a resumed run must keep them.
-STRUCTURAL = ("model_def", "embedding_size", "image_size", "input_scale_size", "crop", "optimizer", "standardization")
+STRUCTURAL = ("model_def", "width", "embedding_size", "image_size", "input_scale_size", "crop", "optimizer",
+              "standardization")
 OLDER = {"crop": "box"}             # what runs that do not tell an option were trained with
 # Options that tell what to do now and where: a run does not remember them.
 OF_THE_MOMENT = {"preset", "dry_run", "load_path", "log_dir", "task", "num_worker", "use_gpu"}
@@ -100,8 +101,9 @@ COMMANDS = [
             ("recognizer.py verify --weights recognizers/RUN --images data/syn --baselines",
              "recognizer.py verify --weights recognizers/RUN --bin lfw.bin cfp_fp.bin agedb_30.bin"),
             {"Verification": recognizer_options.verify_options}, recognizer_options.resolve_verify, _verified_run),
-    Command("recognizer.py", "convert", "Convert weights of facenet-pytorch to a checkpoint.",
-            ("recognizer.py convert --input 20180402-114759-vggface2.pt --output vggface2",),
+    Command("recognizer.py", "convert", "Convert published weights to a checkpoint.",
+            ("recognizer.py convert --input w600k_r50.onnx --output w600k_r50",
+             "recognizer.py convert --input 20180402-114759-vggface2.pt --output vggface2"),
             {"Conversion": recognizer_options.convert_options})]
 
 
@@ -231,11 +233,13 @@ def verify(options):
     files = runs.list_weights(options.weights)
     if not files:
         raise UserError(f"--weights {options.weights}: {weight_files.describe(options.weights)}no weights there that "
-                        "can be read; give a run of recognizer.py train, or FaceNet's weights")
+                        "can be read; give a run of recognizer.py train, FaceNet's weights, or what recognizer.py "
+                        "convert makes of others")
     shapes = dlib_file.read_shapes(files, "--weights", options.weights)
     if shapes is not None:
-        _check_network(options, *registry.recognise(shapes))
-        footprint.check(footprint.of_verification(options, *registry.recognise(shapes)), footprint.uses_gpu(options))
+        network = registry.architecture_in(shapes)
+        _check_network(options, network)
+        footprint.check(footprint.of_verification(options, network), footprint.uses_gpu(options))
     if options.images:
         known_people.warn_of_known_people(options.weights, options.images)
     sets = {name: standard_sets.read(path) for name, path in names.items()}
@@ -245,9 +249,10 @@ def verify(options):
     from recognition import embedder, pretrained
 
     weights = pretrained.read(options.weights, "--weights")
-    model_def, embedding_size, _ = weights.architecture or (None, None, None)
-    _check_network(options, model_def, embedding_size)
-    options.image_size = options.image_size or registry.CLASSIFIERS[model_def].usual
+    network = weights.architecture
+    _check_network(options, network)
+    options.image_size = options.image_size or registry.size_for(network) or \
+        registry.CLASSIFIERS[network.model_def].usual
     window = input_size.window_for(weights.native, options.crop)
     options.input_scale_size = options.input_scale_size or input_size.crop_for(options.image_size, window)
     options.standardization = weights.standardization if options.standardization == "auto" else options.standardization
@@ -262,7 +267,7 @@ def verify(options):
         results, same, report = _verify_pairs(pairs, embedder.embed_pairs(options, weights, pairs, faces), options)
         report["placed_by_landmarks"] = len(faces)
     os.makedirs(options.output, exist_ok=True)
-    more = {"command": "verify", "model_def": model_def, "embedding_size": embedding_size}
+    more = {"command": "verify", "model_def": network.model_def, "embedding_size": network.embedding_size}
     utils.save_json({"options": vars(options) | more, "paths": verification.paths_of(options), **report,
                      "results": {name: result.row() for name, result in results.items()}},
                     os.path.join(options.output, "verification.json"))
@@ -326,14 +331,16 @@ def _draw_verification(results, same, folder):
     return True
 
 
-def _check_network(options, model_def, embedding_size):
-    """Raise UserError where --weights hold no known network, or one that can't take images of --image_size."""
-    if not (model_def and embedding_size):
+def _check_network(options, network):
+    """Raise UserError where the Architecture of --weights is None, or can't take what the options ask it to see."""
+    if not network:
         *known, last = [name for name, facts in registry.CLASSIFIERS.items() if not facts.frozen]
         raise UserError(f"--weights {options.weights}: neither {', '.join(known)} nor {last} is in it; give a run of "
                         "recognizer.py train, FaceNet's weights, or the word dlib")
-    for problem in (options.image_size and registry.image_size_problem(model_def, options.image_size),
-                    registry.standardization_problem(model_def, options.standardization)):
+    size = options.image_size
+    for problem in (size and registry.image_size_problem(network.model_def, size),
+                    size and registry.cells_problem(network, size),
+                    registry.standardization_problem(network.model_def, options.standardization)):
         if problem:
             raise UserError(problem)
 
@@ -341,11 +348,11 @@ def _check_network(options, model_def, embedding_size):
 # Conversion
 
 def convert(options):
-    """Convert facenet-pytorch's weights to a checkpoint under FaceNet's names, and print its prefix.
+    """Convert published weights to a checkpoint, and print its prefix.
 
     Raises UserError where --input holds no such weights, and where --output can't be written or has checkpoints.
     """
-    from recognition import torch_weights
+    from recognition.conversion import published
 
     runs.check_name(f"--output {options.output}")
     outputs.check_folder(options.output)
@@ -354,12 +361,14 @@ def convert(options):
     check_outside("--output", options.output)
     outputs.check_begun(options.output)
     places.check_files({f"--input {options.input}": options.input})
-    state = torch_weights.read(options.input)
-    torch_weights.check_network(state, options.input)       # before TensorFlow is imported
+    weights = published.read(options.input, options.channels)           # before TensorFlow is imported
+    network = weights.architecture
+    logging.info("%s: --model_def %s --embedding_size %d --image_size %d", options.input, network.model_def,
+                 network.embedding_size, weights.image_size)
     start()
     from recognition import pretrained
 
-    prefix = pretrained.write_converted(state, options.output)
+    prefix = pretrained.write_converted(weights, options.output)
     print(f"converted: {utils.one_line(prefix)}")
 
 

@@ -6,12 +6,13 @@ Embeddings of one person lie close together.
 import tensorflow as tf
 
 from engine import layers
-from recognition import dlib_resnet, facenet, registry
+from recognition import dlib_resnet, facenet, iresnet, registry
 
 tf1 = tf.compat.v1
 
 # {model_def: function(images, architecture, dropout) -> bottleneck [B, E]}, called in the classifier's scope.
-_BOTTLENECKS = {**dict.fromkeys(facenet.NETWORKS, facenet.bottleneck), "dlib": dlib_resnet.bottleneck}
+_BOTTLENECKS = {**dict.fromkeys(facenet.NETWORKS, facenet.bottleneck),
+                **dict.fromkeys(registry.STAGES, iresnet.bottleneck), "dlib": dlib_resnet.bottleneck}
 
 
 def embed(images, architecture, dropout=None):

@@ -14,7 +14,7 @@ import numpy as np
 import tensorflow as tf
 
 from engine import checkpoints, runs, weight_files
-from recognition import dlib_file, input_size, networks, registry, torch_weights
+from recognition import dlib_file, input_size, networks, registry
 from utils import open_regular, UserError
 
 tf1 = tf.compat.v1
@@ -38,10 +38,10 @@ def read(path, option, scope=registry.SCOPE):
     """Read the first whole file of weights at `path` -> Weights of the network under `scope`.
 
     A checkpoint of recognizer.py says which standardization its network expects, and its run on which kind of crop it
-    was trained. Any other file means "fixed" where it
-    or its folder is named like FaceNet's releases 20180402 and 20180408. It also means "fixed" where it holds an
-    Inception-ResNet-v1 of 512 dimensions, because only those releases have 512. Else it means "image".
-    dlib's file (.dat) is of one network, which sees crops and standardises them in its own way.
+    was trained. Any other file means "fixed" where it or its folder is named like FaceNet's releases 20180402 and
+    20180408. It also means "fixed" where it holds an
+    Inception-ResNet-v1 of 512 dimensions, because only those releases have 512. Else it means the usual one of its
+    network. dlib's file (.dat) is of one network, which sees crops and standardises them in its own way.
     Raises UserError, which begins with `option`, where no weights can be read.
     """
     weight_files.check_packaged(option, path)
@@ -53,16 +53,33 @@ def read(path, option, scope=registry.SCOPE):
         return Weights(files[0], values, registry.Architecture("dlib", embedding_size, scope), facts.standardization,
                        facts.native)
     source, values = _read_file(path, option)
-    model_def, embedding_size = registry.recognise({name: value.shape for name, value in values.items()}, scope)
-    fixed = values.get(registry.FIXED)
+    architecture = registry.architecture_in({name: value.shape for name, value in values.items()}, scope)
+    native = _native_of(source, architecture and architecture.model_def, registry.STEP in values)
+    return Weights(source, values, architecture, _standardization_of(source, values, architecture), native)
+
+
+def _standardization_of(source, values, architecture):
+    """Tell which standardization the network of a file `source` expects, whose variables are `values` {name: array}."""
+    noted, fixed = values.get(registry.STANDARDIZATION), values.get(registry.FIXED)
+    if noted is not None and 0 <= noted < len(input_size.STANDARDIZATIONS):
+        return input_size.STANDARDIZATIONS[int(noted)]
     if fixed is None:
         names = os.path.abspath(source).split(os.sep)[-2:]
-        network = model_def, embedding_size
-        published = any(map(_PUBLISHED_FIXED.search, names)) or network == ("inception_resnet_v1", 512)
+        published = any(map(_PUBLISHED_FIXED.search, names)) or (architecture or ())[:2] == ("inception_resnet_v1", 512)
         fixed = published and registry.STEP not in values
-    architecture = registry.Architecture(model_def, embedding_size, scope) if model_def and embedding_size else None
-    native = _native_of(source, model_def, registry.STEP in values)
-    return Weights(source, values, architecture, "fixed" if fixed else "image", native)
+    return "fixed" if fixed else registry.CLASSIFIERS[architecture.model_def].standardization if architecture else \
+        "image"
+
+
+def architecture_for(config):
+    """Read the registry.Architecture of the classifier that the `config` of main.py names; None where nothing tells.
+
+    Only a checkpoint's index is read, or dlib's file. Raises UserError where no checkpoint is whole.
+    """
+    files = runs.list_weights(config.pretrained_rec) if config.pretrained_rec else []
+    shapes = dlib_file.read_shapes(files, "--pretrained_rec", config.pretrained_rec, config.facenet_scope) if files \
+        else None
+    return registry.architecture_in(shapes, config.facenet_scope) if shapes else None
 
 
 def read_for(config):
@@ -141,7 +158,7 @@ def _read_file(path, option):
         except _FILE_ERRORS as error:
             logging.warning("%s: not whole, or no weights (%s)", source, checkpoints.first_line(error))
     raise UserError(f"{option} {path}: no weights there that can be read; give a checkpoint's prefix, a frozen graph "
-                    "(.pb) or their folder; those of facenet-pytorch are to be converted (recognizer.py convert)")
+                    "(.pb) or their folder; files of torch and ONNX are to be converted first (recognizer.py convert)")
 
 
 def _read_frozen(path):
@@ -159,22 +176,21 @@ def _read_frozen(path):
     return values
 
 
-def write_converted(state, folder):
-    """Write facenet-pytorch's weights as a checkpoint under FaceNet's names into `folder` -> its prefix.
+def write_converted(weights, folder):
+    """Write a conversion.published.Published as a checkpoint into `folder` -> its prefix.
 
-    `state` is the {name: array} that `torch_weights.read` gives. Raises UserError where an array is missing or of
-    another shape.
+    Raises UserError where an array is missing or of another shape.
     """
-    weights = np.atleast_1d(state.get("last_linear.weight", np.zeros([512, 0])))
     with tf.Graph().as_default(), tf1.Session() as session:
         tf1.set_random_seed(0)              # the initial values are never used, but determinism insists on a seed
-        networks.embed(tf1.placeholder(tf.float32, [None, 160, 160, 3]),
-                      registry.Architecture("inception_resnet_v1", len(weights)))
+        networks.embed(tf1.placeholder(tf.float32, [None, weights.image_size, weights.image_size, 3]),
+                       weights.architecture)
         shapes = {variable.op.name: variable.shape.as_list() for variable in tf1.global_variables()}
-        values = torch_weights.convert(state, list(shapes))
+        values = weights.values_of(shapes)
         checkpoints.assign(session, tf1.global_variables(), values, "--input", required=shapes)
         others = {name: value for name, value in values.items() if name not in shapes}
-        others[registry.FIXED] = np.array(True)         # facenet-pytorch's models expect (v - 127.5) / 128
+        name, noted = registry.standardization_note(weights.standardization)
+        others[name] = np.array(noted)
         variables = [tf1.get_variable(name, initializer=value, use_resource=True) for name, value in others.items()]
         session.run([variable.initializer for variable in variables])
         os.makedirs(folder, exist_ok=True)

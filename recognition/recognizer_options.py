@@ -10,6 +10,8 @@ model = one_of(tuple(registry.CLASSIFIERS), lambda word: word.lower().removepref
 pixels = whole(32, 1024, " of pixels")
 _rate_or_file = checked("X", float, lambda rate: 0 < rate < float("inf") or rate == -1, "a number above 0, or -1")
 _crop = one_of(("auto", *input_size.CROPS))
+_width = checked("X", float, lambda width: .0625 <= width <= 2 and width * 64 % 1 == 0,
+                 "a number from 0.0625 to 2 that is a multiple of 1/64, such as 0.25")
 _metric = checked("{0,1}", int, (0, 1).__contains__, "0 (Euclidean) or 1 (cosine)")
 
 
@@ -40,10 +42,12 @@ def data_options(add):
 def network_options(add):
     """Add the options of the group Network."""
     add("model_def", model, "inception_resnet_v1", "network, with or without a leading models.")
+    add("width", _width, 1., "filters of an iresnet or of ir_se50, as a share of the usual ones")
     add("embedding_size", whole(1, 65536), 128, "length of the embedding")
     add("image_size", pixels, 96, f"side in pixels of the network's input: {registry.SIZES}")
-    add("standardization", one_of(("image", "fixed")), "image",
-        "what the network sees: image, each image with mean 0 and deviation 1; fixed, (v - 127.5) / 128")
+    add("standardization", one_of(("image", "fixed", "arcface")), None,
+        "what the network sees: image, each image with mean 0 and deviation 1; fixed, (v - 127.5) / 128; arcface, "
+        "(v - 127.5) / 127.5", "image; arcface for an iresnet and ir_se50")
     add("keep_probability", number(above=0, most=1), 1.,
         "keep probability of the dropout before the bottleneck (1: none)")
 
@@ -127,13 +131,15 @@ def verify_options(add):
     add("landmarks", boolean, True, "with a classifier whose crops are placed by landmarks, dlib's, place images by "
         "those in alignment.csv or latents.npz; the others, and all of them with False, by its window")
     add("baselines", boolean, False, "add bare pixels, and the same network with random weights")
-    add("image_size", pixels, None, "side in pixels of the network's input", "the run's; else 160, 96 for nn4")
+    add("image_size", pixels, None, "side in pixels of the network's input",
+        "the run's or the weights'; else 160, 96 for nn4")
     add("crop", _crop, "auto", "how the images are cut: box, by MTCNN's box with a margin; arcface, by five landmarks; "
         "auto, as the settings.json of the images says, else box")
     add("input_scale_size", pixels, None, "side in pixels at which crops are read",
         "the run's for crops of its kind; else image_size * 108 / 96, or what fills the classifier's window")
-    add("standardization", one_of(("auto", "image", "fixed")), "auto", "what the network sees: image, each image with "
-        "mean 0 and deviation 1; fixed, (v - 127.5) / 128; auto, as its weights say")
+    add("standardization", one_of(("auto", "image", "fixed", "arcface")), "auto", "what the network sees: image, each "
+        "image with mean 0 and deviation 1; fixed, (v - 127.5) / 128; arcface, (v - 127.5) / 127.5; auto, as its "
+        "weights say")
     add("batch_size", whole(1, 65536), 32, "images to embed at a time")
     add("num_worker", whole(1, 1024), 4, "threads that read and decode images")
     add("use_gpu", boolean, True, "use a GPU where there is one")
@@ -141,9 +147,11 @@ def verify_options(add):
 
 def convert_options(add):
     """Add the options of the group Conversion."""
-    add("input", text, None, "state dict of facenet-pytorch's InceptionResnetV1: a file of torch.save, or .npz",
-        needed=True)
-    add("output", text, None, "folder for the checkpoint, under FaceNet's names", needed=True)
+    add("input", text, None, "weights of InsightFace's iresnets (.onnx, .pt, .pth), of AdaFace's (.ckpt, .pt), or of "
+        "facenet-pytorch's InceptionResnetV1 (.pt); a state dict may also be an .npz", needed=True)
+    add("output", text, None, "folder for the checkpoint", needed=True)
+    add("channels", one_of(("auto", "rgb", "bgr")), "auto", "order in which an iresnet was trained to see colours; "
+        "auto: bgr for AdaFace's checkpoints, else rgb")
 
 
 # What contradicts what
@@ -179,6 +187,10 @@ def resolve(options, error):
         options.crop = next(iter(kinds_of_data(options).values()), crop_kinds.BOX)
     window = input_size.window_for(options.crop, options.crop)
     options.input_scale_size = options.input_scale_size or input_size.crop_for(options.image_size, window)
+    options.standardization = options.standardization or registry.CLASSIFIERS[options.model_def].standardization
+    if options.width != 1 and options.model_def not in registry.STAGES:
+        error(f"--width {options.width:g}: must be 1 for --model_def {options.model_def}; it is for "
+              f"{', '.join(registry.STAGES)}")
     if not (options.real or options.synthetic):
         error("--real: give a folder of photos, or --synthetic ones")
     if (options.learning_rate == -1) != bool(options.learning_rate_schedule_file):

@@ -10,8 +10,8 @@ from config import get_config, LEGACY
 ROOT = Path(__file__).resolve().parent.parent
 PACKAGES = "engine", "cli", "datasets", "morphable", "recognition", "evaluation"
 ROOMS = (                                       # within packages
-    "datasets/export", "datasets/packed", "morphable/fitting", "morphable/makehuman", "evaluation/distances",
-    "evaluation/report")
+    "datasets/export", "datasets/packed", "morphable/fitting", "morphable/makehuman", "recognition/conversion",
+    "evaluation/distances", "evaluation/report")
 FILES = {".".join(path.relative_to(ROOT).with_suffix("").parts): path
          for folder in ("", *PACKAGES, *ROOMS) for path in sorted((ROOT / folder).glob("*.py"))}
 MODULES = [name for name in FILES if not name.endswith("__init__")]
@@ -35,7 +35,8 @@ WITHOUT_TENSORFLOW = (
     "morphable.fitting.photo_fits", "morphable.fitting.preview",
     "recognition.registry", "recognition.input_size", "recognition.recognizer_options", "recognition.standard_sets",
     "recognition.pyeer", "recognition.schedule", "recognition.dlib_file", "recognition.alignment",
-    "recognition.labelled_data", "recognition.verification", "recognition.torch_weights", "recognition.known_people",
+    "recognition.labelled_data", "recognition.verification", "recognition.conversion.published",
+    "recognition.known_people",
     "cli.cautions", "config", "footprint", "engine.memory", "engine.endings", "cli.interrupts", "datasets.sources",
     "morphable.mat_files", "preflight",
     "evaluation.realism", "evaluation.identity", "evaluation.leakage", "evaluation.balance", "evaluation.charts",
@@ -60,7 +61,9 @@ NEEDS = {
     "recognition.schedule": set(), "recognition.known_people": set(),
     "recognition.labelled_data": {"numpy", "h5py"},
     "recognition.verification": {"numpy"}, "recognition.standard_sets": {"numpy"}, "recognition.pyeer": {"numpy"},
-    **{f"recognition.{name}": {"numpy"} for name in ("alignment", "dlib_file", "torch_weights")},
+    "recognition.alignment": {"numpy"}, "recognition.dlib_file": {"numpy"},
+    **{f"recognition.conversion.{name}": {"numpy"} for name in (
+        "published", "torch_weights", "iresnet_weights", "onnx_file", "onnx_iresnet")},
     "evaluation": {"numpy", "scipy"}, "evaluation.face_points": {"numpy", "PIL"},
     "evaluation.figures": set(), "evaluation.bootstrap": {"numpy"},
     "evaluation.distances.pixels": {"numpy", "PIL"},

@@ -17,6 +17,7 @@ from engine import memory
 from engine.memory import Memory
 from footprint import GIB, Part
 from preflight import GENERATOR
+from recognition.registry import Architecture
 from tool import call, one_line, Tool
 from utils import UserError
 
@@ -49,7 +50,12 @@ CLASSIFIERS = [
     ("--batch_size 32 --image_size 160", 2.888), ("--batch_size 8 --embedding_size 16384", 2.932),
     ("--model_def nn4 --batch_size 64", 1.702), ("--model_def nn4 --batch_size 180", 2.585),
     ("--model_def small --batch_size 256", 1.22), ("--model_def small --batch_size 64 --image_size 160", 1.027),
-    ("--model_def small --batch_size 1024 --image_size 64", 1.614)]
+    ("--model_def small --batch_size 1024 --image_size 64", 1.614),
+    ("--model_def iresnet18 --width .25 --image_size 64 --batch_size 64", 1.123),
+    ("--model_def iresnet18 --image_size 64 --batch_size 8", 1.238),
+    ("--model_def iresnet18 --image_size 64 --batch_size 32", 1.685),
+    ("--model_def iresnet50 --image_size 64 --batch_size 8", 2.173),
+    ("--model_def ir_se50 --image_size 64 --batch_size 8", 2.306)]
 VERIFICATIONS = [
     ("inception_resnet_v1", 4, 1.021), ("inception_resnet_v1", 128, 1.127), ("inception_resnet_v1", 512, 1.439),
     ("nn4", 4, .747), ("nn4", 128, .866), ("nn4", 512, 1.332), ("small", 4, .611), ("small", 128, .701),
@@ -97,7 +103,7 @@ def test_the_peak_of_training_a_classifier(line, measured):
 def test_the_peak_of_verifying(model_def, batch_size, measured):
     options = parse(VERIFY, words(weights="w", images="i", image_size=150 if model_def == "dlib" else 96,
                                   batch_size=batch_size)).options
-    close(gib(footprint.of_verification(options, model_def, 128)), measured)
+    close(gib(footprint.of_verification(options, Architecture(model_def, 128))), measured)
 
 
 @pytest.mark.parametrize("line, measured", RENDERINGS)

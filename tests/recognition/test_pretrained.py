@@ -1,4 +1,4 @@
-"""recognition.pretrained, recognition.torch_weights: published weights load, give their numbers, are never trusted."""
+"""recognition.pretrained, conversion.torch_weights: published weights load, give their numbers, are never trusted."""
 import collections
 import json
 import os
@@ -13,7 +13,9 @@ import tensorflow as tf
 import torch_files
 from conftest import HERE, small_classifier, write_checkpoint
 from engine.checkpoints import assign, set_values
-from recognition import networks, pretrained, registry, torch_weights
+from recognition import networks, pretrained, registry
+from recognition.conversion import torch_weights
+from recognition.conversion.published import of_facenet
 from recognition.preprocessing import standardize
 from recognition.registry import Architecture
 from utils import UserError
@@ -162,7 +164,7 @@ def test_state_dicts_are_read(state, tmp_path, monkeypatch, written):
 @pytest.mark.slow
 def test_converted_weights_give_the_same_embeddings(state, tmp_path):
     """Against the network computed by NumPy from facenet-pytorch's own layout; batch norm with weights of its own."""
-    prefix = pretrained.write_converted(state, str(tmp_path))
+    prefix = pretrained.write_converted(of_facenet(state), str(tmp_path))
     assert what(tmp_path) == ("inception_resnet_v1", 512, "fixed")
     pixels = np.random.default_rng(0).integers(0, 256, [1, 80, 80, 3])
     with tf.Graph().as_default(), tf1.Session() as session:
@@ -178,7 +180,7 @@ def test_converted_weights_give_the_same_embeddings(state, tmp_path):
 
 def test_other_state_dicts_are_refused(tmp_path):
     with pytest.raises(UserError, match=r"conv2d_1a.bn.bias.* not there \(and \d+ more\)$"):
-        pretrained.write_converted({"a": np.zeros(3, np.float32)}, str(tmp_path))
+        pretrained.write_converted(of_facenet({"a": np.zeros(3, np.float32)}), str(tmp_path))
     assert not list(tmp_path.iterdir())
 
 
@@ -289,7 +291,8 @@ def test_damaged_files_are_refused(tmp_path, monkeypatch):
         torch_weights.read(str(tmp_path / "nowhere"))
     shutil.copy(HERE / "golden" / "units.npz", tmp_path / "state.npz")
     with pytest.raises(UserError, match="not there"):
-        pretrained.write_converted(torch_weights.read(str(tmp_path / "state.npz")), str(tmp_path / "out"))
+        pretrained.write_converted(of_facenet(torch_weights.read(str(tmp_path / "state.npz"))),
+                                   str(tmp_path / "out"))
     with pytest.raises(ValueError, match="beyond"):
         torch_weights._rebuild_tensor(np.zeros(5), 0, (2, 3), (3, 1))
     with pytest.raises(ValueError, match="sense"):

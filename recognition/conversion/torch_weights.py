@@ -1,6 +1,7 @@
-"""Weights of facenet-pytorch's InceptionResnetV1: a file of torch.save, read without torch, under FaceNet's names.
+"""A file of torch.save, read without torch; and the weights of facenet-pytorch's network under FaceNet's names.
 
-Such a file holds a pickle, which could run any code. Here it can rebuild tensors alone: any other name is refused.
+Such a file holds a pickle, which could run any code. Here it can rebuild tensors alone. Objects of a few packages that
+a training saves besides are passed over, and any other name is refused.
 """
 import collections
 import functools
@@ -25,7 +26,11 @@ _FILE_ERRORS = (OSError, ValueError, KeyError, IndexError, EOFError, TypeError, 
 # FaceNet's names of variables and blocks, and facenet-pytorch's.
 _BATCH_NORM = {"beta": "bias", "moving_mean": "running_mean", "moving_variance": "running_var"}
 _REPEATS = {"Repeat/block35": "repeat_1", "Repeat_1/block17": "repeat_2", "Repeat_2/block8": "repeat_3"}
-_FIRST = "conv2d_1a.conv.weight"       # an array of each state dict of this network
+FIRST = "conv2d_1a.conv.weight"        # an array of each state dict of this network
+_STATES = "state_dict", "state_dict_backbone", "backbone", "model"      # where trainings save a network's state dict
+# Packages whose objects a training saves besides: none of them is imported or called, see _Ignored.
+_BESIDES = {"pytorch_lightning", "lightning", "lightning_fabric", "lightning_utilities", "omegaconf", "argparse",
+            "torch", "numpy", "_codecs"}
 _NAMED = 3                                  # most arrays that an error names
 
 
@@ -46,8 +51,7 @@ def read(path):
                 state = dict(file)
         else:
             state = _read_zip(path) if zipfile.is_zipfile(path) else _read_legacy(path)
-        if not isinstance(state, dict) or not all(isinstance(value, np.ndarray) for value in state.values()):
-            raise ValueError("it holds no state dict")
+        state = _state_in(state)
         for name, value in state.items():
             if value.dtype.kind == "f" and not np.isfinite(value).all():
                 raise ValueError(f"{name} holds NaN or infinity")
@@ -58,10 +62,32 @@ def read(path):
                         "wrote, or its arrays as .npz") from error
 
 
-def check_network(state, path):
-    """Raise UserError where the `state` of the file `path` is not one of this network, as far as one name tells."""
-    if _FIRST not in state:
-        raise UserError(f"--input {path}: not weights of facenet-pytorch's InceptionResnetV1: {_FIRST} is not there")
+def _state_in(value):
+    """Find the state dict in what torch.save wrote: that itself, or what a training saved with its other state."""
+    for name in ("", *_STATES):
+        state = value.get(name) if name and isinstance(value, dict) else value
+        if isinstance(state, dict) and state and all(isinstance(array, np.ndarray) for array in state.values()):
+            return state
+    raise ValueError("it holds no state dict")
+
+
+class _Ignored:
+    """Stands for an object of a training that no weight is in, such as Lightning's callbacks. It does nothing."""
+
+    def __init__(self, *arguments, **options):
+        """Take what the pickle would make the object of."""
+
+    def __setstate__(self, state):
+        """Do nothing with the attributes."""
+
+    def __setitem__(self, key, value):
+        """Do nothing with an item."""
+
+    def append(self, value):
+        """Do nothing with an element."""
+
+    def extend(self, values):
+        """Do nothing with elements."""
 
 
 class _Unpickler(pickle.Unpickler):
@@ -83,6 +109,8 @@ class _Unpickler(pickle.Unpickler):
             return allowed[module, name]
         if module == "torch" and name in _DTYPES:
             return functools.partial(str, name)         # stands for a storage's type, whose name it gives when called
+        if module.partition(".")[0] in _BESIDES:
+            return _Ignored
         raise pickle.UnpicklingError(f"{module}.{name} in it is no part of a state dict")
 
     def persistent_load(self, identity):
@@ -101,7 +129,7 @@ class _State(collections.OrderedDict):
 
 
 def _rebuild_tensor(storage, offset, size, stride, *others):
-    """Copy a tensor out of a flat `storage`: an array of the shape `size`.
+    """Find a tensor in a flat `storage` -> a view of it, an array of the shape `size`.
 
     Its first element lies at `offset`, and neighbours along each axis lie `stride` elements apart.
     Raises ValueError where the tensor would reach beyond the storage.
@@ -111,7 +139,7 @@ def _rebuild_tensor(storage, offset, size, stride, *others):
     last = offset + sum((length - 1) * step for length, step in zip(size, stride)) if 0 not in size else -1
     if last >= len(storage) or math.prod(size) > len(storage):      # with a stride of 0, it could fill the memory
         raise ValueError("a tensor that reaches beyond its storage")
-    return np.lib.stride_tricks.as_strided(storage[offset:], size, [step * storage.itemsize for step in stride]).copy()
+    return np.lib.stride_tricks.as_strided(storage[offset:], size, [step * storage.itemsize for step in stride])
 
 
 def _read_zip(path):
