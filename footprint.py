@@ -154,7 +154,7 @@ def _training_of(config, identities):
 def of_classifier_training(options, identities):
     """List the Parts of what `recognizer.py train` needs, with so many `identities`, real and synthetic together."""
     facts, sets = CLASSIFIERS[options.model_def], bool(options.real) + bool(options.synthetic)
-    copies, batch = copies_of(options.optimizer), options.batch_size * sets
+    copies, batch = copies_of(options.optimizer), options.batch_size * options.num_gpu * sets
     parts = [Part(PROGRAM + TRAINING + facts.graph, ""),
              Part(FLOAT * copies * classifier_weights(options.model_def, options.embedding_size), "--embedding_size",
                   on_device=True),

@@ -27,11 +27,12 @@ from engine import checkpoint_index, endings, runs, weight_files
 from engine.startup import start
 from preflight import newest_whole
 from recognition import input_size, known_people, labelled_data, plots, recognizer_options, registry, verification
-from recognition.schedule import length_of, read_schedule
+from recognition.schedule import length_of, table_of
 from utils import UserError
 
 # Options that decide which variables a checkpoint holds, or what they mean: a resumed run must keep them.
-STRUCTURAL = ("model_def", "embedding_size", "image_size", "input_scale_size", "optimizer", "standardization")
+STRUCTURAL = ("model_def", "embedding_size", "image_size", "input_scale_size", "optimizer", "standardization", "loss",
+              "shared_head")
 # Options that tell what to do now and where: a run does not remember them.
 OF_THE_MOMENT = {"preset", "dry_run", "load_path", "log_dir", "task", "num_worker", "use_gpu"}
 WRITTEN = "verification.json", "roc.png", "distances.png"            # by `verify`
@@ -92,6 +93,7 @@ def main(words):
         logging.info("%s", note)
     cautions.warn_of_unused({"train": cautions.TRAIN, "verify": cautions.VERIFY}.get(command.name, ()), parsed.options,
                             parsed.typed)
+    cautions.warn_of_gpus(parsed.options, parsed.typed)
     {"train": train, "verify": verify, "convert": convert}[command.name](parsed.options)
 
 
@@ -105,8 +107,7 @@ def train(options):
     """
     places.check_files({f"--{name} {getattr(options, name)}": getattr(options, name)
                         for name in ("learning_rate_schedule_file", "filter_filename", "lfw_pairs")})
-    table = read_schedule(options.learning_rate_schedule_file) if options.learning_rate == -1 else \
-        [(0, options.learning_rate)]
+    table = table_of(options)
     resumed = runs.find_run(options.log_dir, options.load_path) if options.load_path else None
     if resumed:
         runs.check_options(resumed, differences_in(STRUCTURAL, options, runs.load_params(resumed)))
