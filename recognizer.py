@@ -33,6 +33,7 @@ from utils import UserError
 # Options that decide which variables a checkpoint holds, or what they mean: a resumed run must keep them.
 STRUCTURAL = ("model_def", "embedding_size", "image_size", "input_scale_size", "optimizer", "standardization", "loss",
               "shared_head")
+_FORMERLY = {"loss": "softmax_center", "shared_head": False}        # what runs did before they had these options
 # Options that tell what to do now and where: a run does not remember them.
 OF_THE_MOMENT = {"preset", "dry_run", "load_path", "log_dir", "task", "num_worker", "use_gpu"}
 WRITTEN = "verification.json", "roc.png", "distances.png"            # by `verify`
@@ -110,7 +111,7 @@ def train(options):
     table = table_of(options)
     resumed = runs.find_run(options.log_dir, options.load_path) if options.load_path else None
     if resumed:
-        runs.check_options(resumed, differences_in(STRUCTURAL, options, runs.load_params(resumed)))
+        runs.check_options(resumed, differences_in(STRUCTURAL, options, {**_FORMERLY, **runs.load_params(resumed)}))
         runs.warn_of_start(resumed)
         if runs.list_checkpoints(resumed):
             checkpoint_index.read_shapes(runs.list_checkpoints(resumed), f"--load_path {resumed}")
