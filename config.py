@@ -173,8 +173,9 @@ def identity_options(add):
     add("facenet_scope", scope, registry.SCOPE, "variable scope of the classifier in its checkpoint")
     add("image_size", pixels, 96,
         f"side in pixels of the classifier's input: {registry.SIZES}")
-    add("standardization", one_of(("auto", "image", "fixed")), "auto", "what the classifier expects: image, each image "
-        "with mean 0 and deviation 1; fixed, (v - 127.5) / 128, as FaceNet's models of 2018; auto, as its weights say")
+    add("standardization", one_of(("auto", "image", "fixed", "arcface")), "auto", "what the classifier expects: image, "
+        "each image with mean 0 and deviation 1; fixed, (v - 127.5) / 128, as FaceNet's models of 2018; arcface, "
+        "(v - 127.5) / 127.5; auto, as its weights say")
     add("random_crop", boolean, True, "in training, crop the classifier's input at random, else centrally")
     add("random_flip", boolean, True, "in training, mirror the classifier's input at random")
 
@@ -295,9 +296,10 @@ def facts_of(weights, scope):
     facts = {name: saved[name] for name in OF_A_CLASSIFIER if name in saved}
     prefix = next(iter(runs.list_checkpoints(weights)), None)
     if not facts and prefix and not checkpoint_index.check_whole(prefix):
-        model_def, embedding_size = registry.recognise(checkpoint_index.read_index(prefix), scope)
-        if model_def and embedding_size:
-            facts = {"model_def": model_def, "embedding_size": embedding_size}
+        found = registry.architecture_in(checkpoint_index.read_index(prefix), scope)
+        if found:
+            facts = {"model_def": found.model_def, "embedding_size": found.embedding_size}
+            facts |= {"image_size": registry.size_for(found)} if found.cells else {}
     return facts
 
 

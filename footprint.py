@@ -8,7 +8,7 @@ import os
 from typing import NamedTuple
 
 from engine import memory, startup
-from recognition import input_size
+from recognition import input_size, registry
 from utils import UserError
 
 GIB = 2 ** 30
@@ -37,11 +37,17 @@ class Classifier(NamedTuple):
     kept: float                     # numbers that a training keeps of an image, for each pixel of its input
     embeds: float                   # the same where it only embeds
     side: int                       # pixels of its input, unless an option says so
+    wide: bool = False              # whether it has a width, and `features` are for each pixel of 16 x 16 of its input
 
 
 CLASSIFIERS = {"inception_resnet_v1": Classifier(22.58e6, 1792, .7 * GIB, 240, 20, 160),
                "nn4": Classifier(6.86e6, 896, .25 * GIB, 215, 20, 96),
-               "small": Classifier(.833e6, 192, 0, 57, 10, 160)}
+               "small": Classifier(.833e6, 192, 0, 57, 10, 160),
+               "iresnet18": Classifier(11.2e6, 512, .2 * GIB, 600, 200, 112, True),
+               "iresnet34": Classifier(21.3e6, 512, .3 * GIB, 900, 200, 112, True),
+               "iresnet50": Classifier(30.8e6, 512, .4 * GIB, 1200, 200, 112, True),
+               "ir_se50": Classifier(31.0e6, 512, .4 * GIB, 1300, 200, 112, True),
+               "iresnet100": Classifier(52.4e6, 512, .7 * GIB, 2000, 200, 112, True)}
 
 
 class Part(NamedTuple):
@@ -58,9 +64,11 @@ def copies_of(optimizer):
     return 7 if optimizer in ("adam", "adadelta", "rmsprop") else 6
 
 
-def classifier_weights(model_def, embedding_size):
-    """Count the weights of a classifier."""
-    return CLASSIFIERS[model_def].weights + CLASSIFIERS[model_def].features * embedding_size
+def classifier_weights(architecture, image_size):
+    """Count the weights of a classifier, a registry.Architecture, for images of `image_size` pixels."""
+    facts, width = CLASSIFIERS[architecture.model_def], architecture.width
+    features = facts.features * width * registry.cells_of(image_size) ** 2 if facts.wide else facts.features
+    return facts.weights * width ** 2 + features * architecture.embedding_size
 
 
 def generator_weights(filters, blocks, skips):
@@ -106,8 +114,11 @@ def discriminator_activations(size, hidden):
 
 # The commands
 
-def of_main(config, identities):
-    """List the Parts of what main.py needs for the modes that `config` asks for, with so many `identities`."""
+def of_main(config, identities, classifier_width=1.):
+    """List the Parts of what main.py needs for the modes that `config` asks for, with so many `identities`.
+
+    `classifier_width` is the width of a registry.Architecture.
+    """
     size, width, hidden = config.input_scale_size, config.conv_hidden_num_res, config.conv_hidden_num
     both = generator_weights(width, config.num_res_rep, True) + generator_weights(width, config.num_res_rep, False)
     judged = config.train_generator or (config.generate_dataset and config.scores)
@@ -119,7 +130,7 @@ def of_main(config, identities):
              Part(FLOAT * copies * without_code, "--conv_hidden_num", on_device=True),
              Part(FLOAT * copies * code, "--z_num", on_device=True)]
     if config.train_generator:
-        parts += _training_of(config, identities)
+        parts += _training_of(config, identities, classifier_width)
     if config.train_generator or not config.is_train:
         rows = min(config.num_log_id, identities) if config.train_generator or not config.test_data_path else SHEET_ROWS
         columns = max(config.num_log_samples, config.sample_per_image)
@@ -131,7 +142,7 @@ def of_main(config, identities):
     return parts
 
 
-def _training_of(config, identities):
+def _training_of(config, identities, width):
     """List the Parts of main.py's training alone."""
     size, batch = config.input_scale_size, config.batch_size * config.num_gpu
     smaller = "--batch_size" if config.batch_size > 1 else "--input_scale_size"
@@ -142,12 +153,13 @@ def _training_of(config, identities):
     if config.pretrained_rec:
         copies = copies_of(config.optimizer)
         facts = CLASSIFIERS[config.model_def]
+        network = registry.Architecture(config.model_def, config.embedding_size, width=width)
         heads = identities * config.embedding_size * (copies + 2)
         parts += [Part(facts.graph * config.relax_c, "", on_device=True),
                   Part(FLOAT * heads, "--embedding_size", on_device=True),
-                  Part(FLOAT * classifier_weights(config.model_def, config.embedding_size) * (
+                  Part(FLOAT * classifier_weights(network, config.image_size) * (
                       copies if config.relax_c else IN_WORK), "--embedding_size", on_device=True),
-                  Part(FLOAT * batch * config.image_size ** 2 * facts.kept, smaller, on_device=True)]
+                  Part(FLOAT * batch * config.image_size ** 2 * facts.kept * width, smaller, on_device=True)]
     return parts
 
 
@@ -155,31 +167,33 @@ def of_classifier_training(options, identities):
     """List the Parts of what `recognizer.py train` needs, with so many `identities`, real and synthetic together."""
     facts, sets = CLASSIFIERS[options.model_def], bool(options.real) + bool(options.synthetic)
     copies, batch = copies_of(options.optimizer), options.batch_size * options.num_gpu * sets
+    network = registry.Architecture(options.model_def, options.embedding_size, width=options.width)
     parts = [Part(PROGRAM + TRAINING + facts.graph, ""),
-             Part(FLOAT * copies * classifier_weights(options.model_def, options.embedding_size), "--embedding_size",
-                  on_device=True),
+             Part(FLOAT * copies * classifier_weights(network, options.image_size), "--embedding_size", on_device=True),
              Part(FLOAT * (copies + 2) * identities * options.embedding_size, "--embedding_size", on_device=True),
-             Part(FLOAT * batch * options.image_size ** 2 * facts.kept, "--batch_size", on_device=True),
+             Part(FLOAT * batch * options.image_size ** 2 * facts.kept * options.width, "--batch_size", on_device=True),
              Part((options.num_worker + AHEAD) * batch * 3 * options.input_scale_size ** 2,
                   "--batch_size or --num_worker")]
     if options.lfw_dir:
-        parts += _embedding(facts, options.lfw_batch_size, options, "--lfw_batch_size", options.lfw_use_flipped_images)
+        parts += _embedding(network, options.lfw_batch_size, options, "--lfw_batch_size",
+                            options.lfw_use_flipped_images)
     return parts
 
 
-def of_verification(options, model_def, embedding_size):
-    """List the Parts of what `recognizer.py verify` needs for a classifier."""
-    facts = CLASSIFIERS[model_def]
-    weights = IN_WORK * classifier_weights(model_def, embedding_size)
+def of_verification(options, network):
+    """List the Parts of what `recognizer.py verify` needs for a classifier, a registry.Architecture."""
+    facts = CLASSIFIERS[network.model_def]
+    weights = IN_WORK * classifier_weights(network, options.image_size or facts.side)
     return [Part(PROGRAM + facts.graph / 3, ""), Part(FLOAT * weights, "--embedding_size", on_device=True),
-            *_embedding(facts, options.batch_size, options, "--batch_size", options.use_flipped_images)]
+            *_embedding(network, options.batch_size, options, "--batch_size", options.use_flipped_images)]
 
 
-def _embedding(facts, batch, options, smaller, flipped):
-    """List the Parts of embedding a `batch` of images."""
+def _embedding(network, batch, options, smaller, flipped):
+    """List the Parts of embedding a `batch` of images by a registry.Architecture."""
+    facts = CLASSIFIERS[network.model_def]
     side = options.image_size or facts.side
     crops = options.input_scale_size or input_size.crop_for(side)
-    return [Part(FLOAT * batch * side ** 2 * facts.embeds * (1 + flipped), smaller, on_device=True),
+    return [Part(FLOAT * batch * side ** 2 * facts.embeds * network.width * (1 + flipped), smaller, on_device=True),
             Part((AHEAD + 2) * batch * 3 * crops ** 2, smaller)]
 
 

@@ -23,11 +23,11 @@ DROPOUT_STREAM, BOTTLENECK_STREAM, CROP_STREAM, FLIP_STREAM = 0, 1000, 2000, 300
 class Networks:
     """Holds the four trained networks and the identity classifier of `config`.
 
-    Every graph below calls them and so shares their variables. `view`, a View, is what the classifier
-    sees of a photo; by default, the central window of config.image_size pixels.
+    Every graph below calls them and so shares their variables. `view`, a View, is what the classifier sees of a photo;
+    by default, the central window of config.image_size pixels. `architecture` is that of the classifier's weights.
     """
 
-    def __init__(self, config, view=None):
+    def __init__(self, config, view=None, architecture=None):
         self.config, self.precision, self.view = config, tf.as_dtype(config.precision), view or View(config.image_size)
         generator = config.conv_hidden_num_res, config.num_res_rep
         self.G = Generator("G_inf", *generator, skips=True, precision=self.precision)
@@ -35,7 +35,7 @@ class Networks:
         self.D_forw = DiscriminatorCNN("D_forw", config.conv_hidden_num, config.z_num, self.precision)
         self.D_back = DiscriminatorCNN("D_back", config.conv_hidden_num, config.z_num, self.precision)
         self.has_classifier = bool(config.pretrained_rec)
-        self.architecture = registry.Architecture(config.model_def, config.embedding_size, config.facenet_scope)
+        self.architecture = architecture or registry.named_by(config)
         self.classifier_variables = []
 
     def embed(self, x, offset=None, flips=None, dropout=None):

@@ -70,7 +70,7 @@ def check(config, typed=MappingProxyType({})):
         cautions.warn_of_same_folder(("--syn_dataset", folders["syn_dataset"]), ("--dataset", folders["dataset"]),
                                      "photos are no renderings, and nothing can be learned from them alone")
     check_outputs(config)
-    check_classifier(config)
+    classifier = check_classifier(config)
     resumed, weights = find_weights(config)
     if config.pretrained_gen and {"pretrained_gen", "load_path", "cont"} & typed.keys():
         warn_of_two_sources(config, resumed, weights)
@@ -88,7 +88,8 @@ def check(config, typed=MappingProxyType({})):
     for product in products_of(config, data):
         check_product(config, product, weights if done or not config.train_generator else None)
     identities = len(data.renderings.identities) if data.renderings else 0
-    footprint.check(footprint.of_main(config, identities), footprint.uses_gpu(config))
+    width = classifier.width if classifier else 1.
+    footprint.check(footprint.of_main(config, identities, width), footprint.uses_gpu(config))
     data = Data(*(images and check_images(images, config.input_scale_size, config.num_worker) for images in data))
     check_identities(config, data.renderings, resumed, decoded=True)
     return Work(data, resumed, weights)
@@ -280,25 +281,28 @@ def begin_product(config, product, prefix):
 # Weights
 
 def check_classifier(config):
-    """Raise UserError if the classifier's weights are needed and not there, or are those of another network."""
+    """Find the classifier's weights -> their registry.Architecture, None where there are none or they don't tell.
+
+    Raises UserError if they are needed and not there, or are those of another network.
+    """
     ways = ("train one with recognizer.py, give a FaceNet checkpoint of --model_def and --embedding_size (for example "
             "20170511-185253, with inception_resnet_v1 and 128), or take --method_c none")
     if config.train_generator and config.method_c != "none" and not config.pretrained_rec:
         raise UserError(f"--pretrained_rec: needed by --method_c {config.method_c}; {ways}")
     if not config.pretrained_rec:
-        return
+        return None
     files = runs.list_weights(config.pretrained_rec)
     if not files:
         what = weight_files.describe(config.pretrained_rec)
         raise UserError(f"--pretrained_rec {config.pretrained_rec}: {what}no checkpoint there; {ways}")
     shapes = checkpoint_index.read_shapes(files, f"--pretrained_rec {config.pretrained_rec}")
-    if shapes is not None:
-        model_def, embedding_size = registry.recognise(shapes, config.facenet_scope)
-        known = model_def and embedding_size
-        found = registry.Architecture(model_def, embedding_size, config.facenet_scope) if known else None
-        problem = registry.architecture_problem(found, config)
-        if problem:
-            raise UserError(problem)
+    if shapes is None:
+        return None
+    found = registry.architecture_in(shapes, config.facenet_scope)
+    problem = registry.architecture_problem(found, config)
+    if problem:
+        raise UserError(problem)
+    return found
 
 
 def find_weights(config):

@@ -31,8 +31,8 @@ from recognition.schedule import length_of, table_of
 from utils import UserError
 
 # Options that decide which variables a checkpoint holds, or what they mean: a resumed run must keep them.
-STRUCTURAL = ("model_def", "embedding_size", "image_size", "input_scale_size", "optimizer", "standardization", "loss",
-              "shared_head")
+STRUCTURAL = ("model_def", "width", "embedding_size", "image_size", "input_scale_size", "optimizer", "standardization",
+              "loss", "shared_head")
 _FORMERLY = {"loss": "softmax_center", "shared_head": False}        # what runs did before they had these options
 # Options that tell what to do now and where: a run does not remember them.
 OF_THE_MOMENT = {"preset", "dry_run", "load_path", "log_dir", "task", "num_worker", "use_gpu"}
@@ -209,8 +209,9 @@ def verify(options):
                         "can be read; give a run of recognizer.py train, or FaceNet's weights")
     shapes = checkpoint_index.read_shapes(files, f"--weights {options.weights}")
     if shapes is not None:
-        _check_network(options, *registry.recognise(shapes))
-        footprint.check(footprint.of_verification(options, *registry.recognise(shapes)), footprint.uses_gpu(options))
+        network = registry.architecture_in(shapes)
+        _check_network(options, network)
+        footprint.check(footprint.of_verification(options, network), footprint.uses_gpu(options))
     known_people.warn_of_known_people(options.weights, options.images)
     choice = verification.PairChoice(options.nrof_folds, options.pairs_per_fold, options.seed)
     pairs = find_pairs(options, ("images", "pairs"), choice) if options.pairs else None
@@ -218,9 +219,10 @@ def verify(options):
     from recognition import embedder, pretrained
 
     weights = pretrained.read(options.weights, "--weights")
-    model_def, embedding_size, _ = weights.architecture or (None, None, None)
-    _check_network(options, model_def, embedding_size)
-    options.image_size = options.image_size or registry.CLASSIFIERS[model_def].usual
+    network = weights.architecture
+    _check_network(options, network)
+    options.image_size = options.image_size or registry.size_for(network) or \
+        registry.CLASSIFIERS[network.model_def].usual
     options.input_scale_size = options.input_scale_size or input_size.crop_for(options.image_size)
     options.standardization = weights.standardization if options.standardization == "auto" else options.standardization
     pairs = pairs or find_pairs(options, ("images", "pairs"), choice)
@@ -233,7 +235,7 @@ def verify(options):
     if doubt:
         logging.warning("%s", doubt)
     os.makedirs(options.output, exist_ok=True)
-    more = {"command": "verify", "model_def": model_def, "embedding_size": embedding_size}
+    more = {"command": "verify", "model_def": network.model_def, "embedding_size": network.embedding_size}
     utils.save_json({"options": vars(options) | more, "paths": verification.paths_of(options),
                      "people": len({name.split("/")[0] for name in pairs.names}),
                      "pairs": len(pairs.same), "folds": len(set(pairs.fold.tolist())),
@@ -244,13 +246,14 @@ def verify(options):
     logging.info("%s: verification.json, roc.png, distances.png", options.output)
 
 
-def _check_network(options, model_def, embedding_size):
-    """Raise UserError where --weights hold no known network, or one that can't take images of --image_size."""
-    if not (model_def and embedding_size):
+def _check_network(options, network):
+    """Raise UserError where the Architecture of --weights is None, or can't take images of --image_size."""
+    if not network:
         *known, last = registry.CLASSIFIERS
         raise UserError(f"--weights {options.weights}: neither {', '.join(known)} nor {last} is in it; give a run of "
                         "recognizer.py train, or FaceNet's weights")
-    problem = options.image_size and registry.image_size_problem(model_def, options.image_size)
+    problem = options.image_size and (registry.image_size_problem(network.model_def, options.image_size)
+                                      or registry.cells_problem(network, options.image_size))
     if problem:
         raise UserError(problem)
 

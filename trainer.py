@@ -72,7 +72,7 @@ def count_parameters(config):
     """Count the parameters of each network that `config` describes -> {name: count}, in a graph of its own."""
     with tf.Graph().as_default():
         tf1.set_random_seed(config.random_seed)
-        networks = Networks(config)
+        networks = Networks(config, architecture=pretrained.architecture_for(config))
         images = tf1.placeholder(tf.float32, [1, config.input_scale_size, config.input_scale_size, 3])
         for network in (networks.G, networks.G_inv, networks.D_forw, networks.D_back):
             network(images)
@@ -114,7 +114,8 @@ class Trainer:
         self.data = data
         with tf.Graph().as_default() as graph:
             tf1.set_random_seed(self.config.random_seed)
-            self.networks = Networks(self.config, pretrained.view_for(self.config, classifier) if classifier else None)
+            self.networks = Networks(self.config, pretrained.view_for(self.config, classifier),
+                                     classifier.architecture) if classifier else Networks(self.config)
             if data:
                 self.training = TrainingGraph(self.networks, data)
                 self.saver = tf1.train.Saver(self.training.saved_variables, max_to_keep=None)

@@ -6,12 +6,12 @@ Embeddings of one person lie close together.
 import tensorflow as tf
 
 from engine import layers
-from recognition import facenet, registry
+from recognition import facenet, iresnet, registry
 
 tf1 = tf.compat.v1
 
 # {model_def: function(images, architecture, dropout) -> bottleneck [B, E]}, called in the classifier's scope.
-_BOTTLENECKS = dict.fromkeys(facenet.NETWORKS, facenet.bottleneck)
+_BOTTLENECKS = dict.fromkeys(facenet.NETWORKS, facenet.bottleneck) | dict.fromkeys(registry.STAGES, iresnet.bottleneck)
 
 
 def embed(images, architecture, dropout=None):

@@ -13,7 +13,7 @@ import google.protobuf.message
 import numpy as np
 import tensorflow as tf
 
-from engine import checkpoints, runs
+from engine import checkpoint_index, checkpoints, runs
 from recognition import input_size, networks, registry, torch_weights
 from utils import open_regular, UserError
 
@@ -39,19 +39,38 @@ def read(path, option, scope=registry.SCOPE):
 
     A checkpoint of recognizer.py says which standardization its network expects. Any other file means "fixed" where it
     or its folder is named like FaceNet's releases 20180402 and 20180408. It also means "fixed" where it holds an
-    Inception-ResNet-v1 of 512 dimensions, because only those releases have 512. Else it means "image".
+    Inception-ResNet-v1 of 512 dimensions, because only those releases have 512. Else it means the usual one of its
+    network.
     Raises UserError, which begins with `option`, where no weights can be read.
     """
     source, values = _read_file(path, option)
-    model_def, embedding_size = registry.recognise({name: value.shape for name, value in values.items()}, scope)
-    fixed = values.get(registry.FIXED)
+    architecture = registry.architecture_in({name: value.shape for name, value in values.items()}, scope)
+    facts = registry.CLASSIFIERS[architecture.model_def] if architecture else None
+    return Weights(source, values, architecture, _standardization_of(source, values, architecture),
+                   facts.native if facts else "box")
+
+
+def _standardization_of(source, values, architecture):
+    """Tell which standardization the network of a file `source` expects, whose variables are `values` {name: array}."""
+    noted, fixed = values.get(registry.STANDARDIZATION), values.get(registry.FIXED)
+    if noted is not None and 0 <= noted < len(input_size.STANDARDIZATIONS):
+        return input_size.STANDARDIZATIONS[int(noted)]
     if fixed is None:
         names = os.path.abspath(source).split(os.sep)[-2:]
-        network = model_def, embedding_size
-        published = any(map(_PUBLISHED_FIXED.search, names)) or network == ("inception_resnet_v1", 512)
+        published = any(map(_PUBLISHED_FIXED.search, names)) or (architecture or ())[:2] == ("inception_resnet_v1", 512)
         fixed = published and registry.STEP not in values
-    architecture = registry.Architecture(model_def, embedding_size, scope) if model_def and embedding_size else None
-    return Weights(source, values, architecture, "fixed" if fixed else "image")
+    return "fixed" if fixed else registry.CLASSIFIERS[architecture.model_def].standardization if architecture else \
+        "image"
+
+
+def architecture_for(config):
+    """Read the registry.Architecture of the classifier that the `config` of main.py names; None where nothing tells.
+
+    Only a checkpoint's index is read. Raises UserError where no checkpoint is whole.
+    """
+    files = runs.list_weights(config.pretrained_rec) if config.pretrained_rec else []
+    shapes = checkpoint_index.read_shapes(files, f"--pretrained_rec {config.pretrained_rec}") if files else None
+    return registry.architecture_in(shapes, config.facenet_scope) if shapes else None
 
 
 def read_for(config):

@@ -7,6 +7,8 @@ model = one_of(tuple(registry.CLASSIFIERS), lambda word: word.lower().removepref
 pixels = whole(32, 1024, " of pixels")
 _rate_or_file = checked("X", float, lambda rate: 0 < rate < float("inf") or rate == -1, "a number above 0, or -1")
 _chance = number(0, most=1)
+_width = checked("X", float, lambda width: .0625 <= width <= 2 and width * 64 % 1 == 0,
+                 "a number from 0.0625 to 2 that is a multiple of 1/64, such as 0.25")
 _metric = checked("{0,1}", int, (0, 1).__contains__, "0 (Euclidean) or 1 (cosine)")
 
 # {--loss: its usual margin and scale, as in its authors' code}
@@ -40,10 +42,12 @@ def data_options(add):
 def network_options(add):
     """Add the options of the group Network."""
     add("model_def", model, "inception_resnet_v1", "network, with or without a leading models.")
+    add("width", _width, 1., "filters of an iresnet or of ir_se50, as a share of the usual ones")
     add("embedding_size", whole(1, 65536), 128, "length of the embedding")
     add("image_size", pixels, 96, f"side in pixels of the network's input: {registry.SIZES}")
-    add("standardization", one_of(("image", "fixed")), "image",
-        "what the network sees: image, each image with mean 0 and deviation 1; fixed, (v - 127.5) / 128")
+    add("standardization", one_of(("image", "fixed", "arcface")), None,
+        "what the network sees: image, each image with mean 0 and deviation 1; fixed, (v - 127.5) / 128; arcface, "
+        "(v - 127.5) / 127.5", "image; arcface for an iresnet and ir_se50")
     add("keep_probability", number(above=0, most=1), 1.,
         "keep probability of the dropout before the bottleneck (1: none)")
 
@@ -136,11 +140,13 @@ def verify_options(add):
     add("use_flipped_images", boolean, False, "append the embedding of the mirrored image")
     add("subtract_mean", boolean, False, "take distances from the mean of the other folds' embeddings")
     add("baselines", boolean, False, "add bare pixels, and the same network with random weights")
-    add("image_size", pixels, None, "side in pixels of the network's input", "the run's; else 160, 96 for nn4")
+    add("image_size", pixels, None, "side in pixels of the network's input",
+        "the run's or the weights'; else 160, 96 for nn4")
     add("input_scale_size", pixels, None, "side in pixels at which crops are read",
         "the run's; else image_size * 108 / 96")
-    add("standardization", one_of(("auto", "image", "fixed")), "auto", "what the network sees: image, each image with "
-        "mean 0 and deviation 1; fixed, (v - 127.5) / 128; auto, as its weights say")
+    add("standardization", one_of(("auto", "image", "fixed", "arcface")), "auto", "what the network sees: image, each "
+        "image with mean 0 and deviation 1; fixed, (v - 127.5) / 128; arcface, (v - 127.5) / 127.5; auto, as its "
+        "weights say")
     add("batch_size", whole(1, 65536), 32, "images to embed at a time")
     add("num_worker", whole(1, 1024), 4, "threads that read and decode images")
     add("use_gpu", boolean, True, "use a GPU where there is one")
@@ -161,6 +167,10 @@ def resolve(options, error):
     Calls `error` with one line where options contradict each other.
     """
     options.input_scale_size = options.input_scale_size or input_size.crop_for(options.image_size)
+    options.standardization = options.standardization or registry.CLASSIFIERS[options.model_def].standardization
+    if options.width != 1 and options.model_def not in registry.STAGES:
+        error(f"--width {options.width:g}: must be 1 for --model_def {options.model_def}; it is for "
+              f"{', '.join(registry.STAGES)}")
     if not (options.real or options.synthetic):
         error("--real: give a folder of photos, or --synthetic ones")
     if (options.learning_rate == -1) != bool(options.learning_rate_schedule_file):

@@ -34,7 +34,6 @@ tf1 = tf.compat.v1
 _DROPOUT_STREAM, _SHIFT_STREAM, _FLIP_STREAM, _ROTATE_STREAM = 0, 10, 20, 30
 _ALTER_STREAMS = 40, 50, 60, 70     # of the changes in augmentation.Chances
 _ROTATION = 10                  # most degrees of a random rotation in either direction, as in FaceNet
-_STATISTICS_DECAY = .995        # of batch norm's moving statistics, as in FaceNet
 _SYNTHETIC = "_synthetic"       # ends the names of what belongs to the synthetic identities
 
 
@@ -73,8 +72,8 @@ def _view_of(options):
 
 def _recipe_of(options):
     """Make the embedder.Recipe of the validation from the options of a training."""
-    return Recipe(options.input_scale_size, _view_of(options),
-                  registry.Architecture(options.model_def, options.embedding_size), options.lfw_use_flipped_images)
+    architecture = registry.Architecture(options.model_def, options.embedding_size, width=options.width)
+    return Recipe(options.input_scale_size, _view_of(options), architecture, options.lfw_use_flipped_images)
 
 
 class ClassifierGraph:
@@ -95,8 +94,8 @@ class ClassifierGraph:
         self.step = tf1.get_variable(registry.STEP, [], tf.int32, tf1.zeros_initializer(), trainable=False,
                                      use_resource=True)
         self.step_now = self.step.value()
-        tf1.get_variable(registry.FIXED, initializer=tf.constant(options.standardization == "fixed"), trainable=False,
-                         use_resource=True)             # tells in the checkpoint which input the network expects
+        name, value = registry.standardization_note(options.standardization)
+        tf1.get_variable(name, initializer=tf.constant(value), trainable=False, use_resource=True)
         with tf1.name_scope("inputs"):
             batches = self._build_inputs(faces)
         self.shares, self._head_state = [], []          # the latter: (variable of a head's statistics, its next value)
@@ -249,7 +248,7 @@ class ClassifierGraph:
                              self.trained))
         step = tf.cast(self.step_now, tf.float32)
         warm = (1 + step) / (10 + step)                 # decay of a young average, which soon forgets its beginning
-        slow = 1 - tf.minimum(_STATISTICS_DECAY, warm)
+        slow = 1 - tf.minimum(registry.CLASSIFIERS[self.options.model_def].statistics_decay, warm)
         state = [(moving, moving + slow * (value - moving)) for moving, value in self.shares[0].statistics]
         state += self._head_state
         with tf.control_dependencies([gradient for gradient, _ in gradients] + [value for _, value in state]), \

@@ -264,16 +264,16 @@ def no_start():
     raise AssertionError("TensorFlow is started before everything is checked")
 
 
-OTHERS = dict(model_def="inception_resnet_v1", embedding_size=16, image_size=128, input_scale_size=120, optimizer="mom",
-              standardization="fixed", loss="arcface", shared_head=True)
+OTHERS = dict(model_def="inception_resnet_v1", width=.25, embedding_size=16, image_size=128, input_scale_size=120,
+              optimizer="mom", standardization="fixed", loss="arcface", shared_head=True)
 
 
 @pytest.mark.parametrize("option", recognizer.STRUCTURAL)
 def test_a_run_keeps_its_structure(data, tmp_path, monkeypatch, option):
     """Another value is an error, found before any image is read; the run's own may be given."""
     monkeypatch.setattr(recognizer, "start", no_start)
-    own = dict(model_def="small", embedding_size=8, image_size=96, input_scale_size=108, optimizer="adam",
-               standardization="image")
+    own = dict(model_def="iresnet18", width=1.0, embedding_size=8, image_size=96, input_scale_size=108,
+               optimizer="adam", standardization="image")
     (tmp_path / "params.json").write_text(json.dumps({**own, "real": "real", "synthetic": ["generated"],
                                                       "data_dir": str(tmp_path / "gone")}))
     own |= dict(loss="softmax_center", shared_head=False)           # of runs from before there were these options
@@ -300,6 +300,7 @@ def main_here(*arguments):
             signal.signal(number, handler)
 
 
+LAST = [*registry.CLASSIFIERS][-1]
 SCHEDULE = dict(TRAIN, learning_rate=-1, learning_rate_schedule_file="bad.txt")
 BAD = [                     # command, options, what the line names
     ("train", dict(TRAIN, real="nowhere"), ["--real", "nowhere"]),
@@ -355,10 +356,10 @@ BAD_BEFORE_IMAGES = [
     ("train", dict(TRAIN, lfw_dir="nowhere"), ["--lfw_dir", "nowhere"]),
     ("train", dict(TRAIN, lfw_dir="others", lfw_pairs="bad.txt"), ["--lfw_pairs bad.txt", "not pairs"]),
     ("train", dict(TRAIN, load_path="cut"), ["--load_path cut: no whole checkpoint", "model.ckpt-1.index: empty"]),
-    ("verify", dict(weights="alien", images="others"), ["--weights alien", "neither nn4", "nor small"]),
+    ("verify", dict(weights="alien", images="others"), ["--weights alien", "neither nn4", f"nor {LAST}"]),
     ("verify", dict(weights="good", images="others", image_size=40, pairs="bad.txt"), ["--pairs bad.txt", "not pairs"]),
     ("verify", dict(weights="cut", images="others"), ["--weights cut: no whole checkpoint"]),
-    ("verify", dict(weights="gan", images="others"), ["--weights gan", "neither nn4", "nor small"])]
+    ("verify", dict(weights="gan", images="others"), ["--weights gan", "neither nn4", f"nor {LAST}"])]
 BAD += BAD_BEFORE_IMAGES
 
 

@@ -17,6 +17,7 @@ from engine import memory
 from engine.memory import Memory
 from footprint import GIB, Part
 from preflight import GENERATOR
+from recognition.registry import Architecture
 from tool import call, one_line, Tool
 from utils import UserError
 
@@ -89,7 +90,7 @@ def test_the_peak_of_training_a_classifier(line, measured):
 @pytest.mark.parametrize("model_def, batch_size, measured", VERIFICATIONS)
 def test_the_peak_of_verifying(model_def, batch_size, measured):
     options = parse(VERIFY, words(weights="w", images="i", image_size=96, batch_size=batch_size)).options
-    close(gib(footprint.of_verification(options, model_def, 128)), measured)
+    close(gib(footprint.of_verification(options, Architecture(model_def, 128))), measured)
 
 
 @pytest.mark.parametrize("line, measured", RENDERINGS)

@@ -13,7 +13,7 @@ NAMES = tuple(CLASSIFIERS)
 
 
 def test_every_network_has_facts():
-    assert CLASSIFIERS.keys() == facenet.NETWORKS.keys()
+    assert CLASSIFIERS.keys() == {*facenet.NETWORKS, *registry.STAGES}
 
 
 def test_no_package_is_needed():
@@ -25,7 +25,8 @@ def test_no_package_is_needed():
 
 # Sizes of the input
 
-@pytest.mark.parametrize("name, least, most", [("nn4", 65, 96), ("inception_resnet_v1", 75, None), ("small", 32, None)])
+@pytest.mark.parametrize("name, least, most", [("nn4", 65, 96), ("inception_resnet_v1", 75, None), ("small", 32, None),
+                                               *((name, 32, None) for name in registry.STAGES)])
 def test_image_sizes(name, least, most):
     refused = [least - 1] + ([most + 1] if most else [])
     for size in refused:
@@ -37,11 +38,13 @@ def test_image_sizes(name, least, most):
 
 def test_the_usual_sizes_are_valid():
     assert [CLASSIFIERS[name].usual for name in ("nn4", "inception_resnet_v1", "small")] == [96, 160, 160]
+    assert {CLASSIFIERS[name].usual for name in registry.STAGES} == {112}
     assert not any(registry.image_size_problem(name, CLASSIFIERS[name].usual) for name in NAMES)
 
 
 def test_help_names_every_size():
-    assert registry.SIZES == "from 65 to 96 for nn4, from 75 up for inception_resnet_v1, from 32 up for small"
+    assert registry.SIZES == ("from 65 to 96 for nn4, from 75 up for inception_resnet_v1, from 32 up for small, "
+                              "iresnet18, iresnet34, iresnet50, ir_se50 and iresnet100")
 
 
 # Windows of crops
@@ -87,8 +90,8 @@ def test_small_is_recognised():
 
 
 @pytest.mark.parametrize("name", NAMES)
-def test_each_network_has_a_first_layer_of_its_own(name):
-    shapes = {f"a/{CLASSIFIERS[name].first_layer}/weights": [3, 3, 3, 32], "a/Bottleneck/weights": [192, 512]}
+def test_each_network_has_a_layer_of_its_own(name):
+    shapes = {f"a/{CLASSIFIERS[name].layer}/weights": [3, 3, 3, 32], "a/Bottleneck/weights": [192, 512]}
     assert registry.recognise(shapes, "a") == (name, 512)
 
 
