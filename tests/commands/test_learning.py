@@ -17,8 +17,9 @@ GENERATORS = ["--method_c", "none", "--input_scale_size", SIZE, "--conv_hidden_n
 PEOPLE, STRANGERS, PHOTOS = 16, 10, 8       # people to learn from, others to verify on, photos of each
 CLASSIFIER = ["--real", "real", "--model_def", "small", "--image_size", SIZE, "--input_scale_size", SIZE,
               "--embedding_size", 32, "--max_nrof_epochs", 1, "--epoch_size", 150, "--batch_size", 32]
-# For 16 people, a smaller scale and margin than for thousands, and a network that learns from few steps.
-ARCFACE = [*CLASSIFIER, "--loss", "arcface", "--scale", 16, "--margin", .2, "--optimizer", "sgd", "--learning_rate", .05]
+# For 16 people, a smaller scale and margin than for thousands, and a network that learns in few steps.
+ARCFACE = [*CLASSIFIER, "--loss", "arcface", "--scale", 16, "--margin", .2, "--optimizer", "sgd", "--learning_rate",
+           .05]
 
 
 @scenario

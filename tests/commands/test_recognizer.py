@@ -497,6 +497,18 @@ def test_the_usual_margins_and_scales():
     assert (options.margin, options.scale) == (0, 16)
 
 
+def test_the_preset_arcface_is_the_published_recipe():
+    options = parse(TRAIN_COMMAND, ["--preset", "arcface"]).options
+    given = dict(model_def="iresnet50", width=1, embedding_size=512, image_size=112, input_scale_size=112,
+                 standardization="arcface", loss="arcface", margin=.5, scale=64, optimizer="sgd", weight_decay=5e-4,
+                 learning_rate=.1, batch_size=512, max_nrof_epochs=26, moving_average_decay=0, random_flip=True,
+                 random_erasing=.2, augment_crop=.2, augment_resolution=.2, augment_color=.2)
+    assert {name: getattr(options, name) for name in given} == given
+    rates = [classifier_rate(epoch, 1, schedule.table_of(options), options.learning_rate_decay_epochs,
+                             options.learning_rate_decay_factor) for epoch in range(26)]
+    assert rates == pytest.approx([.1] * 12 + [.01] * 8 + [.001] * 4 + [.0001] * 2)
+
+
 def test_gpus_that_are_not_there_are_a_warning(data, caplog, monkeypatch):
     monkeypatch.setattr(cautions, "count_gpus", lambda: 0)
     recognizer.main(["train", *words(**TRAIN, data_dir=data, num_gpu=2, dry_run=True)])
