@@ -89,11 +89,12 @@ def read_in_order(images, reading):
             yield from gather(futures)
 
 
-def training_batches(image_sets, reading, order, stream):
+def training_batches(image_sets, reading, order, stream, labels=None):
     """Make an endless Dataset of batches of several `image_sets` of the same length, shuffled alike.
 
     Its elements are indices int64 [B], then images uint8 [B, S, S, 3] of each set. The order is that of `shuffled`, in
     which `stream` tells Datasets with the same seed apart. Broken images are replaced as in `get_loader`.
+    With `labels`, the identity of each image, the order is that of `balanced`.
     """
     count, size = len(image_sets[0].names), reading.size
     broken = set()
@@ -105,8 +106,10 @@ def training_batches(image_sets, reading, order, stream):
 
     def batch(step):
         positions = step * reading.batch_size + tf.range(reading.batch_size, dtype=tf.int64)
-        indices, *batches = tf.numpy_function(decode, [shuffled(positions, count, order.seed, stream)],
-                                              [tf.int64] + [tf.uint8] * len(image_sets), stateful=False)
+        chosen = shuffled(positions, count, order.seed, stream) if labels is None else \
+            balanced(positions, labels, order.seed, stream)
+        indices, *batches = tf.numpy_function(decode, [chosen], [tf.int64] + [tf.uint8] * len(image_sets),
+                                              stateful=False)
         return (tf.ensure_shape(indices, [reading.batch_size]),
                 *(tf.ensure_shape(images, [reading.batch_size, size, size, 3]) for images in batches))
 
@@ -136,6 +139,22 @@ def shuffled(positions, count, seed, stream):
     # The Python wrapper of this operation refuses more than one seed, and a batch may lie in two epochs.
     return tf.raw_ops.RandomIndexShuffle(
         index=positions % count, seed=seeds, max_index=tf.constant(count - 1, tf.int64), rounds=ROUNDS)
+
+
+def balanced(positions, labels, seed, stream):
+    """Look up which image stands at each of `positions` [n] int64 of a training that sees all identities equally often.
+
+    `labels` [m] tell the identity of each image. An epoch has about m images, and of each identity as many as of the
+    others: m divided by the number of identities, rounded up. An identity with fewer images shows some of them again,
+    and one with more shows others in the next epoch. The order is random as in `shuffled`. The result is int64 [n].
+    """
+    _, labels, counts = np.unique(labels, return_inverse=True, return_counts=True)
+    by_identity, firsts = np.argsort(labels, kind="stable"), np.cumsum(counts) - counts
+    each = -(-len(labels) // len(counts))
+    places = shuffled(positions, each * len(counts), seed, stream)
+    identities, numbers = places // each, places % each + positions // (each * len(counts)) * each
+    counts, firsts = (tf.gather(tf.constant(table, tf.int64), identities) for table in (counts, firsts))
+    return tf.gather(tf.constant(by_identity, tf.int64), firsts + numbers % counts)
 
 
 def count_readable(image_sets):

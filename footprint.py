@@ -18,6 +18,8 @@ PROGRAM, TRAINING = .55 * GIB, .2 * GIB         # Python, TensorFlow and its thr
 IN_WORK = 2                         # copies of a weight, outside of a training
 AHEAD = 3                           # batches of a loader, besides one for each worker
 GENERATOR_KEPT, DISCRIMINATOR_KEPT = 3.75, 1.17         # times the activations of an image: of all calls in a step
+# Numbers that a head keeps for each image and identity, as measured with 1,000 and 100,000 identities.
+HEAD_KEPT = {"softmax_center": 5, "arcface": 7.5, "cosface": 7.5, "adaface": 9.5}
 SYNTHESIS_BATCH = 16                # images at a time
 MADE, JUDGED = 3.8, 1.5             # numbers an image keeps for each pixel and filter, without gradients
 SHEETS, SHEET_ROWS = 3, 32          # copies of a sample sheet, and the most rows of one
@@ -167,11 +169,12 @@ def _training_of(config, identities, width):
 def of_classifier_training(options, identities):
     """List the Parts of what `recognizer.py train` needs, with so many `identities`, real and synthetic together."""
     facts, sets = CLASSIFIERS[options.model_def], bool(options.real) + bool(options.synthetic)
-    copies, batch = copies_of(options.optimizer), options.batch_size * sets
+    copies, batch = copies_of(options.optimizer), options.batch_size * options.num_gpu * sets
     network = registry.Architecture(options.model_def, options.embedding_size, width=options.width)
     parts = [Part(PROGRAM + TRAINING + facts.graph, ""),
              Part(FLOAT * copies * classifier_weights(network, options.image_size), "--embedding_size", on_device=True),
              Part(FLOAT * (copies + 2) * identities * options.embedding_size, "--embedding_size", on_device=True),
+             Part(FLOAT * batch * identities * HEAD_KEPT[options.loss], "--batch_size", on_device=True),
              Part(FLOAT * batch * options.image_size ** 2 * facts.kept * options.width, "--batch_size", on_device=True),
              Part((options.num_worker + AHEAD) * batch * 3 * options.input_scale_size ** 2,
                   "--batch_size or --num_worker")]

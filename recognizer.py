@@ -43,13 +43,14 @@ from recognition import (
     standard_sets,
     verification,
 )
-from recognition.schedule import length_of, read_schedule
+from recognition.schedule import length_of, table_of
 from utils import UserError
 
 # Options that decide which variables a checkpoint holds, or what they mean: a resumed run must keep them.
 STRUCTURAL = ("model_def", "width", "embedding_size", "image_size", "input_scale_size", "crop", "optimizer",
-              "standardization")
-OLDER = {"crop": "box"}             # what runs that do not tell an option were trained with
+              "standardization", "loss", "shared_head")
+# What runs did before they had these options.
+FORMERLY = {"crop": "box", "loss": "softmax_center", "shared_head": False}
 # Options that tell what to do now and where: a run does not remember them.
 OF_THE_MOMENT = {"preset", "dry_run", "load_path", "log_dir", "task", "num_worker", "use_gpu"}
 WRITTEN = "verification.json", "roc.png", "distances.png"            # by `verify`
@@ -71,7 +72,7 @@ def _run_to_go_on_with(options):
     if "conv_hidden_num" in saved:
         raise UserError(f"--load_path {folder}: a run of main.py; name one of recognizer.py train")
     runs.warn_without_options(folder, saved)
-    return [(folder, {name: value for name, value in {**OLDER, **saved}.items() if name not in OF_THE_MOMENT})]
+    return [(folder, {name: value for name, value in {**FORMERLY, **saved}.items() if name not in OF_THE_MOMENT})]
 
 
 def _verified_run(options):
@@ -88,7 +89,7 @@ def _verified_run(options):
     if os.path.isfile(os.path.join(folder, runs.STATS)):        # a run, and not weights that somebody published
         runs.warn_without_options(folder, saved)
     recalled = {name: saved[name] for name in _VERIFIED_AS_TRAINED if name in saved}
-    if {**OLDER, **saved}["crop"] != recognizer_options.crop_shown(options):    # its window differs
+    if {**FORMERLY, **saved}["crop"] != recognizer_options.crop_shown(options):    # its window differs
         recalled.pop("input_scale_size", None)
     return [(options.weights, recalled)]
 
@@ -117,6 +118,7 @@ def main(words):
                             parsed.typed)
     if command.name == "train" and "crop" not in parsed.typed:
         crop_kinds.warn_of_mixed(recognizer_options.kinds_of_data(parsed.options))
+    cautions.warn_of_gpus(parsed.options, parsed.typed)
     {"train": train, "verify": verify, "convert": convert}[command.name](parsed.options)
 
 
@@ -130,11 +132,10 @@ def train(options):
     """
     places.check_files({f"--{name} {getattr(options, name)}": getattr(options, name)
                         for name in ("learning_rate_schedule_file", "filter_filename", "lfw_pairs")})
-    table = read_schedule(options.learning_rate_schedule_file) if options.learning_rate == -1 else \
-        [(0, options.learning_rate)]
+    table = table_of(options)
     resumed = runs.find_run(options.log_dir, options.load_path) if options.load_path else None
     if resumed:
-        runs.check_options(resumed, differences_in(STRUCTURAL, options, {**OLDER, **runs.load_params(resumed)}))
+        runs.check_options(resumed, differences_in(STRUCTURAL, options, {**FORMERLY, **runs.load_params(resumed)}))
         runs.warn_of_start(resumed)
         if runs.list_checkpoints(resumed):
             checkpoint_index.read_shapes(runs.list_checkpoints(resumed), f"--load_path {resumed}")

@@ -57,6 +57,10 @@ MAIN = (
 TRAIN = (
     Rule(("lfw_nrof_folds", "lfw_batch_size", "lfw_distance_metric", "lfw_use_flipped_images", "lfw_subtract_mean"),
          lambda options: options.lfw_dir, "without --lfw_dir, nothing is verified"),
+    Rule(("center_loss_factor", "center_loss_alfa"), lambda options: options.loss == "softmax_center",
+         "only --loss softmax_center has a center loss"),
+    Rule(("margin", "scale"), lambda options: options.loss != "softmax_center",
+         "--loss softmax_center counts, which has neither"),
     Rule(("center_loss_alfa",), lambda options: options.center_loss_factor > 0,
          "--center_loss_factor 0 counts, and there is no center loss"),
     Rule(("learning_rate_decay_epochs",), lambda options: options.learning_rate_decay_factor != 1,
@@ -100,7 +104,7 @@ def warn_of_same_folder(first, second, why):
 
 def warn_of_gpus(config, typed):
     """Warn where --num_gpu asks for more GPUs than this machine shows."""
-    if not (config.train_generator and typed.get("num_gpu", 1) > 1):
+    if typed.get("num_gpu", 1) == 1 or not getattr(config, "train_generator", True):
         return
     count = count_gpus() if config.use_gpu else 0
     if count < config.num_gpu:

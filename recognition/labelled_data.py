@@ -76,8 +76,8 @@ def decode(faces, options):
 def _check_count(faces, option):
     """Raise UserError where the Renderings `faces`, which `option` names, have fewer than two identities."""
     if len(faces.identities) < 2:
-        raise UserError(f"{option} {faces.root}: one identity only, and a classifier tells identities apart; add "
-                        "others")
+        raise UserError(f"{option} {faces.root}: one identity only; a classifier of one is always right in training, "
+                        "and then no better than chance; add others")
 
 
 def _joined(data_dir, folders, found):

@@ -70,12 +70,13 @@ def _interpolation(first, last, pixels, size, shift):
     return weights / tf.reduce_sum(weights, 1, keepdims=True)
 
 
-def augment(x, view, shifts, flips, angles):
+def augment(x, view, shifts, flips, angles, alter=None):
     """Preprocess crops `x` [B, S, S, 3] in [-1, 1] for a classifier's own training, each in its own way.
 
     `shifts` [B, 2] int32 moves each window from its place by (down, right) pixels, see `input_size.shifts_of`.
     `flips` [B] bool mirrors the window, and `angles` [B] turns it, in radians. Pixels beyond the crop's border are
-    reflected. The result is [B, view.size, view.size, 3], standardised as `preprocess` does.
+    reflected. `alter` changes the pixel values of what is then seen, [B, view.size, view.size, 3] from 0 to 255; None:
+    nothing does. The result is [B, view.size, view.size, 3], standardised as `preprocess` does.
     Its gradient by `x` is not deterministic: use `preprocess` for images that a network made.
     """
     (first_row, scale_down, middle_row), (first_column, scale_right, middle_column) = _axes_of(view, x.shape[1])
@@ -91,6 +92,7 @@ def augment(x, view, shifts, flips, angles):
     x = tf.raw_ops.ImageProjectiveTransformV3(
         images=_to_pixel_values(x), transforms=transform, output_shape=[view.size] * 2, fill_value=0.0,
         interpolation="BILINEAR", fill_mode="REFLECT")
+    x = alter(x) if alter else x
     return standardize(x, view.standardization)
 
 

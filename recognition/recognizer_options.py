@@ -10,9 +10,13 @@ model = one_of(tuple(registry.CLASSIFIERS), lambda word: word.lower().removepref
 pixels = whole(32, 1024, " of pixels")
 _rate_or_file = checked("X", float, lambda rate: 0 < rate < float("inf") or rate == -1, "a number above 0, or -1")
 _crop = one_of(("auto", *input_size.CROPS))
+_chance = number(0, most=1)
 _width = checked("X", float, lambda width: .0625 <= width <= 2 and width * 64 % 1 == 0,
                  "a number from 0.0625 to 2 that is a multiple of 1/64, such as 0.25")
 _metric = checked("{0,1}", int, (0, 1).__contains__, "0 (Euclidean) or 1 (cosine)")
+
+# {--loss: its usual margin and scale, as in its authors' code}
+LOSSES = {"softmax_center": None, "arcface": (.5, 64.), "cosface": (.4, 64.), "adaface": (.4, 64.)}
 
 
 # train
@@ -27,11 +31,14 @@ def data_options(add):
         "average")
     add("synthetic", text, [], "folders in data_dir that main.py synthesized, whose identities get a head of their own",
         values="+")
+    add("shared_head", boolean, False, "synthetic identities are more classes of the real ones' head")
+    add("oversample", boolean, False, "show all identities equally often: images of one with few come more often, of "
+        "one with many less often")
     add("crop", _crop, "auto", "how the crops are cut: box, by MTCNN's box with a margin; arcface, by five landmarks; "
         "auto, as the settings.json of the data says, else box")
     add("input_scale_size", pixels, None, "side in pixels at which crops are read",
         "image_size * 108 / 96; image_size for crops of arcface")
-    add("batch_size", whole(1, 65536), 90, "real images in a step, and as many synthetic ones")
+    add("batch_size", whole(1, 65536), 90, "real images in a step, and as many synthetic ones; on each of several GPUs")
     add("num_worker", whole(1, 1024), 4, "threads that read and decode images")
     add("filter_filename", path, "", "HDF5 file with the distances of real images to the centres of their classes")
     add("filter_percentile", number(above=0, most=100), 100.,
@@ -54,17 +61,25 @@ def network_options(add):
 
 def training_options(add):
     """Add the options of the group Training."""
+    add("loss", one_of(tuple(LOSSES)), "softmax_center", "softmax_center: cross-entropy of a dense layer, and center "
+        "loss; arcface, cosface or adaface: cross-entropy of cosines with a margin")
+    add("margin", number(0, most=1.5), None, "margin of such a loss: of angles in radians, for cosface of cosines",
+        ", ".join(f"{usual[0]:g} for {loss}" for loss, usual in LOSSES.items() if usual))
+    add("scale", number(above=0), None, "what the cosines are multiplied by", "64")
     add("max_nrof_epochs", whole(1), 100, "epochs to train")
     add("epoch_size", whole(0), 0,
         "steps in an epoch; 0: one pass through the real images, or else the synthetic ones")
     add("learning_rate", _rate_or_file, .05, "learning rate; -1: from learning_rate_schedule_file")
     add("learning_rate_decay_epochs", whole(1), 100, "epochs after which the learning rate is multiplied by a factor")
     add("learning_rate_decay_factor", number(above=0), 1., "that factor")
+    add("learning_rate_drops", whole(1), [], "epochs after which the learning rate is multiplied by 0.1", values="+")
     add("learning_rate_schedule_file", path, "", "file with a line `EPOCH: RATE` for each change, epochs counted from "
         "1; rate -1 ends the training; # begins a comment")
-    add("optimizer", one_of(("adagrad", "adadelta", "adam", "rmsprop", "mom")), "adam",
-        "update rule, with FaceNet's settings: adam has an epsilon of 0.1, hence the large learning rate")
-    add("weight_decay", number(0), 5e-4, "L2 weight decay of convolutions and dense layers")
+    add("optimizer", one_of(("adagrad", "adadelta", "adam", "rmsprop", "mom", "sgd")), "adam",
+        "update rule, with FaceNet's settings: adam has an epsilon of 0.1, hence the large learning rate; mom is "
+        "Nesterov's momentum of 0.9, and sgd the plain one")
+    add("weight_decay", number(0), 5e-4, "L2 weight decay of convolutions and dense layers; with sgd of all that is "
+        "trained")
     add("center_loss_factor", number(0), 0., "weight of the center loss")
     add("center_loss_alfa", number(0, 1), .95, "share of itself that a center keeps in a step (1: centers never move)")
     add("moving_average_decay", number(0, below=1), .9999,
@@ -72,8 +87,15 @@ def training_options(add):
     add("random_crop", boolean, True, "move each image's crop at random")
     add("random_flip", boolean, True, "mirror images at random")
     add("random_rotate", boolean, False, "turn images at random by up to 10 degrees")
-    add("seed", whole(0, 2 ** 31 - 1), 123, "seed of weights, data order, crops, flips, rotations and dropout")
+    add("random_erasing", _chance, 0., "probability that a rectangle of an image is painted grey")
+    add("augment_crop", _chance, 0., "probability that all but a rectangle is painted black")
+    add("augment_resolution", _chance, 0., "probability that an image is made smaller, down to a fifth, and large")
+    add("augment_color", _chance, 0., "probability that brightness, contrast and saturation change by up to a half")
+    add("seed", whole(0, 2 ** 31 - 1), 123, "seed of weights, data order, crops, flips, all other changes and dropout")
     add("use_gpu", boolean, True, "use a GPU where there is one")
+    add("num_gpu", whole(1, 64), 1, "GPUs to train on; the learning rate stays as given")
+    add("precision", one_of(("float32", "bfloat16")), "float32", "number format of the convolutions; variables, norms "
+        "and losses stay float32")
 
 
 def validation_options(add):
@@ -195,6 +217,18 @@ def resolve(options, error):
         error("--real: give a folder of photos, or --synthetic ones")
     if (options.learning_rate == -1) != bool(options.learning_rate_schedule_file):
         error("--learning_rate -1 and --learning_rate_schedule_file FILE: give both, or neither")
+    if options.learning_rate_drops and (options.learning_rate == -1 or options.learning_rate_decay_factor != 1):
+        error("--learning_rate_drops, --learning_rate_schedule_file, --learning_rate_decay_factor: give one of them")
+    if sorted(set(options.learning_rate_drops)) != options.learning_rate_drops:
+        error(f"--learning_rate_drops {' '.join(map(str, options.learning_rate_drops))}: must ascend")
+    usual = LOSSES[options.loss]
+    if usual:
+        options.margin = usual[0] if options.margin is None else options.margin
+        options.scale = options.scale or usual[1]
+    if options.loss == "adaface" and options.batch_size * options.num_gpu < 2:
+        error("--batch_size 1: --loss adaface takes the deviation within a batch; give 2 or more")
+    if options.shared_head and not (options.real and options.synthetic):
+        error("--shared_head: needs --real and --synthetic")
     for given, needed in (("filter_filename", "real"), ("lfw_pairs", "lfw_dir")):
         if getattr(options, given) and not getattr(options, needed):
             error(f"--{given}: needs --{needed}")

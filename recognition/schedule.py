@@ -1,6 +1,8 @@
 """How long a classifier is trained and how fast it learns: FaceNet's file of a schedule, epochs and their steps."""
 from utils import read_text, UserError
 
+DROP = .1           # factor of the learning rate at each of --learning_rate_drops
+
 
 def read_schedule(file_name):
     """Read a schedule in FaceNet's format -> [(epoch, rate)], epochs ascending from 1.
@@ -28,10 +30,22 @@ def read_schedule(file_name):
     return table
 
 
+def table_of(options):
+    """Make the schedule of `recognizer.py train` from its options -> [(epoch, rate)], as `read_schedule` does.
+
+    Raises UserError as `read_schedule` does.
+    """
+    if options.learning_rate == -1:
+        return read_schedule(options.learning_rate_schedule_file)
+    return [(0, options.learning_rate)] + [(epochs + 1, options.learning_rate * DROP ** count)
+                                           for count, epochs in enumerate(options.learning_rate_drops, 1)]
+
+
 def length_of(options, faces, table):
     """Compute how long `recognizer.py train` takes for labelled_data.Faces -> (epochs, steps in an epoch).
 
-    `table` is what `read_schedule` returns: a rate of 0 or less ends the training.
+    `table` is what `table_of` returns: a rate of 0 or less ends the training.
     """
-    epoch_size = options.epoch_size or -(-len((faces.real or faces.synthetic).names) // options.batch_size)
+    images, step = len((faces.real or faces.synthetic).names), options.batch_size * options.num_gpu
+    epoch_size = options.epoch_size or -(-images // step)
     return min([options.max_nrof_epochs] + [epoch - 1 for epoch, rate in table if rate <= 0]), epoch_size

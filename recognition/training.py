@@ -1,8 +1,9 @@
-"""Training of the identity classifier by FaceNet's recipe: the static graph of a step, and what a training runs.
+"""Training of the identity classifier by FaceNet's recipe or ArcFace's: the static graph of a step, and a training.
 
-The recipe is that of Sandberg's train_softmax. A dense layer on the bottleneck, the softmax head, tells the identities
-apart, and cross-entropy and center loss are minimised. Batch norm works with the batch's statistics. Moving averages of
-the weights are what is verified and used. Synthetic identities have a softmax head and centers of their own.
+FaceNet's recipe is that of Sandberg's train_softmax. A dense layer on the bottleneck, the softmax head, tells the
+identities apart, and cross-entropy and center loss are minimised. With ArcFace's, a head of margins.py takes its place,
+and there is no center loss. Batch norm works with the batch's statistics. Moving averages of the weights are what is
+verified and used. Synthetic identities have a head of their own, or are more classes of one head.
 """
 import logging
 import math
@@ -20,7 +21,7 @@ from engine.checkpoints import average_of
 from engine.layers import to_image, to_network
 from engine.loop import Due, run_steps, StepResult
 from engine.session import check_optimized_once, session_options
-from recognition import input_size, networks, registry, verification
+from recognition import augmentation, input_size, margins, networks, registry, verification
 from recognition.batch_norm import batch_statistics
 from recognition.embedder import Embedder, Recipe
 from recognition.preprocessing import augment
@@ -31,6 +32,7 @@ tf1 = tf.compat.v1
 # Added to the seed, so that no two uses of random numbers in a step have the same ones. To each, the index of the
 # LabelledBatch is added too.
 _DROPOUT_STREAM, _SHIFT_STREAM, _FLIP_STREAM, _ROTATE_STREAM = 0, 10, 20, 30
+_ALTER_STREAMS = 40, 50, 60, 70     # of the changes in augmentation.Chances
 _ROTATION = 10                  # most degrees of a random rotation in either direction, as in FaceNet
 _SYNTHETIC = "_synthetic"       # ends the names of what belongs to the synthetic identities
 
@@ -38,9 +40,9 @@ _SYNTHETIC = "_synthetic"       # ends the names of what belongs to the syntheti
 class LabelledBatch(NamedTuple):
     """The real or the synthetic images of one step."""
     suffix: str                 # ends the names of what belongs to them: "", or _SYNTHETIC
-    classes: int                # number of identities
+    classes: int                # number of identities that its head tells apart
     images: tf.Tensor           # crops, uint8 [B, S, S, 3]
-    labels: tf.Tensor           # identity of each image, int32 [B]
+    labels: tf.Tensor           # identity of each image in its head, int32 [B]
     weights: tf.Tensor          # of each image in the loss, float32 [B]
 
 
@@ -49,10 +51,17 @@ class Share(NamedTuple):
     suffix: str                 # ends the names of its variables and losses: "", or _SYNTHETIC
     inputs: tf.Tensor           # the network's input [B, s, s, 3]
     cross_entropy: tf.Tensor    # scalar
-    center: tf.Tensor           # the center loss, scalar
-    accuracy: tf.Tensor         # fraction of the images whose identity the softmax head tells right, scalar
+    center: tf.Tensor           # the center loss, scalar; None with a head of margins.py
+    accuracy: tf.Tensor         # fraction of the images whose identity the head tells right, scalar
     statistics: list            # (variable of batch norm's moving statistics, its value in this batch)
-    centers: list               # (variable of the identities' centers, its next value [classes, E])
+
+
+class Embedded(NamedTuple):
+    """A LabelledBatch behind the network."""
+    batch: LabelledBatch
+    inputs: tf.Tensor           # [B, s, s, 3]
+    bottleneck: tf.Tensor       # [B, E]
+    statistics: list            # as in Share
 
 
 def _view_of(options):
@@ -89,7 +98,10 @@ class ClassifierGraph:
         tf1.get_variable(name, initializer=tf.constant(value), trainable=False, use_resource=True)
         with tf1.name_scope("inputs"):
             batches = self._build_inputs(faces)
-        self.shares = [self._build_share(index, batch) for index, batch in enumerate(batches)]
+        self.shares, self._head_state = [], []          # the latter: (variable of a head's statistics, its next value)
+        indexed = list(enumerate(batches))
+        for together in [indexed] if options.shared_head else [[each] for each in indexed]:
+            self._build_shares([self._embed(index, batch) for index, batch in together])
         self._classifier_variables = tf1.global_variables(registry.SCOPE + "/")
         with tf1.name_scope("losses"):
             self._build_losses()
@@ -104,17 +116,24 @@ class ClassifierGraph:
     def _build_inputs(self, faces):
         """Make a LabelledBatch of the real images and one of the synthetic ones, as far as `faces` has any."""
         options, sets = self.options, []
-        reading = Reading(options.input_scale_size, options.batch_size, options.num_worker)
+        reading = Reading(options.input_scale_size, options.batch_size * options.num_gpu, options.num_worker)
         order = Order(options.seed, self.start_step)
+        classes = 0
         for suffix, stream, images, weights in (("", data_loader.REAL, faces.real, None),
                                                 (_SYNTHETIC, data_loader.SYN, faces.synthetic, faces.weights)):
             if images:
                 weights = np.ones(len(images.names), np.float32) if weights is None else weights
-                sets.append((suffix, images, weights, training_batches([images], reading, order, stream)))
+                batches = training_batches([images], reading, order, stream,
+                                           images.labels if options.oversample else None)
+                sets.append((suffix, images.labels + np.int32(classes), weights, batches))
+                classes += len(images.identities) if options.shared_head else 0
         self.iterator = tf1.data.make_initializable_iterator(tf.data.Dataset.zip(tuple(each[-1] for each in sets)))
-        return [LabelledBatch(suffix, len(images.identities), batch, tf.gather(tf.constant(images.labels), indices),
+        counts = [classes] * 2 if options.shared_head else [
+            len(images.identities) for images in (faces.real, faces.synthetic) if images]
+        return [LabelledBatch(suffix, count, batch, tf.gather(tf.constant(labels), indices),
                               tf.gather(tf.constant(weights), indices))
-                for (suffix, images, weights, _), (indices, batch) in zip(sets, self.iterator.get_next())]
+                for (suffix, labels, weights, _), count, (indices, batch) in zip(
+                    sets, counts, self.iterator.get_next())]
 
     def _seed(self, stream):
         """Make the seed [2] int32 of one use of random numbers in this step."""
@@ -123,9 +142,10 @@ class ClassifierGraph:
     def _augment(self, index, images):
         """Turn crops `images` uint8 [B, S, S, 3] into the network's input, at random as the options say.
 
-        The crops are moved, mirrored and turned. `index` is that of their LabelledBatch.
+        The crops are moved, mirrored and turned, and changed as augmentation.Chances say. `index` is that of their
+        LabelledBatch.
         """
-        options, count = self.options, self.options.batch_size
+        options, count = self.options, images.shape[0]
         view = _view_of(options)
         low, high = input_size.shifts_of(options.input_scale_size, view.window)
         shifts, flips, angles = tf.zeros([count, 2], tf.int32), tf.zeros([count], tf.bool), tf.zeros([count])
@@ -136,24 +156,65 @@ class ClassifierGraph:
         if options.random_rotate:
             most = math.radians(_ROTATION)
             angles = tf.random.stateless_uniform([count], self._seed(_ROTATE_STREAM + index), -most, most)
-        return augment(to_network(images), view, shifts, flips, angles)
+        chances = augmentation.chances_of(options)
 
-    def _build_share(self, index, batch):
-        """Compute the Share of a LabelledBatch, which has this `index` in the step."""
-        options, suffix = self.options, batch.suffix
+        def alter(x):
+            return augmentation.alter(x, chances, [self._seed(stream + index) for stream in _ALTER_STREAMS])
+
+        return augment(to_network(images), view, shifts, flips, angles, alter if any(chances) else None)
+
+    def _embed(self, index, batch):
+        """Send a LabelledBatch, which has this `index` in the step, through the network -> Embedded.
+
+        Each of several GPUs takes its share of the images, and batch norm's statistics are the means of theirs.
+        """
+        options, parts = self.options, []
         inputs = self._augment(index, batch.images)
-        dropout = layers.Dropout(options.keep_probability, self._seed(_DROPOUT_STREAM + index))
-        with tf1.name_scope("network" + suffix), batch_statistics() as statistics:
-            bottleneck, _ = networks.embed(inputs, _recipe_of(options).architecture, dropout)
-        logits = networks.logits(bottleneck, batch.classes, "Logits" + suffix)
-        centers = layers.get_variable("centers" + suffix, [batch.classes, options.embedding_size],
-                                      tf1.zeros_initializer(), trainable=False)
-        before = centers.value()
-        moved = losses.move_centroids(before, bottleneck, batch.labels, options.center_loss_alfa)
-        right = tf.equal(tf.argmax(logits, 1, tf.int32), batch.labels)
-        return Share(suffix, inputs, tf.reduce_mean(batch.weights * losses.softmax_loss(logits, batch.labels)),
-                     tf.reduce_mean(batch.weights * losses.center_loss(bottleneck, batch.labels, before)),
-                     tf.reduce_mean(tf.cast(right, tf.float32)), statistics, [(centers, moved)])
+        seed = self._seed(_DROPOUT_STREAM + index)
+        if options.num_gpu == 1:
+            return Embedded(batch, inputs, *self._run_network(inputs, batch, layers.Dropout(
+                options.keep_probability, seed)))
+        for gpu, share in enumerate(tf.split(inputs, options.num_gpu)):
+            with tf.device(f"/gpu:{gpu}"), tf1.name_scope(f"tower_{gpu}"):
+                parts.append(self._run_network(share, batch, layers.Dropout(
+                    options.keep_probability, seed, gpu, options.num_gpu)))
+        bottlenecks, statistics = zip(*parts)
+        means = [(each[0][0], tf.add_n([value for _, value in each]) / options.num_gpu) for each in zip(*statistics)]
+        return Embedded(batch, inputs, tf.concat(bottlenecks, 0), means)
+
+    def _run_network(self, inputs, batch, dropout):
+        """Run the network on `inputs` [B, s, s, 3] of a LabelledBatch -> bottleneck [B, E], statistics as in Share."""
+        with tf1.name_scope("network" + batch.suffix), batch_statistics() as statistics, tf1.variable_scope(
+                tf1.get_variable_scope(), dtype=tf.as_dtype(self.options.precision), auxiliary_name_scope=False):
+            bottleneck, _ = networks.embed(inputs, _recipe_of(self.options).architecture, dropout)
+        return bottleneck, statistics
+
+    def _build_shares(self, parts):
+        """Add the Shares of one or more Embedded batches that have one head."""
+        options, first = self.options, parts[0].batch
+        bottleneck, labels = (_joined(each) for each in zip(*((part.bottleneck, part.batch.labels) for part in parts)))
+        if options.loss == "softmax_center":
+            scores = logits = networks.logits(bottleneck, first.classes, "Logits" + first.suffix)
+            variable = layers.get_variable("centers" + first.suffix, [first.classes, options.embedding_size],
+                                           tf1.zeros_initializer(), trainable=False)
+            centers = variable.value()
+            self._head_state.append((variable, losses.move_centroids(centers, bottleneck, labels,
+                                                                     options.center_loss_alfa)))
+        else:
+            head = margins.score(bottleneck, labels, first.classes, margins.Margin(
+                options.loss, options.margin, options.scale), "Logits" + first.suffix)
+            scores, logits, centers = head.cosines, head.logits, None
+            self._head_state += head.state
+        for part, its_scores, its_logits in zip(parts, *(tf.split(each, len(parts)) if len(parts) > 1 else [each]
+                                                         for each in (scores, logits))):
+            batch = part.batch
+            right = tf.equal(tf.argmax(its_scores, 1, tf.int32), batch.labels)
+            self.shares.append(Share(
+                batch.suffix, part.inputs,
+                tf.reduce_mean(batch.weights * losses.softmax_loss(its_logits, batch.labels)),
+                None if centers is None else tf.reduce_mean(
+                    batch.weights * losses.center_loss(part.bottleneck, batch.labels, centers)),
+                tf.reduce_mean(tf.cast(right, tf.float32)), part.statistics))
 
     def _build_losses(self):
         """Add up the losses, and find the variables that minimise them."""
@@ -162,14 +223,18 @@ class ClassifierGraph:
                                   for variable in tf1.trainable_variables(f"Logits{share.suffix}/")]
         check_optimized_once({"classifier": self.trained}, tf1.trainable_variables(), not_trained=[
             variable for variable in self._classifier_variables if variable not in network])
-        decayed = [tf.nn.l2_loss(variable) for variable in self.trained if variable.op.name.endswith("/weights")]
+        decayed = [tf.nn.l2_loss(variable) for variable in self.trained
+                   if self.options.optimizer == "sgd" or variable.op.name.endswith("/weights")]
         self.losses = {"regularization": self.options.weight_decay * tf.add_n(decayed)}
         total = self.losses["regularization"]
         for share in self.shares:
             weight = self.options.lambda_synthetic if share.suffix else 1.0
-            total += weight * (share.cross_entropy + self.options.center_loss_factor * share.center)
-            self.losses.update({"cross_entropy" + share.suffix: share.cross_entropy,
-                                "center" + share.suffix: share.center})
+            loss = share.cross_entropy
+            self.losses["cross_entropy" + share.suffix] = share.cross_entropy
+            if share.center is not None:
+                loss += self.options.center_loss_factor * share.center
+                self.losses["center" + share.suffix] = share.center
+            total += weight * loss
         self.losses["total"] = total
 
     def _build_train_op(self):
@@ -178,12 +243,14 @@ class ClassifierGraph:
         All gradients and statistics are computed from the weights as they are before. Batch norm's moving statistics
         follow the real images, if there are any, because the classifier is for these.
         """
-        gradients = list(zip(tf1.gradients(self.losses["total"], self.trained), self.trained))
+        several = self.options.num_gpu > 1
+        gradients = list(zip(tf1.gradients(self.losses["total"], self.trained, colocate_gradients_with_ops=several),
+                             self.trained))
         step = tf.cast(self.step_now, tf.float32)
         warm = (1 + step) / (10 + step)                 # decay of a young average, which soon forgets its beginning
         slow = 1 - tf.minimum(registry.CLASSIFIERS[self.options.model_def].statistics_decay, warm)
         state = [(moving, moving + slow * (value - moving)) for moving, value in self.shares[0].statistics]
-        state += [pair for share in self.shares for pair in share.centers]
+        state += self._head_state
         with tf.control_dependencies([gradient for gradient, _ in gradients] + [value for _, value in state]), \
                 tf1.name_scope(None):                   # the optimizer's variables are named as the others
             updates = [make_optimizer(self.options.optimizer, self.rate).apply_gradients(gradients)]
@@ -216,6 +283,11 @@ class ClassifierGraph:
             + [tf1.summary.image("input" + share.suffix, to_image(share.inputs / 3), 4) for share in self.shares])
 
 
+def _joined(tensors):
+    """Join tensors [B, ...] along their first axis; a single one stays as it is."""
+    return tf.concat(tensors, 0) if len(tensors) > 1 else tensors[0]
+
+
 def count_parameters(options):
     """Count the numbers in the variables of a training's network -> {name of the network: count}.
 
@@ -229,12 +301,13 @@ def count_parameters(options):
 
 
 def make_optimizer(name, rate):
-    """Make the optimizer `name` with the learning `rate` and FaceNet's settings."""
+    """Make the optimizer `name` with the learning `rate` and FaceNet's settings; "sgd" with ArcFace's."""
     return {"adagrad": lambda: tf1.train.AdagradOptimizer(rate),
             "adadelta": lambda: tf1.train.AdadeltaOptimizer(rate, rho=.9, epsilon=1e-6),
             "adam": lambda: tf1.train.AdamOptimizer(rate, beta1=.9, beta2=.999, epsilon=.1),
             "rmsprop": lambda: tf1.train.RMSPropOptimizer(rate, decay=.9, momentum=.9, epsilon=1.),
-            "mom": lambda: tf1.train.MomentumOptimizer(rate, .9, use_nesterov=True)}[name]()
+            "mom": lambda: tf1.train.MomentumOptimizer(rate, .9, use_nesterov=True),
+            "sgd": lambda: tf1.train.MomentumOptimizer(rate, .9)}[name]()
 
 
 class ClassifierTrainer:

@@ -1,6 +1,7 @@
 """recognizer.py on the command line: train, stop, go on, verify, convert, give to main.py; bad input in one line."""
 import json
 import signal
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -9,7 +10,7 @@ from PIL import Image
 
 import recognizer
 import utils
-from cli import program
+from cli import cautions, program
 from cli.options import parse
 from config import get_config
 from conftest import (
@@ -27,6 +28,7 @@ from datasets import image_sets
 from drawn import draw_face, write
 from engine import checkpoints, runs
 from evaluation import charts
+from losses import classifier_rate
 from recognition import pretrained, registry, schedule, training
 from tool import finish, Tool
 from trainer import Trainer
@@ -264,7 +266,7 @@ def no_start():
 
 
 OTHERS = dict(model_def="inception_resnet_v1", width=.25, embedding_size=16, image_size=128, input_scale_size=120,
-              optimizer="mom", standardization="fixed", crop="arcface")
+              optimizer="mom", standardization="fixed", crop="arcface", loss="arcface", shared_head=True)
 
 
 @pytest.mark.parametrize("option", recognizer.STRUCTURAL)
@@ -272,8 +274,11 @@ def test_a_run_keeps_its_structure(data, tmp_path, monkeypatch, option):
     """Another value is an error, found before any image is read; the run's own may be given."""
     monkeypatch.setattr(recognizer, "start", no_start)
     own = dict(model_def="iresnet18", width=1.0, embedding_size=8, image_size=96, input_scale_size=108,
-               optimizer="adam", standardization="image", crop="box")
-    (tmp_path / "params.json").write_text(json.dumps({**own, "real": "real", "data_dir": str(tmp_path / "gone")}))
+               optimizer="adam", standardization="image")
+    (tmp_path / "params.json").write_text(json.dumps({**own, "real": "real", "synthetic": ["generated"],
+                                                      "data_dir": str(tmp_path / "gone")}))
+    # Of runs from before there were these options.
+    own |= dict(loss="softmax_center", shared_head=False, crop="box")
     with pytest.raises(utils.UserError) as error:
         recognizer.main(["train", *words(load_path=tmp_path, **{option: OTHERS[option]})])
     assert str(error.value) == (
@@ -314,6 +319,14 @@ BAD = [                     # command, options, what the line names
     ("train", SCHEDULE, ["bad.txt: line 2"]),
     ("train", dict(SCHEDULE, learning_rate_schedule_file="nowhere"), ["nowhere", "not there"]),
     ("train", dict(TRAIN, score_weights="original"), ["--synthetic"]),
+    ("train", dict(TRAIN, loss="triplet"), ["--loss triplet", "adaface"]),
+    ("train", dict(TRAIN, margin=2), ["--margin 2"]),
+    ("train", dict(TRAIN, scale=0), ["--scale 0"]),
+    ("train", dict(TRAIN, loss="adaface", batch_size=1), ["--batch_size 1", "2 or more"]),
+    ("train", dict(TRAIN, shared_head=True), ["--shared_head", "--synthetic"]),
+    ("train", dict(TRAIN, random_erasing=1.5), ["--random_erasing 1.5"]),
+    ("train", dict(TRAIN, learning_rate_drops=0), ["--learning_rate_drops 0"]),
+    ("train", dict(TRAIN, learning_rate_drops=3, learning_rate_decay_factor=.5), ["--learning_rate_drops", "give one"]),
     ("train", dict(TRAIN, lfw_pairs="bad.txt"), ["--lfw_dir"]),
     ("train", dict(TRAIN, lfw_dir="one"), ["one", "too few"]),
     ("train", dict(TRAIN, load_path="nowhere"), ["--load_path nowhere"]),
@@ -455,6 +468,53 @@ def test_help_alone_is_an_overview(capsys):
 
 def test_a_schedule_s_rates(data):
     assert schedule.read_schedule(str(data / "schedule.txt")) == [(1, .05), (2, .01), (4, -1.)]
+
+
+@pytest.mark.parametrize("line, table", [
+    ("--learning_rate .5", [(0, .5)]),
+    ("--learning_rate .1 --learning_rate_drops 12 20 24", [(0, .1), (13, .01), (21, .001), (25, .0001)])])
+def test_drops_of_the_learning_rate(line, table):
+    """A rate holds for as many whole epochs as the option says."""
+    options = parse(TRAIN_COMMAND, ["--real", "real", *line.split()]).options
+    found = schedule.table_of(options)
+    assert [epoch for epoch, _ in found] == [epoch for epoch, _ in table]
+    assert [rate for _, rate in found] == pytest.approx([rate for _, rate in table])
+    assert classifier_rate(11, 1, found, 100, 1.) == options.learning_rate
+    assert classifier_rate(12, 1, found, 100, 1.) == pytest.approx(dict(table).get(13, options.learning_rate))
+
+
+def test_an_epoch_of_several_gpus_has_fewer_steps():
+    faces = SimpleNamespace(real=SimpleNamespace(names=[""] * 100))
+    for gpus, steps in ((1, 10), (2, 5), (3, 4)):
+        options = parse(TRAIN_COMMAND, words(real="real", batch_size=10, num_gpu=gpus)).options
+        assert schedule.length_of(options, faces, [(0, .1)]) == (100, steps)
+
+
+def test_the_usual_margins_and_scales():
+    """Those of the authors' code, and 64 is what all multiply by."""
+    for loss, margin in (("arcface", .5), ("cosface", .4), ("adaface", .4), ("softmax_center", None)):
+        options = parse(TRAIN_COMMAND, words(real="real", loss=loss)).options
+        assert (options.margin, options.scale) == (margin, margin and 64)
+    options = parse(TRAIN_COMMAND, words(real="real", loss="arcface", margin=0, scale=16)).options
+    assert (options.margin, options.scale) == (0, 16)
+
+
+def test_the_preset_arcface_is_the_published_recipe():
+    options = parse(TRAIN_COMMAND, ["--preset", "arcface"]).options
+    given = dict(model_def="iresnet50", width=1, embedding_size=512, image_size=112, input_scale_size=112,
+                 standardization="arcface", loss="arcface", margin=.5, scale=64, optimizer="sgd", weight_decay=5e-4,
+                 learning_rate=.1, batch_size=512, max_nrof_epochs=26, moving_average_decay=0, random_flip=True,
+                 random_erasing=.2, augment_crop=.2, augment_resolution=.2, augment_color=.2)
+    assert {name: getattr(options, name) for name in given} == given
+    rates = [classifier_rate(epoch, 1, schedule.table_of(options), options.learning_rate_decay_epochs,
+                             options.learning_rate_decay_factor) for epoch in range(26)]
+    assert rates == pytest.approx([.1] * 12 + [.01] * 8 + [.001] * 4 + [.0001] * 2)
+
+
+def test_gpus_that_are_not_there_are_a_warning(data, caplog, monkeypatch):
+    monkeypatch.setattr(cautions, "count_gpus", lambda: 0)
+    recognizer.main(["train", *words(**TRAIN, data_dir=data, num_gpu=2, dry_run=True)])
+    assert [each.message for each in caplog.records if "--num_gpu 2" in each.message]
 
 
 @pytest.mark.parametrize("text", ["", "1: -1\n", "2: .1\n1: .2\n", "1: nan\n", "1: .1: 2\n", "x: .1\n", "1: inf"])

@@ -64,6 +64,10 @@ TRAIN = [
     ("--lfw_subtract_mean --lfw_nrof_folds 3", "--lfw_nrof_folds, --lfw_subtract_mean", "without --lfw_dir"),
     ("--lfw_dir x --lfw_batch_size 9", None, None), ("--center_loss_alfa .5", "--center_loss_alfa", "no center loss"),
     ("--center_loss_alfa .5 --center_loss_factor 1", None, None),
+    ("--loss arcface --center_loss_factor 1 --center_loss_alfa .5", "--center_loss_factor, --center_loss_alfa",
+     "only --loss softmax_center"),
+    ("--margin .3 --scale 16", "--margin, --scale", "--loss softmax_center counts"),
+    ("--loss cosface --margin .3 --scale 16", None, None),
     ("--learning_rate_decay_epochs 3", "--learning_rate_decay_epochs", "the rate stays"),
     ("--learning_rate_decay_epochs 3 --learning_rate_decay_factor .5", None, None), ("--preset cpu", None, None)]
 VERIFY = [

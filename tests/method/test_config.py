@@ -7,8 +7,8 @@ from argparse import Namespace
 import pytest
 
 import config as config_module
-from cli.options import PRESETS
-from config import get_config, read_command_line, structural_differences
+from cli.options import preset_names, PRESETS
+from config import COMMAND, get_config, read_command_line, structural_differences
 from engine import runs
 from utils import UserError
 
@@ -343,7 +343,7 @@ def preset(path, **sections):
     return str(path)
 
 
-@pytest.mark.parametrize("name", sorted(name.removesuffix(".json") for name in os.listdir(PRESETS)))
+@pytest.mark.parametrize("name", preset_names(COMMAND))
 def test_a_preset_of_ours_is_taken_as_it_says(name):
     with open(os.path.join(PRESETS, f"{name}.json")) as file:
         section = json.load(file)["main.py"]
@@ -381,7 +381,7 @@ def test_a_preset_that_contradicts_the_command_line_is_a_mistake_of_the_command_
     ({"main.py": 1}, "--preset mine.json: has no options of main.py; "),
     ([1], "--preset mine.json: has no options of main.py; "),
     ("{", "--preset mine.json: not JSON ("),
-    (None, "--preset mine.json: neither one of cpu, demo, paper nor a file that can be read (No such file")])
+    (None, "--preset mine.json: neither one of arcface, cpu, demo, paper nor a file that can be read (No such file")])
 def test_a_preset_that_is_wrong(tmp_path, monkeypatch, content, wanted):
     monkeypatch.chdir(tmp_path)
     if content is not None:

@@ -108,6 +108,42 @@ def test_orders_of_other_seeds_streams_and_epochs_are_unrelated(count):
     assert related < 5 / np.sqrt(count) and all((a != b).mean() > .98 for a, b in itertools.combinations(epochs, 2))
 
 
+def order_of(labels, count, seed=1):
+    with tf1.Session() as session:
+        return session.run(data_loader.balanced(tf.range(count, dtype=tf.int64), np.array(labels, np.int32), seed, 0))
+
+
+def test_balanced_orders_show_all_identities_equally_often():
+    """3 identities of 1, 4 and 7 images: 4 of each in an epoch of 12, and in 7 epochs each image as often as others.
+
+    The images of an identity need not be neighbours, and an identity may have none.
+    """
+    labels = np.random.default_rng(1).permutation([5] * 1 + [2] * 4 + [9] * 7)
+    order = order_of(labels, 7 * 12)
+    assert order.dtype == np.int64
+    for epoch in order.reshape(7, 12):
+        assert np.bincount(labels[epoch])[[2, 5, 9]].tolist() == [4, 4, 4]
+        assert len(set(epoch[labels[epoch] == 2])) == len(set(epoch[labels[epoch] == 9])) == 4
+    for label, times in ((5, 28), (2, 7), (9, 4)):
+        assert np.bincount(order, minlength=12)[labels == label].tolist() == [times] * (labels == label).sum()
+    assert not np.array_equal(labels[order[:12]], labels[order[12:24]])
+    assert np.array_equal(order, order_of(labels, 7 * 12)) and not np.array_equal(order, order_of(labels, 7 * 12, 2))
+
+
+def test_a_balanced_batch_is_the_same_whatever_the_start(numbered):
+    """And of the labelled images it has as many of one identity as of the others."""
+    labels = numbered.renderings.labels
+
+    def batches(start, steps):
+        order = ORDER._replace(start=start)
+        return [indices for indices, _ in run(data_loader.training_batches(
+            [numbered.renderings], READING, order, data_loader.SYN, labels), steps)]
+
+    whole = batches(0, 6)
+    assert all(map(np.array_equal, whole[3:], batches(3, 3)))
+    assert np.bincount(labels[np.concatenate(whole[:3])]).tolist() == [4, 4, 4]
+
+
 def test_batches_cover_the_set_epoch_by_epoch(numbered):
     found = numbers(run(get_loader(numbered.photos, READING, ORDER), 11))
     assert len(found) == 44

@@ -99,6 +99,19 @@ def test_the_peak_of_training_a_classifier(line, measured):
     close(gib(footprint.of_classifier_training(parse(TRAIN, ["--real", "real", *line.split()]).options, 2)), measured)
 
 
+@pytest.mark.parametrize("loss, measured", [("softmax_center", .513), ("arcface", .726), ("adaface", .927)])
+def test_the_peak_of_a_head(loss, measured):
+    """Of 256 images and 100,000 identities, beyond that of 1,000, for embeddings of 16 numbers."""
+    options = parse(TRAIN, words(real="r", model_def="small", loss=loss, batch_size=256, embedding_size=16)).options
+    few, many = (gib(footprint.of_classifier_training(options, count)) for count in (1000, 100_000))
+    close(many - few, measured)
+
+
+def test_the_images_of_all_gpus_are_counted():
+    one, two = (parse(TRAIN, words(real="r", batch_size=90 // gpus, num_gpu=gpus)).options for gpus in (1, 2))
+    assert gib(footprint.of_classifier_training(one, 9)) == gib(footprint.of_classifier_training(two, 9))
+
+
 @pytest.mark.parametrize("model_def, batch_size, measured", VERIFICATIONS)
 def test_the_peak_of_verifying(model_def, batch_size, measured):
     options = parse(VERIFY, words(weights="w", images="i", image_size=150 if model_def == "dlib" else 96,

@@ -1,4 +1,5 @@
-"""recognition.training: a step against its terms, averages, batch statistics, synthetic heads, exact resume."""
+"""recognition.training: a step against its terms, averages, batch statistics, heads, several GPUs, exact resume."""
+import contextlib
 import functools
 import json
 from pathlib import Path
@@ -141,11 +142,14 @@ def test_weights_of_images_scale_their_losses(data):
     assert results[1] == pytest.approx(3 * results[0], rel=1e-5)
 
 
-@pytest.mark.parametrize("option", ["random_crop", "random_flip", "random_rotate"])
+AT_TIMES = ("random_erasing", "augment_crop", "augment_resolution", "augment_color")
+
+
+@pytest.mark.parametrize("option", ["random_crop", "random_flip", "random_rotate", *AT_TIMES])
 def test_each_augmentation_can_be_turned_on_alone(data, option):
     """The same images look otherwise with it, and otherwise again in the next step."""
     seen = []
-    for given in ({}, {option: True}):
+    for given in ({}, {option: .9 if option in AT_TIMES else True}):
         with tf.Graph().as_default():
             options = options_of(data, **{"random_crop": False, "random_flip": False, **given})
             builder = SimpleNamespace(options=options, step_now=tf1.placeholder(tf.int32, []))
@@ -159,7 +163,7 @@ def test_each_augmentation_can_be_turned_on_alone(data, option):
     assert not np.array_equal(plain, once) and not np.array_equal(once, other)
 
 
-@pytest.mark.parametrize("name", ["adagrad", "adadelta", "adam", "rmsprop", "mom"])
+@pytest.mark.parametrize("name", ["adagrad", "adadelta", "adam", "rmsprop", "mom", "sgd"])
 def test_every_optimizer_descends(name):
     x = tf1.get_variable("x", initializer=tf.constant([3., -2.]), use_resource=True)
     loss = tf.reduce_sum(tf.square(x))
@@ -170,6 +174,131 @@ def test_every_optimizer_descends(name):
         for _ in range(5):
             session.run(step)
         assert session.run(loss) < before
+
+
+# Heads with a margin
+
+def test_the_recipe_of_arcface(data):
+    """A head with a margin for each set, no center loss; SGD decays all that it trains, also what batch norm adds."""
+    options = options_of(data, "--synthetic", "generated", loss="arcface", optimizer="sgd", weight_decay=.01,
+                         lambda_synthetic=.5, learning_rate=.1)
+    graph, session = graph_of(options)
+    with session:
+        before = values_of(session)
+        loss, gradients, _ = session.run([graph.losses, tf1.gradients(graph.losses["total"], graph.trained),
+                                          graph.train_op], {graph.rate: .1})
+        after = values_of(session)
+    heads = {name: value.shape for name, value in before.items() if name.startswith(("Logits", "centers"))}
+    assert heads == {"Logits/weights": (8, 4), "Logits_synthetic/weights": (8, 3), "Logits/weights/Momentum": (8, 4),
+                     "Logits_synthetic/weights/Momentum": (8, 3)}
+    decayed = sum(np.square(before[v.op.name]).sum() / 2 for v in graph.trained)
+    assert any(v.op.name.endswith("/beta") for v in graph.trained)
+    assert loss["regularization"] == pytest.approx(.01 * decayed, rel=1e-5)
+    assert loss.keys() == {"regularization", "cross_entropy", "cross_entropy_synthetic", "total"}
+    assert loss["total"] == pytest.approx(
+        loss["regularization"] + loss["cross_entropy"] + .5 * loss["cross_entropy_synthetic"], rel=1e-5)
+    assert 15 < loss["cross_entropy"] < 80              # 64 times the margin, about, before anything is learned
+    for variable, gradient in zip(graph.trained, gradients):
+        name = variable.op.name
+        assert np.allclose(after[name], before[name] - .1 * gradient, atol=1e-6)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("loss", ["softmax_center", "arcface", "adaface"])
+def test_a_shared_head_has_the_synthetic_identities_as_more_classes(data, loss):
+    """The labels count on from the real ones, and one head's state moves with both sets."""
+    options = options_of(data, "--synthetic", "generated", loss=loss, shared_head=True, weight_decay=0,
+                         lambda_synthetic=.5)
+    graph, session = graph_of(options)
+    heads = {v.op.name: v.shape.as_list() for v in tf1.trainable_variables("Logits")}
+    assert heads["Logits/weights"] == [8, 7] and not tf1.trainable_variables("Logits_synthetic")
+    by_each = [tf1.gradients(share.cross_entropy, tf1.trainable_variables("Logits/weights"))[0]
+               for share in graph.shares]
+    with session:
+        losses, gradients, _ = session.run([graph.losses, by_each, graph.train_op], {graph.rate: .0})
+        after = values_of(session)
+    assert all(np.abs(gradient).sum(0).all() for gradient in gradients)         # each image is none of the others
+    total = losses["cross_entropy"] + .5 * losses["cross_entropy_synthetic"]
+    assert losses["total"] == pytest.approx(total, rel=1e-5)
+    if loss == "softmax_center":
+        moved = after["centers"].any(1)
+        assert after["centers"].shape == (7, 8) and moved[:4].any() and moved[4:].any()
+    if loss == "adaface":
+        assert after["Logits/length_mean"] < 20 and after["Logits/length_deviation"] < 100
+
+
+def test_labels_of_a_shared_head_count_on(data):
+    options = options_of(data, "--synthetic", "generated", shared_head=True)
+    faces = labelled_data.load(options)
+    builder = SimpleNamespace(options=options, start_step=tf.constant(0, tf.int64))
+    real, synthetic = ClassifierGraph._build_inputs(builder, faces)
+    assert real.classes == synthetic.classes == 7
+    with tf1.Session() as session:
+        session.run(builder.iterator.initializer)
+        labels = session.run([real.labels, synthetic.labels])
+    assert set(labels[0]) <= set(range(4)) and set(labels[1]) <= set(range(4, 7))
+
+
+def one_step(options, faces, frozen):
+    """What two steps leave, the devices that were asked for, and the first layer's means in the first batch."""
+    with tf.Graph().as_default() as built, pytest.MonkeyPatch.context() as patch:
+        if frozen:
+            patch.setattr(training, "batch_statistics", lambda: contextlib.nullcontext([]))
+        tf1.set_random_seed(options.seed)
+        graph = ClassifierGraph(options, faces)
+        with tf1.Session(config=tf1.ConfigProto(allow_soft_placement=True)) as session:
+            session.run(tf1.global_variables_initializer())
+            session.run(graph.iterator.initializer, {graph.start_step: 0})
+            for v in tf1.global_variables():            # the first weights depend on the size of the graph
+                if v.op.name.endswith(("/weights", "/weights" + AVERAGE)):
+                    rng = np.random.default_rng(len(v.op.name.removesuffix(AVERAGE)))
+                    v.load(rng.normal(0, .1, v.shape.as_list()).astype(np.float32), session)
+            first = session.run([value for _, value in graph.shares[0].statistics[:1]])
+            session.run(graph.iterator.initializer, {graph.start_step: 0})
+            for _ in range(2):
+                session.run(graph.train_op, {graph.rate: .05})
+            return values_of(session), {op.device for op in built.get_operations() if "tower_" in op.name}, first
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("loss", ["softmax_center", "adaface"])
+def test_two_gpus_take_the_steps_of_one_with_the_whole_batch(data, loss):
+    """In all but batch norm's statistics, which are those of each GPU's share: here, they stay as they are.
+
+    With dropout, all that is random in an image, and AdaFace's statistics, which are those of the whole batch.
+    """
+    more = dict(loss=loss, keep_probability=.7, center_loss_factor=.1, optimizer="sgd", random_erasing=.5,
+                augment_crop=.5, augment_resolution=.5, augment_color=.5)
+    one, two = (options_of(data, "--synthetic", "generated", **more, num_gpu=gpus, batch_size=6 // gpus)
+                for gpus in (1, 2))
+    faces = labelled_data.load(one)
+    (alone, nothing, _), (together, devices, _) = one_step(one, faces, True), one_step(two, faces, True)
+    assert not nothing and {"/device:GPU:0", "/device:GPU:1"} <= devices
+    assert alone.keys() == together.keys()
+    for name, value in alone.items():
+        scale = max(np.abs(value).max(), 1e-6) if value.dtype.kind == "f" else 1
+        assert np.abs(value.astype(float) - together[name]).max() <= 2e-5 * scale, name
+
+
+@pytest.mark.slow
+def test_moving_statistics_are_those_of_all_gpus(data):
+    options = [options_of(data, num_gpu=gpus, batch_size=6 // gpus) for gpus in (1, 2)]
+    faces = labelled_data.load(options[0])
+    (_, _, one), (_, _, two) = (one_step(each, faces, False) for each in options)
+    assert one[0].any() and np.allclose(one[0], two[0], atol=1e-5)
+
+
+@pytest.mark.slow
+def test_bfloat16_is_for_the_network_s_convolutions_alone(data):
+    """Variables, batch norm, the dense layers and the head stay float32."""
+    graph, session = graph_of(options_of(data, loss="arcface", precision="bfloat16"))
+    operations = tf1.get_default_graph().get_operations()
+    kinds = {kind: {op.inputs[0].dtype.base_dtype.name for op in operations if op.type == kind}
+             for kind in ("Conv2D", "MatMul", "FusedBatchNormV3")}
+    assert kinds == {"Conv2D": {"bfloat16"}, "MatMul": {"float32"}, "FusedBatchNormV3": {"float32"}}
+    assert {v.dtype.base_dtype.name for v in graph.saved_variables} == {"float32", "int32", "bool"}
+    with session:
+        assert np.isfinite(session.run([graph.losses, graph.train_op], {graph.rate: .05})[0]["total"])
 
 
 # Training
@@ -201,6 +330,24 @@ def test_resume_is_exact(data, tmp_path):
     other = options_of(data, "--synthetic", "generated", keep_probability=.7, seed=2)
     train(other, tmp_path / "other", 1)
     assert "Logits/weights" in differences(tmp_path / "other" / "model.ckpt-3", tmp_path / "halves" / "model.ckpt-3")
+
+
+@pytest.mark.slow
+def test_resume_is_exact_with_adaface_and_all_augmentations(data, tmp_path):
+    """6 steps equal 3 + 3, in every bit, AdaFace's statistics and the order of --oversample too."""
+    options = options_of(data, "--synthetic", "generated", loss="adaface", optimizer="sgd", shared_head=True,
+                         oversample=True, random_rotate=True, random_erasing=.5, augment_crop=.5, augment_resolution=.5,
+                         augment_color=.5, validate_every_n_epochs=2)
+    for name in ("whole", "halves"):
+        (tmp_path / name).mkdir()
+    train(options, tmp_path / "whole", 2)
+    train(options, tmp_path / "halves", 1)
+    first = read_checkpoint(tmp_path / "halves" / "model.ckpt-3")
+    train(options, tmp_path / "halves", 2)
+    assert differences(tmp_path / "whole" / "model.ckpt-6", tmp_path / "halves" / "model.ckpt-6") == []
+    last = read_checkpoint(tmp_path / "halves" / "model.ckpt-6")
+    assert [name for name in last if np.array_equal(last[name], first[name])] == [registry.FIXED]
+    assert {"Logits/length_mean", "Logits/length_deviation"} <= last.keys()
 
 
 @pytest.mark.slow
