@@ -148,7 +148,7 @@ def test_main_takes_the_averages(run):
     values = dict(zip([v.op.name for v in variables], trainer.session.run(variables)))
     trainer.close()
     saved = read_checkpoint(run.whole_dir / "model.ckpt-30")
-    assert len(values) == 24 and trainer.networks.standardization == "image"
+    assert len(values) == 24 and trainer.networks.view.standardization == "image"
     for name, value in values.items():
         assert np.array_equal(value, saved[name + "/ExponentialMovingAverage"])
         assert not np.array_equal(value, saved[name])

@@ -628,7 +628,7 @@ ROWS = [
     Row("center_loss_alfa", .75, centroid_kept, .75, dict(**REC, method_c="magnet")),
     Row("facenet_scope", "Other", shape("Other/Bottleneck/weights"), [192, 16], REC),
     Row("image_size", 40, classifier_input, 40, REC),
-    Row("standardization", "fixed", synthesis(lambda trainer: trainer.networks.standardization), "fixed", REC),
+    Row("standardization", "fixed", synthesis(lambda trainer: trainer.networks.view.standardization), "fixed", REC),
     Row("random_crop", False, places_and_flips, [(False, True)], dict(**REC, input_scale_size=96)),
     Row("random_flip", False, places_and_flips, [(True, False)], dict(**REC, input_scale_size=96)),
 
