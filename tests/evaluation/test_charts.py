@@ -133,7 +133,7 @@ def test_drawing_leaves_the_settings_of_matplotlib_alone():
 
 def test_verification_is_drawn(verified, tmp_path):
     rows, same = verified
-    assert recognizer._draw_verification(rows, same, str(tmp_path))
+    assert recognizer._draw_verification(rows, dict.fromkeys(rows, same), str(tmp_path))
     assert sorted(path.name for path in tmp_path.iterdir()) == ["distances.png", "roc.png"]
 
 
@@ -141,7 +141,7 @@ def test_without_matplotlib_verification_says_so_in_a_line(verified, tmp_path, m
     rows, same = verified
     monkeypatch.setattr(charts, "available", lambda: False)
     (tmp_path / "roc.png").touch()
-    assert not recognizer._draw_verification(rows, same, str(tmp_path))
+    assert not recognizer._draw_verification(rows, dict.fromkeys(rows, same), str(tmp_path))
     [record] = caplog.records
     assert record.getMessage() == ("no pictures of this verification: matplotlib is not installed: pip install -r "
                                    "requirements-tools.txt; roc.png there are of an earlier one")
@@ -150,4 +150,4 @@ def test_without_matplotlib_verification_says_so_in_a_line(verified, tmp_path, m
 def test_odd_verifications_are_drawn(tmp_path):
     same, distances = np.array([T, F, T, F]), np.zeros(4)
     result = Verification(.5, 0., .5, .5, {}, 0., distances, roc(distances, same))
-    assert recognizer._draw_verification({"odd": result}, same, str(tmp_path))
+    assert recognizer._draw_verification({"odd": result}, {"odd": same}, str(tmp_path))

@@ -49,7 +49,7 @@ def test_the_usual_sizes_are_valid():
 
 def test_help_names_every_size():
     assert registry.SIZES == ("from 65 to 96 for nn4, from 75 up for inception_resnet_v1, from 32 up for small, "
-                              "iresnet18, iresnet34, iresnet50, ir_se50 and iresnet100")
+                              "iresnet18, iresnet34, iresnet50, ir_se50 and iresnet100, 150 for dlib")
 
 
 # Windows of crops
