@@ -49,26 +49,30 @@ def keeps_labels(errors, reference):
         return np.isfinite(errors) & (errors <= limit)
 
 
-def confidences(scores, good, labels, seed=0):
+def confidences(scores, good, labels, seed=0, known=None):
     """Tell the probability that each image is good from its scores -> Confidences.
 
     `scores` {name: [n]}, in any scale, nan where unknown; they go in by their rank, so that no unit and no outlier
-    matters. `good` [n] bool, `labels` [n] identities. Raises ValueError where there are too few good images, or others,
-    or identities.
+    matters. `good` [n] bool is right for the images of which it is `known` [n] bool; by default, for all. `labels` [n]
+    are identities. Raises ValueError where there are too few good images, or others, or identities.
     """
-    identities = np.unique(labels)
-    if min(good.sum(), (~good).sum()) < LEAST_OF_A_KIND or len(identities) < FOLDS:
-        raise ValueError(f"{good.sum()} good images, {(~good).sum()} others, {len(identities)} identities; "
+    known = np.ones(len(good), bool) if known is None else known
+    everybody, labels_known, good_known = len(good), labels[known], good[known]
+    identities = np.unique(labels_known)
+    if min(good_known.sum(), (~good_known).sum()) < LEAST_OF_A_KIND or len(identities) < FOLDS:
+        raise ValueError(f"{good_known.sum()} good images, {(~good_known).sum()} others, {len(identities)} identities; "
                          f"{LEAST_OF_A_KIND}, {LEAST_OF_A_KIND} and {FOLDS} are needed")
     columns = np.stack([_ranks(np.asarray(values, np.float64)) for values in scores.values()], 1)
     columns = np.concatenate([columns, columns ** 2], 1)        # what is best may lie in the middle
     fold_of = np.random.default_rng(seed).permutation(len(identities)) % FOLDS
-    folds = fold_of[np.searchsorted(identities, labels)]
-    values = np.empty(len(good))
-    for fold in range(FOLDS):
-        weights = fit(columns[folds != fold], good[folds != fold])
-        values[folds == fold] = probability(weights, columns[folds == fold])
-    return Confidences(values, good, _section(values, good, scores))
+    places = np.minimum(np.searchsorted(identities, labels), len(identities) - 1)
+    folds = np.where(identities[places] == labels, fold_of[places], -1)        # -1: no image of the identity is known
+    values = np.empty(everybody)
+    for fold in range(-1, FOLDS):
+        learn = known & (folds != fold)
+        values[folds == fold] = probability(fit(columns[learn], good[learn]), columns[folds == fold])
+    return Confidences(values, good, _section(values[known], good_known, {
+        name: np.asarray(each, np.float64)[known] for name, each in scores.items()}))
 
 
 def fit(columns, good):

@@ -5,14 +5,20 @@ renderings too, whose labels are exact: what is measured there is what the measu
 against the labels of another view of the same identity: that is chance.
 Points are those that a detector finds (evaluation.face_points), in shares of a crop's sides.
 """
+import os
+import zipfile
+import zlib
 from typing import NamedTuple
 
 import numpy as np
 
+from datasets.image_sets import LABELS
+from datasets.images import stem
 from datasets.landmarks import similarity, transform
-from evaluation import bootstrap
+from evaluation import bootstrap, known_labels
 from evaluation.figures import Figure, HIGHER, LOWER, Measure, not_measured, RENDERINGS, Section, SET
 
+TITLE = "Are the labels kept?"
 CHANCE = "another view"         # the row of labels of another image of the same identity
 # Points of the detector's mesh, and of iBUG's 68, that are the same place of a face: corners of the eyes, the tip of
 # the nose, corners of the mouth.
@@ -32,6 +38,71 @@ class Seen(NamedTuple):
     """What is seen in the images of one set."""
     points: np.ndarray          # [n, 468, 2] the detector's, nan where it finds no face
     brightness: np.ndarray      # [n, k] of reduced images, see `reduce`
+
+
+class Errors(NamedTuple):
+    """Landmark errors of single images, as shares of the distance between the eyes; nan without a face or labels."""
+    names: list                 # of the set's images
+    own: np.ndarray             # [n] of these
+    renderings: np.ndarray      # [m] of renderings, or of the set itself where there are none
+
+
+def read_labels(images):
+    """Read the labels that `measure` uses of Renderings -> {name: array [n, ...]}, nan where unknown.
+
+    What no file tells is left out: landmarks, pose, expression, light. One warning tells of damaged files.
+    """
+    known, found = known_labels.read_labels(images), {}
+    for name, parts in (("pose", ("pitch", "yaw", "roll")), ("light", ("light_side", "light_height"))):
+        if all(part in known for part in parts):
+            found[name] = np.stack([known[part] for part in parts], 1)
+    labels = np.asarray(images.labels)
+    for identity in np.unique(labels):
+        own = np.flatnonzero(labels == identity)
+        for name, values in _read_arrays(os.path.join(images.root, images.identities[identity]), [
+                images.names[i] for i in own]).items():
+            if name not in found:
+                found[name] = np.full((len(labels), *values.shape[1:]), np.nan)
+            if found[name].shape[1:] == values.shape[1:]:
+                found[name][own] = values
+    return found
+
+
+def _read_arrays(folder, names):
+    """Read landmarks and expression of the images `names` from the LABELS in `folder` -> {name: [n, ...]}."""
+    try:
+        with np.load(os.path.join(folder, LABELS), allow_pickle=False) as fields:
+            rows = {stem(str(name)): row for row, name in enumerate(fields["names"])}
+            landmarks = (np.asarray(fields["landmarks"], np.float64) + .5) / float(fields["size"])
+            expression = np.asarray(fields["Exp_Para"], np.float64).reshape(len(rows), -1)
+    except (OSError, ValueError, KeyError, TypeError, EOFError, zipfile.BadZipFile, zlib.error, NotImplementedError):
+        return {}                       # `known_labels` has warned of what is damaged
+    if landmarks.shape != (len(rows), 68, 2):
+        return {}
+    places = np.array([rows.get(stem(os.path.basename(name)), -1) for name in names])
+    return {name: np.where((places >= 0).reshape(-1, *[1] * (values.ndim - 1)), values[places], np.nan)
+            for name, values in (("landmarks", landmarks), ("expression", expression))}
+
+
+def errors_of(subjects, seen):
+    """Compute the landmark error of each image of the set -> Errors; None where there are no labelled landmarks.
+
+    The arguments are those of `measure`.
+    """
+    if "landmarks" not in subjects[SET].labels:
+        return None
+    teacher = RENDERINGS if RENDERINGS in subjects and "landmarks" in subjects[RENDERINGS].labels else SET
+    offsets = offsets_of(seen[teacher].points, subjects[teacher].labels["landmarks"])
+    own, there = (landmark_errors(seen[row].points, subjects[row].labels["landmarks"], offsets)
+                  for row in (SET, teacher))
+    return Errors(subjects[SET].images.names, own, there)
+
+
+def unmeasured(why):
+    """Make the Section of what could not be measured, with the reason."""
+    measure = Measure("landmark_error", "distance of detected points from the labelled landmarks", LOWER, "",
+                      {SET: not_measured(why)})
+    return Section("labels", TITLE, [measure], [], [], {})
 
 
 def reduce(images):
@@ -61,7 +132,7 @@ def measure(subjects, seen, seed=0):
         measures.append(_angle_measure(rows, column, name))
     measures.append(_share_measure(rows, "expression", _shapes_of, "the shape of the detected points"))
     measures.append(_share_measure(rows, "light", lambda each: each.brightness, "the brightness of each place"))
-    return Section("labels", "Are the labels kept?", measures, [], [], {})
+    return Section("labels", TITLE, measures, [], [], {})
 
 
 # Faces and landmarks

@@ -72,13 +72,23 @@ class Embedder:
         reading = Reading(self._recipe.size, self._batch_size, workers)
         with contextlib.closing(read_in_order(ImageSet(root, names), reading)) as batches:
             for indices, batch in batches:
-                # The last batch may be short, and the graph accepts whole ones only.
-                filling = np.repeat(batch[-1:], self._batch_size - len(batch), 0)
-                feed = {self._images: np.concatenate([batch, filling])}
-                if transforms is not None:
-                    feed[self._transforms] = np.resize(transforms[indices], [self._batch_size, 8])
-                found[indices] = session.run(self._embeddings, feed)[:len(batch)]
+                found[indices] = self._run(session, batch, None if transforms is None else transforms[indices])
         return found
+
+    def embed_arrays(self, session, images, transforms=None):
+        """Compute embeddings [n, E] of `images` uint8 [n, S, S, 3], where S is the Recipe's size; see `embed_all`."""
+        parts = [slice(start, start + self._batch_size) for start in range(0, len(images), self._batch_size)]
+        return np.concatenate([self._run(session, images[part], None if transforms is None else transforms[part])
+                               for part in parts])
+
+    def _run(self, session, batch, transforms):
+        """Embed a `batch` of images uint8 [n, S, S, 3], where n is at most the batch size -> [n, E]."""
+        # The last batch may be short, and the graph accepts whole ones only.
+        filling = np.repeat(batch[-1:], self._batch_size - len(batch), 0)
+        feed = {self._images: np.concatenate([batch, filling])}
+        if transforms is not None:
+            feed[self._transforms] = np.resize(transforms, [self._batch_size, 8])
+        return session.run(self._embeddings, feed)[:len(batch)]
 
 
 @contextlib.contextmanager

@@ -66,10 +66,11 @@ NEEDS = {
         "published", "torch_weights", "iresnet_weights", "onnx_file", "onnx_iresnet")},
     "evaluation": {"numpy", "scipy"}, "evaluation.face_points": {"numpy", "PIL"},
     "evaluation.figures": set(), "evaluation.bootstrap": {"numpy"},
+    "evaluation.embedding": {"numpy", "tensorflow"},
     "evaluation.distances.pixels": {"numpy", "PIL"},
     "evaluation.charts": {"numpy", "matplotlib"}, "evaluation.report.pictures": {"numpy", "PIL"},
     **{f"evaluation.report.{name}": set() for name in (
-        "report", "page", "markup", "standing", "datasheet", "verdicts", "numbers", "facts")},
+        "report", "page", "markup", "standing", "datasheet", "verdicts", "console", "numbers", "facts")},
     "config": set(), "footprint": set(), "graph": {"tensorflow"}, "preflight": set(),
     "trainer": {"numpy", "tensorflow", "tqdm"},
     "main": set(), "gen_syn_latent": set(), "align": {"numpy", "PIL"}, "recognizer": {"numpy"},
