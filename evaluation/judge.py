@@ -150,7 +150,8 @@ class Judge:
         training, strangers = self._training, None
         if training is None:
             training, strangers = self._first, self._second
-        rows = {name: row for name, row in self._rows.items() if name in (SET, RENDERINGS)}
+        # The second half of the photos can't show how near strangers come where they say what that is.
+        rows = {name: row for name, row in self._rows.items() if name != PHOTOS or strangers is None}
         self._leaks = leakage.judge(rows, training, strangers, self._embedder.name, self._seed)
         if self._training is None:
             self._leaks.notes.insert(0, "The training photos were not named (--train_photos): the first half of "

@@ -3,7 +3,7 @@ import os
 import textwrap
 
 from evaluation.figures import PHOTOS, PIXELS, RENDERINGS, SET
-from evaluation.report.numbers import of_figure
+from evaluation.report.numbers import of_figure, title
 from evaluation.report.verdicts import judge
 from utils import one_line
 
@@ -30,7 +30,7 @@ def table_of(judged):
             figures += [measure.figures.get(name) for name in columns[len(judged):]]
             cells = "".join(f"{_cell(figure):>{width + 2}}" for figure, width in zip(figures, widths))
             word = f"  {judge(measure).word}" if alone else ""
-            lines += textwrap.wrap(measure.name, NAME - 1)
+            lines += textwrap.wrap(title(measure.name), NAME - 1)
             lines[-1] = f"{lines[-1]:{NAME}}{cells}{word}".rstrip()
     return "\n".join(lines[1:])
 

@@ -96,7 +96,7 @@ def _verdict_row(measure, names):
     """Make the row of a Measure with a cell for each of the sets `names`."""
     verdict = judge(measure)
     better = f" {measure.better.capitalize()} is better." if measure.better else ""
-    first = element("th", element("span", measure.name, class_="name"),
+    first = element("th", element("span", title(measure.name), class_="name"),
                     element("span", measure.meaning + better, class_="quiet"), scope="row")
     cells = [_figure_cell(measure.figures.get(name), COLUMNS.get(name, name), name == SET) for name in names]
     drawn = element("td", standing(measure, verdict.sentence), class_="where")

@@ -38,7 +38,7 @@ def judge(measure):
     if measure.better not in (LOWER, HIGHER):
         return Verdict(PLAIN, "")
     if floor is None:
-        why = figures[PHOTOS].why if PHOTOS in figures else "no real photos were given"
+        why = figures[PHOTOS].why if PHOTOS in figures else "it has no figure of real photos"
         return Verdict(NO_FLOOR, _sentence(f"nothing to compare with: {why}"))
     return _compare(own, floor, start, -1 if measure.better == LOWER else 1)
 

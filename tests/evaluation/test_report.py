@@ -97,7 +97,7 @@ def f(value, half=None, n=10):
     (f(5., .1), f(1., .1), None, LOWER, verdicts.WORSE, "Worse than real photos."),
     (f(5.), f(5.), None, LOWER, verdicts.LIKE_PHOTOS, "At least as good"),
     (f(5.), f(4.9), None, LOWER, verdicts.WORSE, "Worse"),
-    (f(5.), None, f(9.), LOWER, verdicts.NO_FLOOR, "no real photos were given."),
+    (f(5.), None, f(9.), LOWER, verdicts.NO_FLOOR, "it has no figure of real photos."),
     (f(5.), not_measured("no labels"), f(9.), LOWER, verdicts.NO_FLOOR, "Nothing to compare with: no labels."),
     (not_measured("one image: give more"), f(1.), f(2.), LOWER, verdicts.NOT_MEASURED, "One image: give more."),
     (f(math.nan), f(1.), f(2.), LOWER, verdicts.NOT_MEASURED, "no figure"),

@@ -1,0 +1,136 @@
+"""evaluate.py judge and compare, from the command line to the report, on drawn people and a classifier at random."""
+import json
+import os
+import shutil
+
+import numpy as np
+import pytest
+
+import evaluate
+from conftest import small_classifier, tree, words, write_checkpoint
+from datasets.images import save_image
+from drawn import draw_face
+from evaluation import face_points
+from evaluation.figures import PHOTOS, RENDERINGS, SET
+from evaluation.report import report
+from tool import call
+
+SIZE, PEOPLE, EACH = 32, 8, 5
+
+
+def people(folder, first, photo, count=PEOPLE):
+    """Write a folder of drawn people, with numbers from `first` on, as photos or as renderings."""
+    for person in range(first, first + count):
+        for number in range(EACH):
+            path = folder / f"{person:03}" / f"{number}.png"
+            path.parent.mkdir(parents=True, exist_ok=True)
+            save_image(draw_face(person, number, SIZE, photo), str(path))
+
+
+@pytest.fixture(scope="module")
+def data(tmp_path_factory):
+    """A set, its renderings, photos of other people, and a classifier with random weights."""
+    folder = tmp_path_factory.mktemp("judged")
+    people(folder / "set", 0, True)
+    people(folder / "syn", 0, False)
+    people(folder / "real", 50, True, 2 * PEOPLE)
+    os.makedirs(folder / "rec")
+    write_checkpoint(folder / "rec" / "model-1", small_classifier())
+    return folder
+
+
+@pytest.fixture(autouse=True)
+def no_detector(monkeypatch):
+    """Drawn faces are none to a detector, which takes seconds to say so."""
+    monkeypatch.setattr(face_points, "missing", lambda: "the package that finds faces is not there; install it")
+
+
+def judge(data, *more, command="judge", sets=("set",)):
+    """Run the command on folders of the data -> Result."""
+    return call(evaluate, command, *(data / name for name in sets), *words(
+        photos=data / "real", weights=data / "rec", cache=data / "cache", num_worker=2), *more)
+
+
+@pytest.fixture(scope="module")
+def judged(data):
+    """What the judgement of the set with its renderings printed, and its report's folder."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(face_points, "missing", lambda: "the package that finds faces is not there; install it")
+        result = judge(data, *words(renderings=data / "syn", output=data / "report"))
+    assert result.status == 0, result.err
+    return result, data / "report"
+
+
+def figures_of(folder, key):
+    """{row: figure} of a measure in the report in `folder`."""
+    sections, _ = report.load(str(folder / "report.json"))
+    return next(measure.figures for section in sections for measure in section.measures if measure.key == key)
+
+
+@pytest.mark.slow
+def test_the_report_has_every_row_and_section(data, judged):
+    result, folder = judged
+    sections, facts = report.load(str(folder / "report.json"))
+    assert [section.key for section in sections] == ["realism", "identity", "labels", "leakage", "balance",
+                                                     "confidence"]
+    for key in ("kid", "swd", "colour", "two_sample", "d_prime", "auc"):
+        figures = figures_of(folder, key)
+        assert all(np.isfinite(figures[row].value) for row in (SET, RENDERINGS, PHOTOS)), key
+    assert figures_of(folder, "colour")[SET].value < figures_of(folder, "colour")[RENDERINGS].value
+    assert "finds faces is not there" in figures_of(folder, "landmark_error")[SET].why
+    assert facts["sets"][SET]["images"] == PEOPLE * EACH and len(facts["embedder"]["sha256"]) == 64
+    assert (folder / "DATASHEET.md").exists() and b"<svg" in (folder / "report.html").read_bytes()
+    assert "KID on small" in result.out and "Do the images look like photos?" in result.out
+
+
+@pytest.mark.slow
+def test_a_second_time_embeds_nothing_and_says_the_same(data, judged, monkeypatch):
+    from recognition.embedder import Embedder
+    before = json.loads((judged[1] / "report.json").read_text())
+    monkeypatch.setattr(Embedder, "embed_all", lambda *_: 1 / 0)
+    assert judge(data, *words(renderings=data / "syn", output=data / "report")).status == 0
+    assert json.loads((judged[1] / "report.json").read_text())["sections"] == before["sections"]
+
+
+@pytest.mark.slow
+def test_a_planted_photo_is_found_and_does_not_pass_the_gate(data, tmp_path):
+    shutil.copytree(data / "set", tmp_path / "leaking")
+    shutil.copy(data / "real" / "055" / "2.png", tmp_path / "leaking" / "003" / "9.png")
+    result = call(evaluate, "judge", tmp_path / "leaking", *words(
+        photos=data / "real", train_photos=data / "real", weights=data / "rec", cache=data / "cache",
+        output=tmp_path / "report", gate=0))
+    assert result.status == evaluate.GATED and "--gate 0" in result.err
+    sections, _ = report.load(str(tmp_path / "report" / "report.json"))
+    rows = next(section for section in sections if section.key == "leakage").tables["exceeding_images"]
+    assert (rows[0]["image"], rows[0]["photo"]) == ("003/9.png", "055/2.png")
+
+
+@pytest.mark.slow
+def test_sets_are_compared(data):
+    before = tree(data / "set")
+    result = judge(data, command="compare", sets=("set", "syn"))
+    assert result.status == 0 and tree(data / "set") == before
+    heading = next(line for line in result.out.splitlines() if "photos" in line and "set" in line)
+    assert heading.split()[:2] == ["set", "syn"]
+
+
+@pytest.mark.parametrize("change, message", [
+    (dict(photos="nowhere"), "--photos nowhere: not there"),
+    (dict(weights="nowhere"), "--weights nowhere: "),
+    (dict(output="set"), "--output set: "), (dict(output="real/in"), "--output real/in: "),
+    (dict(gate="2"), "--gate 2: "), (dict(renderings="nowhere"), "--renderings nowhere: "),
+    (dict(generator="nowhere"), "nowhere")])
+def test_bad_input_is_one_line(data, monkeypatch, change, message):
+    monkeypatch.chdir(data)
+    before = tree(data)
+    result = call(evaluate, "judge", "set", *words(**dict(photos="real", weights="rec") | change))
+    assert result.status == 2 and message in result.err.splitlines()[-1]
+    assert tree(data) == before
+
+
+def test_a_set_of_one_identity_can_t_be_judged(data, tmp_path, monkeypatch):
+    people(tmp_path / "one", 0, True, 1)
+    result = call(evaluate, "judge", tmp_path / "one", *words(photos=data / "real", weights=data / "rec"))
+    assert result.status == 2 and "one identity only" in result.err.splitlines()[-1]
+    result = call(evaluate, "judge", tmp_path / "one", tmp_path / "two", *words(photos=data / "real"))
+    assert result.status == 2 and "evaluate.py compare" in result.err
