@@ -20,30 +20,25 @@ if __name__ == "__main__":
 import logging
 import os
 import sys
-import time
 
 import numpy as np
 
 import utils
 from cli import cautions, outputs, places, program
-from cli.options import boolean, checked, choose, Command, number, one_of, parse, path, place, text, whole
+from cli.options import checked, choose, Command, one_of, parse, place, text, whole
 from datasets.export import export
 from datasets.export.source import Source
 from datasets.image_sets import check_images, find_photos, find_renderings, warn_of
 from datasets.images import BrokenImage, load_image, PICTURES, save_picture
 from datasets.neighbours import check_links, check_outside, check_picture_place
-from datasets.packed import records
-from engine import runs, weight_files
 from engine.curves import draw_curves, MOST_RUNS, read_stats
 from engine.runs import folder_of, list_checkpoints
-from engine.startup import start
+from evaluation import judge_command
 from evaluation.distances.features import frechet_distance
-from evaluation.figures import PHOTOS, RENDERINGS, SET
-from evaluation.report import console, report
+from evaluation.judge_command import check_sets, image_folder
 
 SIDE, PLACES = 32, 8        # pixels of a side that images are reduced to, and places along it
 MINIMUM = 2                 # images that a set needs for a covariance
-GATED = 3                   # exit status where --gate is not passed
 
 
 def features(image):
@@ -78,7 +73,6 @@ def read_features(folder, limit):
     return np.array(found)
 
 
-image_folder = checked("FOLDER", place, bool, "the name of a folder")
 run_folder = checked("RUN", place, bool, "the folder of a run")
 
 
@@ -88,41 +82,6 @@ def distance_options(add):
         values="+", positional=True)
     add("photos", text, None, "folder of the photos that they should look like", needed=True)
     add("limit", whole(MINIMUM, 1_000_000), 5000, "images of each folder to look at")
-
-
-def _judging_options(add):
-    """Add the options that `judge` and `compare` share."""
-    add("photos", text, None, "folder of photos of real people, a sub-folder for each; half of them are the floor",
-        needed=True)
-    add("renderings", path, "", "folder of the renderings that the set was made from")
-    add("train_photos", path, "", "folder of the photos that the generator has seen, for leakage",
-        "those of generator, if they are there; else half of photos stands for them")
-    add("generator", path, "", "run of main.py that made the set: the report tells of it, and its training photos are "
-        "found")
-    add("weights", text, "dlib", "recogniser that judges: dlib, or what recognizer.py verify takes; never the one that "
-        "the generator was trained with")
-    add("seed", whole(0, 2 ** 31 - 1), 0, "seed of all that is drawn at random")
-    add("cache", path, "", "file that embeddings are kept in", "embeddings.sqlite3 beside the environment")
-    add("batch_size", whole(1, 65536), 32, "images to embed at a time")
-    add("num_worker", whole(1, 1024), len(os.sched_getaffinity(0)), "threads that decode images, and processes that "
-        "look for faces", "one for each core")
-    add("use_gpu", boolean, True, "use a GPU where there is one")
-
-
-def judge_options(add):
-    """Add the options of `judge`."""
-    add("data", image_folder, None, "data set to judge, with a folder for each identity", needed=True, values="+",
-        positional=True)
-    add("output", text, None, "folder for report.html, report.json, DATASHEET.md", "DATA_report")
-    add("gate", number(0, most=1), None, "exit with status 3 where a larger share of images shows a training photo",
-        "no gate")
-    _judging_options(add)
-
-
-def compare_options(add):
-    """Add the options of `compare`."""
-    add("data", image_folder, None, "data sets to compare", needed=True, values="+", positional=True)
-    _judging_options(add)
 
 
 def curves_options(add):
@@ -146,9 +105,11 @@ def export_options(add):
 COMMANDS = [
     Command("evaluate.py", "judge", "Judge a data set: does it look real, is everybody a different person, are labels "
             "kept, does it show real people, whom does it represent? Prints the figures and writes a report.",
-            ("evaluate.py judge data/generated --photos data/real --renderings data/syn",), {"Judging": judge_options}),
+            ("evaluate.py judge data/generated --photos data/real --renderings data/syn",),
+            {"Judging": judge_command.judge_options}),
     Command("evaluate.py", "compare", "Print the figures of several data sets side by side.",
-            ("evaluate.py compare data/generated data/syn --photos data/real",), {"Judging": compare_options}),
+            ("evaluate.py compare data/generated data/syn --photos data/real",),
+            {"Judging": judge_command.compare_options}),
     Command("evaluate.py", "distance", "Print how far the images of folders are, as a whole, from photos: a Frechet "
             "distance of simple features, which compares sets of the same size and kind. The word `distance` may be "
             "left out.",
@@ -168,7 +129,9 @@ def main(arguments):
         arguments = ["distance", *arguments]
     command, arguments = choose(COMMANDS, arguments, default="distance")
     options = parse(command, folders_first(command, arguments)).options
-    work = {"judge": judge, "compare": compare, "distance": print_distances, "curves": draw_runs, "export": export_set}
+    work = {"compare": judge_command.compare, "distance": print_distances, "curves": draw_runs, "export": export_set}
+    if command.name == "judge":
+        return judge_command.judge(options, ["evaluate.py", *sys.argv[1:]])
     return work[command.name](options)
 
 
@@ -186,86 +149,6 @@ def folders_first(command, arguments):
         if word in names:
             options += [value for value in [next(words, None)] if value is not None]
     return folders + options
-
-
-def check_sets(named):
-    """Raise UserError unless each data set of `named`, {what a user typed: path}, is a folder or a .rec file there."""
-    files = {typed: path for typed, path in named.items() if path.lower().endswith(records.SUFFIX)
-             and not os.path.isdir(path)}
-    places.check_files(files)
-    places.check_folders({typed: path for typed, path in named.items() if typed not in files})
-
-
-def _check_judging(options, data):
-    """Check what `judge` and `compare` read. Raises UserError, before TensorFlow is loaded."""
-    named = {"--photos": options.photos, "--renderings": options.renderings, "--train_photos": options.train_photos}
-    check_sets({each: each for each in data} | {f"{name} {each}": each for name, each in named.items() if each})
-    if options.generator:
-        runs.find_run("", options.generator)
-    weight_files.check_packaged("--weights", options.weights)
-    if not runs.list_weights(options.weights):
-        raise utils.UserError(f"--weights {options.weights}: {weight_files.describe(options.weights)}no weights there; "
-                              "give the word dlib, or a run of recognizer.py train")
-    for each in data:
-        cautions.warn_of_same_folder((each, each), ("--photos", options.photos), "it can't be told from them")
-
-
-def _judge_one(options, data, command):
-    """Judge one data set -> (judge.Judge, judge.Judgement, facts). Raises UserError."""
-    from evaluation import judge as judging
-    from evaluation.embedding import SetEmbedder, Settings
-    from evaluation.embedding_cache import usual_path
-
-    training = options.train_photos or judging.training_of(options.generator)
-    sets = judging.find_sets(data, options.photos, options.renderings, training)
-    embedder = SetEmbedder(options.weights, Settings(options.batch_size, options.num_worker, options.use_gpu,
-                                                     options.cache or usual_path()))
-    try:
-        judge_of = judging.Judge(sets, embedder, options.num_worker, options.seed)
-        found = judge_of.judge()
-        named = {SET: data, PHOTOS: options.photos, RENDERINGS: options.renderings}
-        facts = judging.facts_of(sets, named, embedder, options.generator, command, options.seed)
-    finally:
-        embedder.close()
-    for warning in facts["warnings"]:
-        logging.warning("%s", warning)
-    return judge_of, found, facts
-
-
-def judge(options):
-    """Judge a data set, print its figures, write the report -> exit status 3 where --gate is not passed, else 0."""
-    data, *more = options.data
-    if more:
-        raise utils.UserError(f"{more[0]}: one data set is judged at a time; take evaluate.py compare for several")
-    folder = options.output or f"{os.path.normpath(data)}_report"
-    _check_judging(options, [data])
-    read = {data: data, "--photos": options.photos, "--renderings": options.renderings,
-            "--train_photos": options.train_photos}
-    outputs.check_apart("--output", folder, {name: each for name, each in read.items() if each})
-    check_outside("--output", folder)
-    outputs.check_begun(folder, list(report.NAMES))
-    places.check_written(f"--output {folder}", [os.path.join(folder, name) for name in report.NAMES])
-    began = time.monotonic()
-    start()
-    judge_of, found, facts = _judge_one(options, data, ["evaluate.py", *sys.argv[1:]])
-    facts["seconds"] = round(time.monotonic() - began)
-    print(console.table_of({data: found.sections}))
-    os.makedirs(folder, exist_ok=True)
-    report.save(judge_of.pictures(found), facts, folder)
-    logging.info("%s: %s", folder, ", ".join(report.NAMES))
-    if options.gate is not None and (found.leaked.value is None or found.leaked.value > options.gate):
-        share = "was not measured" if found.leaked.value is None else f"is {found.leaked.value:.4f}"
-        logging.error("--gate %g: the share of images that show a training photo %s", options.gate, share)
-        return GATED
-    return 0
-
-
-def compare(options):
-    """Judge several data sets, and print their figures side by side."""
-    _check_judging(options, options.data)
-    start()
-    found = {each: _judge_one(options, each, [])[1].sections for each in options.data}
-    print(console.table_of(found))
 
 
 def print_distances(options):

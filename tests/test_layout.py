@@ -40,7 +40,7 @@ WITHOUT_TENSORFLOW = (
     "cli.cautions", "config", "footprint", "engine.memory", "engine.endings", "cli.interrupts", "datasets.sources",
     "morphable.mat_files", "preflight",
     "evaluation.realism", "evaluation.identity", "evaluation.leakage", "evaluation.balance", "evaluation.charts",
-    "evaluation.sheets", "evaluation.illustrations", "evaluation.report.report",
+    "evaluation.judge_command", "evaluation.sheets", "evaluation.illustrations", "evaluation.report.report",
     "main",
     "gen_syn_latent", "align", "recognizer", "evaluate")
 # Third-party packages of a room; the most exact name counts.
@@ -65,7 +65,7 @@ NEEDS = {
     **{f"recognition.conversion.{name}": {"numpy"} for name in (
         "published", "torch_weights", "iresnet_weights", "onnx_file", "onnx_iresnet")},
     "evaluation": {"numpy", "scipy"}, "evaluation.face_points": {"numpy", "PIL"},
-    "evaluation.figures": set(), "evaluation.bootstrap": {"numpy"},
+    "evaluation.figures": set(), "evaluation.judge_command": set(), "evaluation.bootstrap": {"numpy"},
     "evaluation.embedding": {"numpy", "tensorflow"},
     "evaluation.distances.pixels": {"numpy", "PIL"},
     "evaluation.charts": {"numpy", "matplotlib"}, "evaluation.report.pictures": {"numpy", "PIL"},

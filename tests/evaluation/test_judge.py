@@ -10,7 +10,7 @@ import evaluate
 from conftest import small_classifier, tree, words, write_checkpoint
 from datasets.images import save_image
 from drawn import draw_face
-from evaluation import face_points
+from evaluation import face_points, judge_command
 from evaluation.figures import PHOTOS, RENDERINGS, SET
 from evaluation.report import report
 from tool import call
@@ -99,7 +99,7 @@ def test_a_planted_photo_is_found_and_does_not_pass_the_gate(data, tmp_path):
     result = call(evaluate, "judge", tmp_path / "leaking", *words(
         photos=data / "real", train_photos=data / "real", weights=data / "rec", cache=data / "cache",
         output=tmp_path / "report", gate=0))
-    assert result.status == evaluate.GATED and "--gate 0" in result.err
+    assert result.status == judge_command.GATED and "--gate 0" in result.err
     sections, _ = report.load(str(tmp_path / "report" / "report.json"))
     rows = next(section for section in sections if section.key == "leakage").tables["exceeding_images"]
     assert (rows[0]["image"], rows[0]["photo"]) == ("003/9.png", "055/2.png")

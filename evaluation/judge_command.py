@@ -1,0 +1,136 @@
+"""The commands `evaluate.py judge` and `compare`: their options, what is checked first, what is printed and written."""
+import logging
+import os
+import time
+
+import utils
+from cli import cautions, outputs, places
+from cli.options import boolean, checked, number, path, place, text, whole
+from datasets.neighbours import check_outside
+from datasets.packed import records
+from engine import runs, weight_files
+from engine.startup import start
+from evaluation.figures import PHOTOS, RENDERINGS, SET
+from evaluation.report import console, report
+
+GATED = 3                   # exit status where --gate is not passed
+
+image_folder = checked("FOLDER", place, bool, "the name of a folder")
+
+
+def _judging_options(add):
+    """Add the options that `judge` and `compare` share."""
+    add("photos", text, None, "folder of photos of real people, a sub-folder for each; half of them are the floor",
+        needed=True)
+    add("renderings", path, "", "folder of the renderings that the set was made from")
+    add("train_photos", path, "", "folder of the photos that the generator has seen, for leakage",
+        "those of generator, if they are there; else half of photos stands for them")
+    add("generator", path, "", "run of main.py that made the set: the report tells of it, and its training photos are "
+        "found")
+    add("weights", text, "dlib", "recogniser that judges: dlib, or what recognizer.py verify takes; never the one that "
+        "the generator was trained with")
+    add("seed", whole(0, 2 ** 31 - 1), 0, "seed of all that is drawn at random")
+    add("cache", path, "", "file that embeddings are kept in", "embeddings.sqlite3 beside the environment")
+    add("batch_size", whole(1, 65536), 32, "images to embed at a time")
+    add("num_worker", whole(1, 1024), len(os.sched_getaffinity(0)), "threads that decode images, and processes that "
+        "look for faces", "one for each core")
+    add("use_gpu", boolean, True, "use a GPU where there is one")
+
+
+def judge_options(add):
+    """Add the options of `judge`."""
+    add("data", image_folder, None, "data set to judge, with a folder for each identity", needed=True, values="+",
+        positional=True)
+    add("output", text, None, "folder for report.html, report.json, DATASHEET.md", "DATA_report")
+    add("gate", number(0, most=1), None, "exit with status 3 where a larger share of images shows a training photo",
+        "no gate")
+    _judging_options(add)
+
+
+def compare_options(add):
+    """Add the options of `compare`."""
+    add("data", image_folder, None, "data sets to compare", needed=True, values="+", positional=True)
+    _judging_options(add)
+
+
+def check_sets(named):
+    """Raise UserError unless each data set of `named`, {what a user typed: path}, is a folder or a .rec file there."""
+    files = {typed: path for typed, path in named.items() if path.lower().endswith(records.SUFFIX)
+             and not os.path.isdir(path)}
+    places.check_files(files)
+    places.check_folders({typed: path for typed, path in named.items() if typed not in files})
+
+
+def _check_judging(options, data):
+    """Check what `judge` and `compare` read. Raises UserError, before TensorFlow is loaded."""
+    named = {"--photos": options.photos, "--renderings": options.renderings, "--train_photos": options.train_photos}
+    check_sets({each: each for each in data} | {f"{name} {each}": each for name, each in named.items() if each})
+    if options.generator:
+        runs.find_run("", options.generator)
+    weight_files.check_packaged("--weights", options.weights)
+    if not runs.list_weights(options.weights):
+        raise utils.UserError(f"--weights {options.weights}: {weight_files.describe(options.weights)}no weights there; "
+                              "give the word dlib, or a run of recognizer.py train")
+    for each in data:
+        cautions.warn_of_same_folder((each, each), ("--photos", options.photos), "it can't be told from them")
+
+
+def _judge_one(options, data, command):
+    """Judge one data set -> (judge.Judge, judge.Judgement, facts). Raises UserError."""
+    from evaluation import judge as judging
+    from evaluation.embedding import SetEmbedder, Settings
+    from evaluation.embedding_cache import usual_path
+
+    training = options.train_photos or judging.training_of(options.generator)
+    sets = judging.find_sets(data, options.photos, options.renderings, training)
+    embedder = SetEmbedder(options.weights, Settings(options.batch_size, options.num_worker, options.use_gpu,
+                                                     options.cache or usual_path()))
+    try:
+        judge_of = judging.Judge(sets, embedder, options.num_worker, options.seed)
+        found = judge_of.judge()
+        named = {SET: data, PHOTOS: options.photos, RENDERINGS: options.renderings}
+        facts = judging.facts_of(sets, named, embedder, options.generator, command, options.seed)
+    finally:
+        embedder.close()
+    for warning in facts["warnings"]:
+        logging.warning("%s", warning)
+    return judge_of, found, facts
+
+
+def judge(options, words=()):
+    """Judge a data set, print its figures, write the report -> exit status GATED where --gate is not passed, else 0.
+
+    `words` are those of the command line, for the report. Raises UserError.
+    """
+    data, *more = options.data
+    if more:
+        raise utils.UserError(f"{more[0]}: one data set is judged at a time; take evaluate.py compare for several")
+    folder = options.output or f"{os.path.normpath(data)}_report"
+    _check_judging(options, [data])
+    read = {data: data, "--photos": options.photos, "--renderings": options.renderings,
+            "--train_photos": options.train_photos}
+    outputs.check_apart("--output", folder, {name: each for name, each in read.items() if each})
+    check_outside("--output", folder)
+    outputs.check_begun(folder, list(report.NAMES))
+    places.check_written(f"--output {folder}", [os.path.join(folder, name) for name in report.NAMES])
+    began = time.monotonic()
+    start()
+    judge_of, found, facts = _judge_one(options, data, list(words))
+    facts["seconds"] = round(time.monotonic() - began)
+    print(console.table_of({data: found.sections}))
+    os.makedirs(folder, exist_ok=True)
+    report.save(judge_of.pictures(found), facts, folder)
+    logging.info("%s: %s", folder, ", ".join(report.NAMES))
+    if options.gate is not None and (found.leaked.value is None or found.leaked.value > options.gate):
+        share = "was not measured" if found.leaked.value is None else f"is {found.leaked.value:.4f}"
+        logging.error("--gate %g: the share of images that show a training photo %s", options.gate, share)
+        return GATED
+    return 0
+
+
+def compare(options):
+    """Judge several data sets, and print their figures side by side."""
+    _check_judging(options, options.data)
+    start()
+    found = {each: _judge_one(options, each, [])[1].sections for each in options.data}
+    print(console.table_of(found))
