@@ -33,7 +33,7 @@ STRUCTURAL = ("input_scale_size", "conv_hidden_num", "conv_hidden_num_res", "num
 # Options that tell what to do now and where: a run does not remember them.
 OF_THE_MOMENT = {"preset", "dry_run", "train_generator", "generate_dataset", "fit_dataset", "is_train", "cont",
                  "load_path", "pretrained_gen", "save_syn_dataset", "save_fitting", "overwrite", "task",
-                 "sample_per_image", "test_data_path", "log_dir", "log_level", "num_worker", "use_gpu", "xla",
+                 "sample_per_image", "test_data_path", "judge", "log_dir", "log_level", "num_worker", "use_gpu", "xla",
                  "profile"}
 # What a run of recognizer.py tells of a classifier.
 OF_A_CLASSIFIER = ("model_def", "embedding_size", "image_size")
@@ -120,6 +120,8 @@ def mode_options(add):
     add("sample_per_image", whole(1, 1024), None, "dropout samples of each rendering with --is_train False",
         "8 with test_data_path, else 1")
     add("scores", boolean, True, "with generate_dataset, write confidence_scores.csv too")
+    add("judge", boolean, False, "with generate_dataset, judge what was made by the photos of dataset, as evaluate.py "
+        "judge does; the report lies beside it, in save_syn_dataset_report")
     add("generation_dropout", boolean, True, "keep G's dropout on while synthesizing, as the original does")
 
 

@@ -103,13 +103,8 @@ def export_options(add):
 
 
 COMMANDS = [
-    Command("evaluate.py", "judge", "Judge a data set: does it look real, is everybody a different person, are labels "
-            "kept, does it show real people, whom does it represent? Prints the figures and writes a report.",
-            ("evaluate.py judge data/generated --photos data/real --renderings data/syn",),
-            {"Judging": judge_command.judge_options}),
-    Command("evaluate.py", "compare", "Print the figures of several data sets side by side.",
-            ("evaluate.py compare data/generated data/syn --photos data/real",),
-            {"Judging": judge_command.compare_options}),
+    judge_command.JUDGE,
+    judge_command.COMPARE,
     Command("evaluate.py", "distance", "Print how far the images of folders are, as a whole, from photos: a Frechet "
             "distance of simple features, which compares sets of the same size and kind. The word `distance` may be "
             "left out.",

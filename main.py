@@ -13,8 +13,9 @@ from cli import program
 from cli.options import changed_options
 from config import COMMAND, read_command_line
 from engine import endings
-from engine.runs import Run
+from engine.runs import folder_of, Run
 from engine.startup import start
+from evaluation import judge_command
 
 
 def main(arguments):
@@ -65,6 +66,8 @@ def run(config, work):
             trainer.test(data.renderings, data.test_renderings, os.path.dirname(prefix), prefix)
     finally:
         trainer.close()
+    if config.judge and config.generate_dataset:
+        judge_command.judge(preflight.judging_of(config, folder_of(prefix)), ["main.py", *sys.argv[1:]])
 
 
 def tell(config, data):

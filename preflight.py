@@ -27,6 +27,7 @@ from datasets.image_sets import (
 from datasets.images import output_name
 from datasets.neighbours import check_links, check_outside, check_without_photos, warn_of_others
 from engine import checkpoint_index, runs, weight_files
+from evaluation import judge_command
 from recognition import dlib_file, registry
 from utils import UserError
 
@@ -85,6 +86,8 @@ def check(config, typed=MappingProxyType({})):
             check_without_photos("--log_dir", config.log_dir)
     elif not config.is_train:
         check_sheets(runs.folder_of(weights))
+    if config.judge and config.generate_dataset:
+        check_judging(config)
     data = Data(**{FIELDS[option]: FINDERS[option](folder) for option, folder in folders.items()})
     check_identities(config, data.renderings, resumed, decoded=False)
     done = resumed and weights == resumed and steps_done(config, resumed)
@@ -253,6 +256,21 @@ def difference_of(product, settings, record):
     if record.are_others(record.changed(some), some):
         return f"made from other images: those in {product.images.root} have the same names and another content"
     return None
+
+
+def judging_of(config, generator):
+    """Make the options by which the set that main.py makes is judged. `generator` is the folder of a run, or ""."""
+    folders = [os.path.join(config.data_dir, name) for name in (config.save_syn_dataset, config.dataset,
+                                                                config.syn_dataset)]
+    return judge_command.options_for(*folders, generator, config.pretrained_rec)
+
+
+def check_judging(config):
+    """Raise UserError where what is to be made could not be judged in the end: for want of photos, weights, a place."""
+    options = judging_of(config, "")
+    judge_command.check(options)
+    if len(find_renderings(options.photos).identities) < 2:
+        raise UserError(f"--judge: {options.photos} has photos of one person only; name people with --dataset")
 
 
 def begin_product(config, product, prefix):

@@ -25,7 +25,7 @@ MAIN = (
     Rule(("train_generator",), lambda config: config.is_train, "--is_train False counts, and nothing is trained"),
     Rule(("test_data_path", "sample_per_image"), lambda config: not config.is_train,
          "only --is_train False draws samples"),
-    Rule(("save_syn_dataset", "scores"), lambda config: config.generate_dataset,
+    Rule(("save_syn_dataset", "scores", "judge"), lambda config: config.generate_dataset,
          "only --generate_dataset True makes a data set"),
     Rule(("overwrite",), lambda config: config.generate_dataset or config.fit_dataset,
          "only --generate_dataset True and --fit_dataset True make images"),

@@ -5,7 +5,7 @@ import time
 
 import utils
 from cli import cautions, outputs, places
-from cli.options import boolean, checked, number, path, place, text, whole
+from cli.options import boolean, checked, Command, number, parse, path, place, text, whole
 from datasets.neighbours import check_outside
 from datasets.packed import records
 from engine import runs, weight_files
@@ -53,6 +53,25 @@ def compare_options(add):
     _judging_options(add)
 
 
+JUDGE = Command("evaluate.py", "judge", "Judge a data set: does it look real, is everybody a different person, are "
+                "labels kept, does it show real people, whom does it represent? Prints the figures, writes a report.",
+                ("evaluate.py judge data/generated --photos data/real --renderings data/syn",),
+                {"Judging": judge_options})
+COMPARE = Command("evaluate.py", "compare", "Print the figures of several data sets side by side.",
+                  ("evaluate.py compare data/generated data/syn --photos data/real",), {"Judging": compare_options})
+
+
+def options_for(data, photos, renderings, generator, classifier):
+    """Make the options of `judge` for a set that main.py makes, from folders and the classifier it was trained with.
+
+    dlib's recogniser judges if it is installed, and was not the one that was trained with.
+    """
+    dlib = runs.list_weights("dlib")
+    other = classifier and not (dlib and runs.list_weights(classifier) != dlib)
+    words = ["--photos", photos, "--renderings", renderings, "--weights", classifier if other else "dlib"]
+    return parse(JUDGE, [data, *words, *(["--generator", generator] if generator else [])]).options
+
+
 def check_sets(named):
     """Raise UserError unless each data set of `named`, {what a user typed: path}, is a folder or a .rec file there."""
     files = {typed: path for typed, path in named.items() if path.lower().endswith(records.SUFFIX)
@@ -61,8 +80,11 @@ def check_sets(named):
     places.check_folders({typed: path for typed, path in named.items() if typed not in files})
 
 
-def _check_judging(options, data):
-    """Check what `judge` and `compare` read. Raises UserError, before TensorFlow is loaded."""
+def _check_read(options, data):
+    """Check what `judge` and `compare` read: the options' folders and weights, and the sets `data` -> None.
+
+    Raises UserError, before TensorFlow is loaded.
+    """
     named = {"--photos": options.photos, "--renderings": options.renderings, "--train_photos": options.train_photos}
     check_sets({each: each for each in data} | {f"{name} {each}": each for name, each in named.items() if each})
     if options.generator:
@@ -97,22 +119,31 @@ def _judge_one(options, data, command):
     return judge_of, found, facts
 
 
-def judge(options, words=()):
-    """Judge a data set, print its figures, write the report -> exit status GATED where --gate is not passed, else 0.
+def check(options, data=()):
+    """Check all that `judge` needs, and the sets `data` if they are there already -> the folder that it writes to.
 
-    `words` are those of the command line, for the report. Raises UserError.
+    Raises UserError, before TensorFlow is loaded.
     """
-    data, *more = options.data
+    judged, *more = options.data
     if more:
         raise utils.UserError(f"{more[0]}: one data set is judged at a time; take evaluate.py compare for several")
-    folder = options.output or f"{os.path.normpath(data)}_report"
-    _check_judging(options, [data])
-    read = {data: data, "--photos": options.photos, "--renderings": options.renderings,
+    folder = options.output or f"{os.path.normpath(judged)}_report"
+    _check_read(options, data)
+    read = {judged: judged, "--photos": options.photos, "--renderings": options.renderings,
             "--train_photos": options.train_photos}
     outputs.check_apart("--output", folder, {name: each for name, each in read.items() if each})
     check_outside("--output", folder)
     outputs.check_begun(folder, list(report.NAMES))
     places.check_written(f"--output {folder}", [os.path.join(folder, name) for name in report.NAMES])
+    return folder
+
+
+def judge(options, words=()):
+    """Judge a data set, print its figures, write the report -> exit status GATED where --gate is not passed, else 0.
+
+    `words` are those of the command line, for the report. Raises UserError.
+    """
+    data, folder = options.data[0], check(options, options.data)
     began = time.monotonic()
     start()
     judge_of, found, facts = _judge_one(options, data, list(words))
@@ -130,7 +161,7 @@ def judge(options, words=()):
 
 def compare(options):
     """Judge several data sets, and print their figures side by side."""
-    _check_judging(options, options.data)
+    _check_read(options, options.data)
     start()
     found = {each: _judge_one(options, each, [])[1].sections for each in options.data}
     print(console.table_of(found))

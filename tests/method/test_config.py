@@ -28,7 +28,7 @@ DEFAULTS = dict(
     pretrained_rec="", model_def="nn4", embedding_size=128, keep_probability=1., weight_decay=0.,
     center_loss_alfa=.95, facenet_scope="InceptionResnetV1", image_size=96, standardization="auto",
     log_dir="logs", log_step=50, save_step=20, num_log_id=16, num_log_samples=8, log_level="INFO",
-    dropout_keep=.9, scores=True, generation_dropout=True, random_crop=True, random_flip=True,
+    dropout_keep=.9, scores=True, judge=False, generation_dropout=True, random_crop=True, random_flip=True,
     checkpoint_step=1000, keep_every=0, checkpoint_minutes=10., patience=600.,
     precision="float32", xla=False, profile="")
 
@@ -44,7 +44,7 @@ OTHERS = dict(
     cont=("gen", "gen"), load_path=("logs/run", "logs/run"), pretrained_gen=("r/model.ckpt", "r/model.ckpt"),
     save_syn_dataset=("g", "g"), save_fitting=("f", "f"), overwrite=("True", True), task=("mine", "mine"),
     sample_per_image=("3", 3),
-    scores=("FALSE", False), generation_dropout=("0", False),
+    scores=("FALSE", False), judge=("True", True), generation_dropout=("0", False),
     max_step=("6", 6), lr_update_step=("3", 3), lr_lower_boundary=("0", 0.), warm_up=("1", 1), g_lr=("1e-4", 1e-4),
     d_lr=("2e-4", 2e-4), optimizer=("SGD", "sgd"), beta1=("0", 0.), beta2=(".9", .9), use_gpu=("No", False),
     random_seed=("2147483647", 2 ** 31 - 1),

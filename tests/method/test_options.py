@@ -29,6 +29,7 @@ from conftest import draw_face, NAMES, NARROW, SMALL, small_classifier, tree, wo
 from datasets.image_sets import Pairs
 from engine import layers, runs
 from engine.session import session_options
+from evaluation import judge_command
 from graph import make_optimizer, Networks, SynthesisGraph, TrainingGraph
 from trainer import sample_sheet, Trainer
 from utils import UserError
@@ -139,7 +140,7 @@ def asked(case, do):
         def __init__(self, config):
             pass
 
-        def build_model(self, data, synthesis, fitting):
+        def build_model(self, data, synthesis, fitting, crop):
             pass
 
         def train(self, run, samples, weights):
@@ -170,6 +171,16 @@ def asked(case, do):
 def work(case):
     """What main.py asks the trainer to do."""
     return asked(case, lambda: main.run(case.config, preflight.check(case.config)))
+
+
+def judged(case):
+    """The folders that are judged after main.py's work: the set, photos, renderings; nothing where none is."""
+    found = []
+    case.patch.setattr(judge_command, "check", lambda options: None)
+    case.patch.setattr(judge_command, "judge", lambda options, words: found.extend(
+        os.path.basename(name) for name in (*options.data, options.photos, options.renderings)))
+    work(case)
+    return found
 
 
 def begun_anew(case):
@@ -587,6 +598,7 @@ ROWS = [
     Row("task", "mine", run_directory, (".", "mine")),
     Row("sample_per_image", 3, columns, [4], dict(**DRAWN, test_data_path="{data}/others/1")),
     Row("scores", False, synthesis(lambda trainer: len(trainer.synthesis.scores)), 0, MADE),
+    Row("judge", True, judged, ["generated", "real", "syn"], MADE),
     Row("generation_dropout", False, noise, False),
 
     Row("max_step", 3, saved, [3], dict(log_step=100), dict(log_step=100, max_step=2)),
