@@ -40,7 +40,7 @@ WITHOUT_TENSORFLOW = (
     "cli.cautions", "config", "footprint", "engine.memory", "engine.endings", "cli.interrupts", "datasets.sources",
     "morphable.mat_files", "preflight",
     "evaluation.realism", "evaluation.identity", "evaluation.leakage", "evaluation.balance", "evaluation.charts",
-    "evaluation.sheets", "evaluation.illustrations", "evaluation.report.report",
+    "evaluation.sheets", "evaluation.illustrations", "evaluation.report.report", "evaluation.filter_command",
     "main",
     "gen_syn_latent", "align", "recognizer", "evaluate")
 # Third-party packages of a room; the most exact name counts.
