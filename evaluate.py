@@ -1,17 +1,18 @@
-"""Judge a data set, compare it with others, export it for other trainers, or see how training runs went.
+"""Judge a data set, keep its best images, export it for other trainers, or see how training runs went.
 
     python evaluate.py judge DATA --photos DIR [--renderings DIR]
     python evaluate.py compare DATA DATA ... --photos DIR
     python evaluate.py distance --photos DIR FOLDER [FOLDER ...]
     python evaluate.py curves RUN [RUN ...] --output curves.png
     python evaluate.py export DATA --to rec --output OUT
+    python evaluate.py filter DATA --keep .9 --by c_score --output OUT
 
 `judge` measures whether faces look real, whether identities differ and stay, whether labels are kept, whether real
-people show, and writes a report. `compare` prints the same figures of several sets side by side.
-`export` writes a data set as others' trainers read it. `distance` prints for each FOLDER the Frechet distance (Dowson,
-Landau 1982; Heusel et al. 2017, eq. 6) between its images and the photos, each set seen as a normal distribution of
-simple features: colours and the amount of detail, place by place. It needs no weights of any network and compares sets
-of the same size and kind; it is not the FID of the literature.
+people show, and writes a report. `compare` prints the same figures of several sets side by side. `filter` writes the
+best images of a data set as a set of its own. `export` writes a data set as others' trainers read it. `distance` prints
+for each FOLDER the Frechet distance (Dowson, Landau 1982; Heusel et al. 2017, eq. 6) between its images and the photos,
+each set seen as a normal distribution of simple features: colours and the amount of detail, place by place. It needs no
+weights of any network and compares sets of the same size and kind; it is not the FID of the literature.
 """
 if __name__ == "__main__":
     from cli import interrupts
@@ -33,7 +34,7 @@ from datasets.images import BrokenImage, load_image, PICTURES, save_picture
 from datasets.neighbours import check_links, check_outside, check_picture_place
 from engine.curves import draw_curves, MOST_RUNS, read_stats
 from engine.runs import folder_of, list_checkpoints
-from evaluation import judge_command
+from evaluation import filter_command, judge_command
 from evaluation.distances.features import frechet_distance
 from evaluation.judge_command import check_sets, image_folder
 
@@ -113,7 +114,12 @@ COMMANDS = [
             ("evaluate.py curves logs/first logs/second --output curves.png",), {"Curves": curves_options}),
     Command("evaluate.py", "export", "Write a data set in a format of the field, with a table of images, labels and "
             "scores, and with checksums. Images are copied as they are. Stopped, it goes on where it was.",
-            ("evaluate.py export data/generated --to rec --output exported",), {"Export": export_options})]
+            ("evaluate.py export data/generated --to rec --output exported",), {"Export": export_options}),
+    Command("evaluate.py", "filter", "Keep the best images of each identity, by how sure one can be of them, or by a "
+            "score of synthesis. Without --output, tell what would stay. Images are not encoded anew.",
+            ("evaluate.py filter data/generated --keep .9 --by c_score",
+             "evaluate.py filter data/generated --threshold .5 --confidences report --output data/filtered"),
+            {"Filter": filter_command.add_options}, filter_command.resolve)]
 
 
 def main(arguments):
@@ -124,7 +130,8 @@ def main(arguments):
         arguments = ["distance", *arguments]
     command, arguments = choose(COMMANDS, arguments, default="distance")
     options = parse(command, folders_first(command, arguments)).options
-    work = {"compare": judge_command.compare, "distance": print_distances, "curves": draw_runs, "export": export_set}
+    work = {"compare": judge_command.compare, "distance": print_distances, "curves": draw_runs, "export": export_set,
+            "filter": filter_command.run}
     if command.name == "judge":
         return judge_command.judge(options, ["evaluate.py", *sys.argv[1:]])
     return work[command.name](options)

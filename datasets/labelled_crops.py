@@ -150,13 +150,13 @@ def carry(options, crops):
         if labels:
             encoded = io.BytesIO()
             np.savez(encoded, **_moved(labels, names, options))
-            _write(os.path.join(options.output, identity, LABELS), encoded.getvalue())
+            write_changed(os.path.join(options.output, identity, LABELS), encoded.getvalue())
     there = scores.renamed(options.input, {name: cut for name, cut in crops.items() if cut})
     if there is not None:
-        _write(os.path.join(options.output, scores.CSV_NAME), there)
-    people = _people(os.path.join(options.input, PEOPLE), by_identity)
+        write_changed(os.path.join(options.output, scores.CSV_NAME), there)
+    people = people_of(os.path.join(options.input, PEOPLE), by_identity)
     if people is not None:
-        _write(os.path.join(options.output, PEOPLE), people)
+        write_changed(os.path.join(options.output, PEOPLE), people)
 
 
 def _moved(labels, names, options):
@@ -176,7 +176,7 @@ def _moved(labels, names, options):
             "names": [names.get(name, f"{name}.{options.format}") for name in there]}
 
 
-def _people(path, identities):
+def people_of(path, identities):
     """Read the rows of the table of people at `path` that are of `identities` -> its bytes; None without a table."""
     try:
         text = utils.read_text(path, "surrogateescape")
@@ -184,13 +184,16 @@ def _people(path, identities):
         return None
     except OSError as error:
         raise UserError(f"{path}: can't be read ({error.strerror}); {utils.RESTORE}") from error
-    heading, *rows = list(csv.reader(io.StringIO(text, newline=""))) or [[]]
+    try:
+        heading, *rows = list(csv.reader(io.StringIO(text, newline=""))) or [[]]
+    except csv.Error as error:
+        raise UserError(f"{path}: no table ({error}); {utils.RESTORE}") from error
     kept = io.StringIO()
     csv.writer(kept, lineterminator="\n").writerows([heading, *(row for row in rows if row and row[0] in identities)])
     return kept.getvalue().encode(errors="surrogateescape")
 
 
-def _write(path, content):
+def write_changed(path, content):
     """Write the bytes `content` to `path`, whole or not at all, unless they are there."""
     if os.path.isfile(path):
         with open(path, "rb") as file:

@@ -41,6 +41,7 @@ WITHOUT_TENSORFLOW = (
     "morphable.mat_files", "preflight",
     "evaluation.realism", "evaluation.identity", "evaluation.leakage", "evaluation.balance", "evaluation.charts",
     "evaluation.judge_command", "evaluation.sheets", "evaluation.illustrations", "evaluation.report.report",
+    "evaluation.filter_command",
     "main",
     "gen_syn_latent", "align", "recognizer", "evaluate")
 # Third-party packages of a room; the most exact name counts.

@@ -36,6 +36,7 @@ from datasets.scores import ScoreStore, write_scores
 from drawn import draw_face, write
 from engine import startup
 from engine.runs import Run
+from evaluation import confidence_file
 from morphable import latents, model_files
 from tool import builtin_face_model, call, share_model
 from utils import save_json, UserError
@@ -68,7 +69,9 @@ LINES = [
     "recognizer.py verify --weights rec --images photos --pairs pairs.txt --output new --image_size 32",
     "recognizer.py convert --input weights.npz --output new",
     "evaluate.py distance --photos photos data/real data/syn",
-    "evaluate.py curves run recrun --output curves.png"]
+    "evaluate.py curves run recrun --output curves.png",
+    "evaluate.py filter data/generated --keep .5 --by c_score --output new",
+    "evaluate.py filter data/generated --threshold .5 --confidences judged --at_least 2 --output new"]
 REFUSED = "convert", "pairs --annotations"          # these stop at weights and at a model that are not real
 
 
@@ -120,6 +123,8 @@ def begun(original):
         store.add(name, .1, .2, np.ones(4, np.float32))
     store.flush()
     write_scores("data/generated", names, np.zeros(len(names), int), store)
+    os.mkdir("judged")
+    confidence_file.write("judged/confidences.csv", names, np.linspace(0, 1, len(names)))
     np.savez("weights.npz", a=np.zeros(3))
     synthesis = get_config(LINES[2].split()[1:])[0]
     product, = preflight.products_of(synthesis, preflight.Data(renderings=find_renderings("data/syn")))

@@ -15,7 +15,10 @@ import main
 import recognizer
 from cli import processes
 from conftest import NAMES, NARROW, SMALL, small_classifier, words, write_checkpoint
+from datasets import selection
+from datasets.image_sets import find_renderings
 from drawn import write_dataset
+from evaluation import confidence_file
 from preflight import GENERATOR
 from tool import call, share_model, Tool, touch
 
@@ -55,7 +58,8 @@ COMMANDS = {
     "align": Asked(align, words(input="data/real", output="new")),
     "distance": Asked(evaluate, ["distance", "data/syn", "--photos", "data/real"]),
     "curves": Asked(evaluate, ["curves", "run"]),
-    "export": Asked(evaluate, ["export", "data/syn", *words(to="rec", output="new")])}
+    "export": Asked(evaluate, ["export", "data/syn", *words(to="rec", output="new")]),
+    "filter": Asked(evaluate, ["filter", "data/syn", *words(keep=.5, confidences="judged", output="new")])}
 TABLE = [
     ("train", "preset", NO_FILE), ("train", "data_dir", NO_FOLDER), ("train", "dataset", NO_FOLDER),
     ("train", "syn_dataset", NO_FOLDER), ("train", "dataset_3dmm", NO_FOLDER),
@@ -76,6 +80,7 @@ TABLE = [
     ("verify", "weights", NO_WEIGHTS), ("verify", "images", NO_FOLDER), ("verify", "output", NO_PLACE),
     ("verify", "pairs", NO_FILE), ("standard", "bin", NO_FILE),
     ("convert", "input", NO_FILE), ("convert", "output", NO_PLACE), ("export", "output", NO_PLACE),
+    ("filter", "output", NO_PLACE), ("filter", "confidences", NO_WEIGHTS),
     ("people", "preset", NO_FILE), ("people", "output", NO_PLACE), ("people", "model", NO_MODEL),
     ("people", "statistics", NO_FOLDER), ("pairs", "annotations", NO_FOLDER), ("pairs", "model", NO_MODEL),
     ("pairs", "output", NO_PLACE), ("pairs_of_photos", "photos", NO_FOLDER),
@@ -106,6 +111,9 @@ def place(tmp_path_factory):
             (parent / f"loop{name}").symlink_to(f"loop{name}")
     (folder / "run/stats.jsonl").write_text('{"step": 1, "loss": 0.5}\n')
     (folder / "lfw.bin").write_bytes(pickle.dumps(([b"image"] * 20, [True, False] * 5)))
+    (folder / "judged").mkdir()
+    names = find_renderings(str(folder / "data/syn")).names
+    confidence_file.write(folder / "judged/confidences.csv", names, np.linspace(0, 1, len(names)))
     write_checkpoint(folder / "classifier", small_classifier())
     write_checkpoint(folder / "run/model.ckpt-5", {GENERATOR: np.zeros([7, 7, 3, 4], np.float32)})
     return folder
@@ -121,7 +129,7 @@ def no_work(place, monkeypatch):
     share_model(monkeypatch)
     for module, name in ((main, "start"), (recognizer, "start"), (processes, "process_all"),
                          (evaluate, "frechet_distance"), (evaluate, "draw_curves"),
-                         (evaluate.export, "write")):
+                         (evaluate.export, "write"), (selection, "write")):
         monkeypatch.setattr(module, name, work)
     return place
 
