@@ -11,7 +11,7 @@ ROOT = Path(__file__).resolve().parent.parent
 PACKAGES = "engine", "cli", "datasets", "morphable", "recognition", "evaluation"
 ROOMS = (                                       # within packages
     "datasets/export", "datasets/packed", "morphable/fitting", "morphable/makehuman", "recognition/conversion",
-    "evaluation/distances", "evaluation/report")
+    "evaluation/distances", "evaluation/report", "evaluation/usefulness")
 FILES = {".".join(path.relative_to(ROOT).with_suffix("").parts): path
          for folder in ("", *PACKAGES, *ROOMS) for path in sorted((ROOT / folder).glob("*.py"))}
 MODULES = [name for name in FILES if not name.endswith("__init__")]
@@ -40,7 +40,7 @@ WITHOUT_TENSORFLOW = (
     "cli.cautions", "config", "footprint", "engine.memory", "engine.endings", "cli.interrupts", "datasets.sources",
     "morphable.mat_files", "preflight",
     "evaluation.realism", "evaluation.identity", "evaluation.leakage", "evaluation.balance", "evaluation.charts",
-    "evaluation.sheets", "evaluation.illustrations", "evaluation.report.report",
+    "evaluation.utility", "evaluation.sheets", "evaluation.illustrations", "evaluation.report.report",
     "main",
     "gen_syn_latent", "align", "recognizer", "evaluate")
 # Third-party packages of a room; the most exact name counts.
@@ -66,7 +66,7 @@ NEEDS = {
         "published", "torch_weights", "iresnet_weights", "onnx_file", "onnx_iresnet")},
     "evaluation": {"numpy", "scipy"}, "evaluation.face_points": {"numpy", "PIL"},
     "evaluation.figures": set(), "evaluation.bootstrap": {"numpy"},
-    "evaluation.distances.pixels": {"numpy", "PIL"},
+    "evaluation.distances.pixels": {"numpy", "PIL"}, "evaluation.utility": {"numpy", "tqdm"},
     "evaluation.charts": {"numpy", "matplotlib"}, "evaluation.report.pictures": {"numpy", "PIL"},
     **{f"evaluation.report.{name}": set() for name in (
         "report", "page", "markup", "standing", "datasheet", "verdicts", "numbers", "facts")},
