@@ -46,9 +46,9 @@ def separate(subject, seed=0, most=face_pairs.MOST):
     pairs = face_pairs.measure(subject, most, seed)
     counts = {True: int(pairs.same.sum()), False: int((~pairs.same).sum())}
     curve = verification.roc(pairs.distances, pairs.same)
-    draws = _drawn(pairs, bootstrap.counts(labels, seed=seed))
+    draws = drawn_statistics(pairs, bootstrap.counts(labels, seed=seed))
     figures = {}
-    for key, value in _statistics(pairs, curve).items():
+    for key, value in statistics(pairs, curve).items():
         n = counts[True] if key == "genuine_distance" else counts[False] if key == "impostor_distance" else len(
             pairs.same)
         figures[key] = Figure(value, *bootstrap.between([draw[key] for draw in draws]), n)
@@ -66,7 +66,7 @@ def too_few_strangers(count, far):
     return f"{count} pairs of different people, and a rate of {far:g} needs {LEAST_ACCEPTS / far:.0f}; give more images"
 
 
-def _statistics(pairs, curve):
+def statistics(pairs, curve):
     """Compute the numbers of KEYS of PairDistances and their ROC `curve` -> {key: number}."""
     return _numbers(*((values.mean(), values.var()) for values in (pairs.of(True), pairs.of(False))), curve)
 
@@ -80,7 +80,7 @@ def _numbers(genuine, impostor, curve):
             **{f"tar_at_{far:g}": verification.true_accepts(curve, far) for far in FALSE_ACCEPTS}}
 
 
-def _drawn(pairs, drawn):
+def drawn_statistics(pairs, drawn):
     """Compute the numbers of KEYS for each draw [repeats, C] of identities -> list of {key: number or nan}.
 
     A draw's ROC has no more than about _BINS points; as many again lie below twice the highest of FALSE_ACCEPTS.
@@ -101,6 +101,7 @@ def _drawn(pairs, drawn):
                          for each in (genuine, weights)])
         sums[1] -= sums[0]
         if not sums[:, 0].all():                    # a draw of one identity, or of people with one image each
+            result.append(dict.fromkeys(KEYS, math.nan))
             continue
         means, powers = sums[:, 1:].T / sums[:, 0]
         true, both = (np.cumsum(np.add.reduceat(each, starts)) for each in (genuine, weights))

@@ -20,7 +20,7 @@ from engine import checkpoints, layers
 from engine.checkpoints import average_of
 from engine.layers import to_image, to_network
 from engine.loop import Due, run_steps, StepResult
-from engine.session import check_optimized_once, session_options
+from engine.session import check_optimized_once, needs_met, session_options
 from recognition import augmentation, input_size, margins, networks, registry, verification
 from recognition.batch_norm import batch_statistics
 from recognition.embedder import Embedder, Recipe
@@ -83,10 +83,10 @@ class ClassifierGraph:
     `iterator`, the placeholders `start_step` and `rate`, and `embedder`, which has the averaged weights.
     """
 
-    def __init__(self, options, faces, validation=False):
+    def __init__(self, options, faces, validation=None):
         """Build the graph for the `options` of `recognizer.py train` and for labelled_data.Faces.
 
-        Without `validation`, `embedder` is None.
+        `validation` is the kind of the crops that `embedder` is for, "box" or "arcface". With None, there is none.
         """
         self.options = options
         self.start_step = tf1.placeholder(tf.int64, [], "start_step")
@@ -108,7 +108,7 @@ class ClassifierGraph:
         with tf1.name_scope("train"):
             self._build_train_op()
         self.saved_variables = tf1.global_variables()
-        self.embedder = self._build_validation() if validation else None
+        self.embedder = self._build_validation(validation) if validation else None
         self._build_summary()
         self.all_finite = tf.reduce_all([tf.reduce_all(tf.math.is_finite(variable)) for variable in self.saved_variables
                                          if variable.dtype.is_floating])
@@ -265,13 +265,15 @@ class ClassifierGraph:
         with tf.control_dependencies(moves):
             self.train_op = self.step.assign_add(1, read_value=False)
 
-    def _build_validation(self):
-        """Make the Embedder of the averaged weights."""
+    def _build_validation(self, crop):
+        """Make the Embedder of the averaged weights for crops of the kind `crop`."""
         def average(getter, name, *arguments, **options):
             return self._averages[name]
 
         with tf1.variable_scope(tf1.get_variable_scope(), custom_getter=average):
-            return Embedder(_recipe_of(self.options), self.options.lfw_batch_size)
+            recipe = _recipe_of(self.options)
+            view = recipe.view._replace(window=input_size.window_for(self.options.crop, crop))
+            return Embedder(recipe._replace(view=view), self.options.lfw_batch_size)
 
     def _build_summary(self):
         """Collect what TensorBoard shows: losses, accuracies, the learning rate and some of the network's inputs."""
@@ -313,20 +315,23 @@ def make_optimizer(name, rate):
 class ClassifierTrainer:
     """The graph of a training and its session. A caller needs `train` and, in the end, `close`.
 
-    `engine.loop.run_steps` calls `begin`, `train_step` and `look`.
+    `engine.loop.run_steps` calls `begin`, `train_step` and `look`. A training that leaves nothing on disk calls `steps`
+    and `embed` instead of `train`.
     """
 
-    def __init__(self, options, faces, schedule, pairs=None):
+    def __init__(self, options, faces, schedule, pairs=None, embedded=None):
         """Build the graph, and open the session with all variables at their initial values.
 
         `options` are those of `recognizer.py train`, and `faces` is a labelled_data.Faces. `schedule(step)` gives the
         learning rate of a step, counted from 0. `pairs`, a verification.FacePairs, are to be verified during the
-        training; None: there is no validation.
+        training; None: there is no validation. `embedded` is the kind of crops that `embed` is for, "box" or "arcface";
+        None: that of the training, if there are pairs.
         """
         self._options, self._faces, self._schedule, self._pairs = options, faces, schedule, pairs
+        self._epoch_size = 1                        # until `train` is given one
         with tf.Graph().as_default() as graph:
             tf1.set_random_seed(options.seed)
-            self.graph = ClassifierGraph(options, faces, validation=bool(pairs))
+            self.graph = ClassifierGraph(options, faces, embedded or (options.crop if pairs else None))
             self.saver = tf1.train.Saver(self.graph.saved_variables, max_to_keep=None)
             self.session = tf1.Session(graph=graph, config=session_options(options.use_gpu))
             self.session.run([variable.initializer for variable in tf1.global_variables()])
@@ -368,6 +373,24 @@ class ClassifierTrainer:
         run_steps(self, run, Due(step, last, options.log_step, checkpoint_step=between, look_step=between,
                                  checkpoint_minutes=options.checkpoint_minutes, patience=options.patience))
         return run
+
+    def steps(self, count):
+        """Run the first `count` steps and yield the losses {name: number} of each. Nothing is written to disk.
+
+        Raises ImagesGone and NoMemory of engine.session.
+        """
+        self.restart(0)
+        for step in range(count):
+            with needs_met(step + 1):
+                result = self.train_step(step, summarize=False)
+            yield result.losses
+
+    def embed(self, images):
+        """Embed the images of an ImageSet or of Renderings by the averaged weights -> [n, E], nan where one is broken.
+
+        The trainer needs `embedded`, or pairs.
+        """
+        return self.graph.embedder.embed_all(self.session, images.root, images.names, self._options.num_worker)
 
     def restart(self, step):
         """Read the images anew from step number `step` on, counted from 0."""

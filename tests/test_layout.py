@@ -11,7 +11,7 @@ ROOT = Path(__file__).resolve().parent.parent
 PACKAGES = "engine", "cli", "datasets", "morphable", "recognition", "evaluation"
 ROOMS = (                                       # within packages
     "datasets/export", "datasets/packed", "morphable/fitting", "morphable/makehuman", "recognition/conversion",
-    "evaluation/distances", "evaluation/report")
+    "evaluation/distances", "evaluation/report", "evaluation/usefulness")
 FILES = {".".join(path.relative_to(ROOT).with_suffix("").parts): path
          for folder in ("", *PACKAGES, *ROOMS) for path in sorted((ROOT / folder).glob("*.py"))}
 MODULES = [name for name in FILES if not name.endswith("__init__")]
@@ -41,7 +41,7 @@ WITHOUT_TENSORFLOW = (
     "morphable.mat_files", "preflight",
     "evaluation.realism", "evaluation.identity", "evaluation.leakage", "evaluation.balance", "evaluation.charts",
     "evaluation.judge_command", "evaluation.sheets", "evaluation.illustrations", "evaluation.report.report",
-    "evaluation.filter_command",
+    "evaluation.filter_command", "evaluation.utility",
     "main",
     "gen_syn_latent", "align", "recognizer", "evaluate")
 # Third-party packages of a room; the most exact name counts.
@@ -67,7 +67,7 @@ NEEDS = {
         "published", "torch_weights", "iresnet_weights", "onnx_file", "onnx_iresnet")},
     "evaluation": {"numpy", "scipy"}, "evaluation.face_points": {"numpy", "PIL"},
     "evaluation.figures": set(), "evaluation.judge_command": set(), "evaluation.bootstrap": {"numpy"},
-    "evaluation.embedding": {"numpy", "tensorflow"},
+    "evaluation.embedding": {"numpy", "tensorflow"}, "evaluation.utility": {"numpy", "tqdm"},
     "evaluation.distances.pixels": {"numpy", "PIL"},
     "evaluation.charts": {"numpy", "matplotlib"}, "evaluation.report.pictures": {"numpy", "PIL"},
     **{f"evaluation.report.{name}": set() for name in (

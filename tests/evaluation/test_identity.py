@@ -95,8 +95,8 @@ def test_a_draw_counts_pairs_as_often_as_its_people_are_drawn():
     weights = times[pairs.first] * np.where(pairs.same, 1, times[pairs.second])
     repeated = pairs._replace(**{name: np.repeat(getattr(pairs, name), weights) for name in (
         "distances", "same", "first", "second")})
-    slow = separation._statistics(repeated, verification.roc(repeated.distances, repeated.same))
-    fast, = separation._drawn(pairs, times[None])
+    slow = separation.statistics(repeated, verification.roc(repeated.distances, repeated.same))
+    fast, = separation.drawn_statistics(pairs, times[None])
     assert fast == pytest.approx(slow, abs=1e-9)
 
 
