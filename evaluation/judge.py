@@ -219,6 +219,12 @@ class Judge:
             values["confidence"] = ("Confidence", "higher", self._values)
         return balance.judge(self.subject, values=values, seed=self._seed)
 
+    def confidences_of_all(self, judgement):
+        """List all images that were found, and their confidences -> (names, [n]); nan for those that can't be read."""
+        names = self._sets.judged.names
+        known = dict(zip(self.subject.images.names, judgement.confidences))
+        return names, np.array([known.get(name, np.nan) for name in names])
+
     def pictures(self, judgement):
         """Add pictures of the images -> the sections of a Judgement."""
         scores = {} if judgement.confidences is None else {"confidence": judgement.confidences}

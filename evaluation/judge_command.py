@@ -10,6 +10,7 @@ from datasets.neighbours import check_outside
 from datasets.packed import records
 from engine import runs, weight_files
 from engine.startup import start
+from evaluation import confidence_file
 from evaluation.figures import PHOTOS, RENDERINGS, SET
 from evaluation.report import console, report
 
@@ -42,6 +43,9 @@ def judge_options(add):
     add("data", image_folder, None, "data set to judge, with a folder for each identity", needed=True, values="+",
         positional=True)
     add("output", text, None, "folder for report.html, report.json, DATASHEET.md", "DATA_report")
+    add("utility", boolean, False, "train small recognisers on the set, on its renderings and on real people, and "
+        "compare them: minutes to hours; it goes on where it was stopped")
+    add("filtered", path, "", "with utility: the part of the set that evaluate.py filter kept")
     add("gate", number(0, most=1), None, "exit with status 3 where a larger share of images shows a training photo",
         "no gate")
     _judging_options(add)
@@ -85,7 +89,8 @@ def _check_read(options, data):
 
     Raises UserError, before TensorFlow is loaded.
     """
-    named = {"--photos": options.photos, "--renderings": options.renderings, "--train_photos": options.train_photos}
+    named = {"--photos": options.photos, "--renderings": options.renderings, "--train_photos": options.train_photos,
+             "--filtered": getattr(options, "filtered", "")}
     check_sets({each: each for each in data} | {f"{name} {each}": each for name, each in named.items() if each})
     if options.generator:
         runs.find_run("", options.generator)
@@ -133,8 +138,9 @@ def check(options, data=()):
             "--train_photos": options.train_photos}
     outputs.check_apart("--output", folder, {name: each for name, each in read.items() if each})
     check_outside("--output", folder)
-    outputs.check_begun(folder, list(report.NAMES))
-    places.check_written(f"--output {folder}", [os.path.join(folder, name) for name in report.NAMES])
+    written = [*report.NAMES, confidence_file.NAME]
+    outputs.check_begun(folder, written)
+    places.check_written(f"--output {folder}", [os.path.join(folder, name) for name in written])
     return folder
 
 
@@ -147,16 +153,38 @@ def judge(options, words=()):
     began = time.monotonic()
     start()
     judge_of, found, facts = _judge_one(options, data, list(words))
+    os.makedirs(folder, exist_ok=True)
+    if options.utility:
+        found.sections.append(_measure_use(options, data, folder))
     facts["seconds"] = round(time.monotonic() - began)
     print(console.table_of({data: found.sections}))
-    os.makedirs(folder, exist_ok=True)
     report.save(judge_of.pictures(found), facts, folder)
+    if found.confidences is not None:
+        confidence_file.write(os.path.join(folder, confidence_file.NAME), *judge_of.confidences_of_all(found))
     logging.info("%s: %s", folder, ", ".join(report.NAMES))
     if options.gate is not None and (found.leaked.value is None or found.leaked.value > options.gate):
         share = "was not measured" if found.leaked.value is None else f"is {found.leaked.value:.4f}"
         logging.error("--gate %g: the share of images that show a training photo %s", options.gate, share)
         return GATED
     return 0
+
+
+def _measure_use(options, data, folder):
+    """Train recognisers on the set `data` and on what it is compared with -> Section. `folder` keeps the results."""
+    from evaluation import utility
+    from evaluation.judge import training_of
+    from evaluation.usefulness import rows, training
+
+    sets = rows.Sets(options.photos, options.renderings or None, data, options.filtered or None,
+                     options.train_photos or training_of(options.generator) or None)
+    try:
+        trained, held_out, notes = rows.make(sets, seed=options.seed)
+    except utils.UserError as problem:
+        return utility.impossible(str(problem))
+    settings = training.Settings(workers=options.num_worker, use_gpu=options.use_gpu)
+    section = utility.measure(trained, held_out, settings, options.seed, folder)
+    section.notes.extend(notes)
+    return section
 
 
 def compare(options):

@@ -8,14 +8,15 @@ import pytest
 
 import evaluate
 from conftest import small_classifier, tree, words, write_checkpoint
+from datasets.image_sets import find_renderings
 from datasets.images import save_image
 from drawn import draw_face
-from evaluation import face_points, judge_command
+from evaluation import confidence_file, face_points, judge_command, utility
 from evaluation.figures import PHOTOS, RENDERINGS, SET
 from evaluation.report import report
 from tool import call
 
-SIZE, PEOPLE, EACH = 32, 8, 5
+SIZE, PEOPLE, EACH = 32, 10, 6
 
 
 def people(folder, first, photo, count=PEOPLE):
@@ -29,9 +30,15 @@ def people(folder, first, photo, count=PEOPLE):
 
 @pytest.fixture(scope="module")
 def data(tmp_path_factory):
-    """A set, its renderings, photos of other people, and a classifier with random weights."""
+    """A set, its renderings, photos of other people, and a classifier with random weights.
+
+    The last image of each identity of the set shows somebody else.
+    """
     folder = tmp_path_factory.mktemp("judged")
     people(folder / "set", 0, True)
+    for person in range(PEOPLE):
+        image = draw_face((person + 3) % PEOPLE, 40, SIZE, True)
+        save_image(image, str(folder / "set" / f"{person:03}" / f"{EACH - 1}.png"))
     people(folder / "syn", 0, False)
     people(folder / "real", 50, True, 2 * PEOPLE)
     os.makedirs(folder / "rec")
@@ -80,6 +87,10 @@ def test_the_report_has_every_row_and_section(data, judged):
     assert "finds faces is not there" in figures_of(folder, "landmark_error")[SET].why
     assert facts["sets"][SET]["images"] == PEOPLE * EACH and len(facts["embedder"]["sha256"]) == 64
     assert (folder / "DATASHEET.md").exists() and b"<svg" in (folder / "report.html").read_bytes()
+    confidences = confidence_file.read(str(folder))
+    assert len(confidences) == PEOPLE * EACH and len(set(confidences.values())) > PEOPLE
+    wrong = [value for name, value in confidences.items() if name.endswith(f"/{EACH - 1}.png")]
+    assert np.mean(wrong) < np.mean(list(confidences.values())) - .1
     assert "KID on small" in result.out and "Do the images look like photos?" in result.out
 
 
@@ -103,6 +114,35 @@ def test_a_planted_photo_is_found_and_does_not_pass_the_gate(data, tmp_path):
     sections, _ = report.load(str(tmp_path / "report" / "report.json"))
     rows = next(section for section in sections if section.key == "leakage").tables["exceeding_images"]
     assert (rows[0]["image"], rows[0]["photo"]) == ("003/9.png", "055/2.png")
+
+
+@pytest.mark.slow
+def test_a_judged_set_can_be_filtered(data, judged, tmp_path):
+    result = call(evaluate, "filter", data / "set", *words(keep=.6, confidences=judged[1], output=tmp_path / "best"))
+    assert result.status == 0, result.err
+    kept = find_renderings(str(tmp_path / "best"))
+    confidences = confidence_file.read(str(judged[1]))
+    assert len(kept.names) == PEOPLE * 4 and len(kept.identities) == PEOPLE
+    for person in kept.identities:
+        own = sorted((confidences[name] for name in confidences if name.startswith(person)), reverse=True)
+        assert sorted((confidences[name] for name in kept.names if name.startswith(person)), reverse=True) == own[:4]
+
+
+@pytest.mark.slow
+def test_utility_trains_on_the_sets_that_are_named(data, judged, monkeypatch):
+    asked = {}
+
+    def measure(rows, held_out, settings, seed, folder):
+        asked.update({name: [images and os.path.basename(images.root) for images in row[:2]]
+                      for name, row in rows.items()}, held_out=len(held_out.identities))
+        return utility.impossible("it was not tried")
+
+    monkeypatch.setattr(utility, "measure", measure)
+    result = judge(data, *words(renderings=data / "syn", output=judged[1], utility=True))
+    assert result.status == 0, result.err
+    assert asked == {"renderings": [None, "syn"], "set": [None, "set"], "photos": ["real", None],
+                     "photos and set": ["real", "set"], "held_out": PEOPLE}
+    assert figures_of(judged[1], "use_auc")[SET].why == "it was not tried"
 
 
 @pytest.mark.slow
