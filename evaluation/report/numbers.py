@@ -61,9 +61,9 @@ def joined(rows):
 
 
 def title(name):
-    """Turn a name that programs use into words: `collisions_at_0.001` into `Collisions at 0.001`."""
+    """Turn a name that programs use into words: `collisions_at_0.001` into `Collisions at 0.001`; d' stays."""
     words = str(name).replace("_", " ")
-    return words[:1].upper() + words[1:]
+    return words if words.startswith("d'") else words[:1].upper() + words[1:]
 
 
 def in_words(figure):
