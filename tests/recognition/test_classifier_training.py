@@ -390,7 +390,7 @@ def test_validation_uses_the_averages(data, tmp_path, monkeypatch):
     weights = pretrained.read(str(tmp_path), "--weights")
     options = parse(VERIFY, words(weights=tmp_path, images=data / "real", use_flipped_images=True,
                                   standardization="image")).options
-    found = embedder.embed_pairs(options, weights, pairs)["classifier"]
+    found = embedder.embed_pairs(options, weights, pairs, {})["classifier"]
     assert found.shape == (16, 16) and np.allclose(seen[-1], found, atol=1e-5)
     saved = read_checkpoint(tmp_path / "model.ckpt-3")
     name = "InceptionResnetV1/Bottleneck/weights"
