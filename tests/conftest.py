@@ -13,8 +13,8 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import NamedTuple
 
-# NumPy asks when it is loaded. Its threads wait by spinning: among several processes they cost tenfold what they gain.
-os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
+# NumPy asks when it is loaded. Its threads wait by spinning, which costs tenfold where other processes want the cores.
+os.environ.setdefault("OPENBLAS_THREAD_TIMEOUT", "4")       # the least: they sleep at once
 
 import numpy as np
 import pytest
