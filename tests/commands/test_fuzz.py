@@ -316,11 +316,10 @@ def test_changed_files_and_options(begun, tmp_path, monkeypatch):
     monkeypatch.chdir(begun)
     monkeypatch.setattr(startup, "start", lambda *arguments: None)      # it was started for all tests
     end, number, wrong = time.monotonic() + SECONDS, FIRST, []
-    while time.monotonic() < end and len(wrong) < 20:
+    while (time.monotonic() < end or number - FIRST <= SECONDS) and len(wrong) < 20:     # other programs may be busy
         problem = trial(begun, tmp_path, number)
         wrong += [problem] * bool(problem)
         shutil.rmtree(tmp_path / "place")
         number += 1
     print(f"{number - FIRST} trials")
     assert not wrong, "\n\n".join(wrong)
-    assert number - FIRST > SECONDS
