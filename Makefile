@@ -5,6 +5,7 @@ VENV ?= .venv
 RUN = $(VENV)/bin/python
 PLACES = --preset demo --data_dir demo/data
 JUDGED = --photos demo/data/real --renderings demo/data/syn --generator demo/logs/* --output demo/report
+TOGETHER = -n 2 --dist loadfile
 
 .PHONY: venv demo test check fuzz kill lint docs clean
 
@@ -66,13 +67,13 @@ demo: $(VENV)/people $(VENV)/recogniser $(VENV)/report
 		echo "  data/generated/  the data set made: 8 photos for each of 60 identities; scores in confidence_scores.csv," && \
 		echo "                   shape, pose, light and landmarks of each image in its identity's latents.npz"
 
-# All tests.
+# All tests, two files at a time: a file's tests share what it takes long to make.
 test: lint
-	$(RUN) -m pytest --durations 20
+	$(RUN) -m pytest $(TOGETHER) --durations 20
 
 # The fast tests.
 check: lint
-	$(RUN) -m pytest -m "not slow"
+	$(RUN) -m pytest $(TOGETHER) -m "not slow"
 
 # For longer than in the tests: mutated files and options, and kills at random moments. docs/safety.md tells more.
 fuzz: $(VENV)/dev

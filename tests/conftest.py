@@ -1,6 +1,9 @@
 """What the end-to-end tests share: the command line, drawn data, a classifier, and runs in the background."""
+import fcntl
 import glob
 import inspect
+import os
+import pickle
 import re
 import signal
 import subprocess
@@ -9,6 +12,9 @@ import threading
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import NamedTuple
+
+# NumPy asks when it is loaded. Its threads wait by spinning, which costs tenfold where other processes want the cores.
+os.environ.setdefault("OPENBLAS_THREAD_TIMEOUT", "4")       # the least: they sleep at once
 
 import numpy as np
 import pytest
@@ -219,11 +225,12 @@ def classifier(tmp_path_factory):
 # Runs in the background
 
 class Tools(NamedTuple):
-    """What a scenario gets: data, the classifier, and a function that makes a new folder."""
+    """What a scenario gets: data, the classifier, and functions that make a new folder, and a value once for all."""
     drawn: Path
     drawn96: Path
     classifier: str
     new_folder: object
+    once: object
 
 
 SCENARIOS = {}
@@ -232,34 +239,56 @@ SCENARIOS = {}
 def scenario(function):
     """Make a fixture of `function(tools, ...)`: what it returned, or the error it raised.
 
-    Those that the selected tests need run in the background, two at a time, in the order of their definition. Further
-    arguments are the results of scenarios that were defined before.
+    The first one that a file asks for starts all that the file's selected tests need. They run in the background, two
+    at a time, in the order of their definition. Further arguments are the results of earlier scenarios.
     """
     SCENARIOS[function.__name__] = function
 
-    @pytest.fixture(scope="session", name=function.__name__)
-    def fixture(background):
-        return background[function.__name__].result()
+    @pytest.fixture(scope="module", name=function.__name__)
+    def fixture(request, background):
+        return background(request.path)[function.__name__].result()
 
     return fixture
 
 
 @pytest.fixture(scope="session")
-def background(request, drawn, drawn96, classifier, tmp_path_factory):
-    """{name: future} of the scenarios that the selected tests need."""
-    tools = Tools(drawn, drawn96, classifier, lambda: tmp_path_factory.mktemp("run"))
-    needs = {name: list(inspect.signature(function).parameters)[1:] for name, function in SCENARIOS.items()}
-    needed = {name for item in request.session.items for name in item.fixturenames if name in SCENARIOS}
-    for name in reversed(SCENARIOS):
-        needed.update(needs[name] if name in needed else [])
+def tools(request, drawn, drawn96, classifier, tmp_path_factory):
+    """Tools for all scenarios."""
+    folder = tmp_path_factory.getbasetemp()
+    shared = folder.parent if hasattr(request.config, "workerinput") else folder     # of all workers of pytest-xdist
+
+    def once(name, make):
+        """Make a value, unless another process that tests has made it -> the value, which pickle can write."""
+        path = shared / f"{name}.pickle"
+        with open(shared / f"{name}.lock", "w") as lock:
+            fcntl.flock(lock, fcntl.LOCK_EX)
+            if not path.exists():
+                path.write_bytes(pickle.dumps(make()))
+        return pickle.loads(path.read_bytes())
+
+    return Tools(drawn, drawn96, classifier, lambda: tmp_path_factory.mktemp("run"), once)
+
+
+@pytest.fixture(scope="session")
+def background(request, tools):
+    """A function: a file -> {name: future} of scenarios, those that the file's selected tests need among them."""
     futures = {}
 
-    def work(name):
-        return SCENARIOS[name](tools, *(futures[other].result() for other in needs[name]))
+    def work(name, needs):
+        return SCENARIOS[name](tools, *(futures[other].result() for other in needs))
+
+    def start(file):
+        needs = {name: list(inspect.signature(function).parameters)[1:] for name, function in SCENARIOS.items()}
+        needed = {name for item in request.session.items if item.path == file for name in item.fixturenames}
+        for name in reversed(SCENARIOS):
+            needed.update(needs[name] if name in needed else [])
+        for name in SCENARIOS:
+            if name in needed and name not in futures:
+                futures[name] = pool.submit(work, name, needs[name])
+        return futures
 
     with ThreadPoolExecutor(2) as pool:
-        futures.update((name, pool.submit(work, name)) for name in SCENARIOS if name in needed)
-        yield futures
+        yield start
         pool.shutdown(cancel_futures=True)
 
 
@@ -271,9 +300,8 @@ class Trained(NamedTuple):
     result: Result
 
 
-@scenario
-def trained(tools):
-    """200 steps of narrow networks at 16 x 16 with the set-based loss."""
+def train(tools):
+    """Train for 200 steps -> Trained."""
     options = dict(**NAMES, **NARROW, **SMALL, data_dir=tools.drawn, pretrained_rec=tools.classifier, batch_size=4,
                    log_dir=tools.new_folder(), log_step=10, save_step=10, num_log_samples=4, g_lr=1e-3, d_lr=1e-3)
     program, memory = Program(max_step=200, **options), {}
@@ -283,3 +311,9 @@ def trained(tools):
     result = program.finish()
     assert result.status == 0, result.err[-3000:]
     return Trained(options, only_run(options["log_dir"]), memory, result)
+
+
+@scenario
+def trained(tools):
+    """200 steps of narrow networks at 16 x 16 with the set-based loss, once for all processes that test."""
+    return tools.once("trained", lambda: train(tools))

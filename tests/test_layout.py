@@ -1,5 +1,6 @@
 """The house: which room may import which, which packages it needs, that it says its job, that every option is read."""
 import ast
+import functools
 import sys
 from pathlib import Path
 
@@ -80,9 +81,16 @@ QUIET = ast.Import, ast.ImportFrom, ast.FunctionDef, ast.ClassDef, ast.Assign   
 CHECKED_IN_CONFIG = {"syn_scale_size"}      # it has to equal input_scale_size, which is what the others read
 
 
+@functools.cache
+def parse(path):
+    """The syntax tree of a file."""
+    return ast.parse(path.read_text())
+
+
+@functools.cache
 def imports(path):
     """The full names of the modules that a file imports, also within functions; `from a import b` counts as a.b too."""
-    return imports_of(ast.parse(path.read_text()))
+    return imports_of(parse(path))
 
 
 def imports_of(tree):
@@ -127,9 +135,16 @@ def test_a_file_imports_only_its_packages(name):
 @pytest.mark.parametrize("name", MODULES)
 def test_a_file_says_its_job_in_its_first_line(name):
     text = FILES[name].read_text()
-    first = ast.get_docstring(ast.parse(text)).splitlines()[0]
+    first = ast.get_docstring(parse(FILES[name])).splitlines()[0]
     assert text.startswith('"""') and len(first) > 30
     assert text.count("\n") <= 460
+
+
+@functools.cache
+def imports_at_the_top(name):
+    """The full names of the modules that the top level of a file imports."""
+    return imports_of(ast.Module([node for node in parse(FILES[name]).body
+                                  if isinstance(node, (ast.Import, ast.ImportFrom))], []))
 
 
 def loaded_by(name):
@@ -141,9 +156,7 @@ def loaded_by(name):
             continue
         found.add(module)
         if module in FILES:
-            top = ast.Module([node for node in ast.parse(FILES[module].read_text()).body
-                              if isinstance(node, (ast.Import, ast.ImportFrom))], [])
-            waiting += imports_of(top)
+            waiting += imports_at_the_top(module)
     return found
 
 
@@ -158,7 +171,7 @@ def test_importing_a_file_changes_nothing(name):
 
     A program may begin with what it does before its imports, and end with what it does.
     """
-    tree = ast.parse(FILES[name].read_text())
+    tree = parse(FILES[name])
     own = {node.name for node in tree.body if isinstance(node, (ast.FunctionDef, ast.ClassDef))}
     for node in tree.body[1:]:
         if isinstance(node, ast.If):
@@ -175,7 +188,7 @@ def test_what_a_program_begins_with_loads_next_to_nothing():
     """Until it is loaded, Ctrl-C ends in a traceback."""
     assert loaded_by("cli.interrupts") == {"cli.interrupts", "atexit", "functools", "os", "signal", "sys"}
     for name in (name for name in MODULES if FLOORS[room(name)] == 6):
-        first = ast.parse(FILES[name].read_text()).body[1]
+        first = parse(FILES[name]).body[1]
         assert isinstance(first, ast.If) and imports_of(first) == {"cli", "cli.interrupts"}
 
 
@@ -188,7 +201,7 @@ def test_the_root_shows_the_commands_and_the_method():
 def options_read(path):
     """The attributes that a file reads of a configuration: of what is called config, in engine/ also options."""
     owners = {node: getattr(node.value, "id", getattr(node.value, "attr", None))
-              for node in ast.walk(ast.parse(path.read_text())) if isinstance(node, ast.Attribute)}
+              for node in ast.walk(parse(path)) if isinstance(node, ast.Attribute)}
     of_tensorflow = {"experimental", "set_visible_devices", "threading", "list_physical_devices"}        # tf.config's
     names = {"config", "options"} if path.parent.name == "engine" else {"config"}
     return {node.attr for node, owner in owners.items() if owner in names} - of_tensorflow

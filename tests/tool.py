@@ -75,6 +75,13 @@ def call(module, *words):
     return Result(status, out.getvalue(), err.getvalue())
 
 
+def succeed_here(module, *words):
+    """Run the program of a module in this process, which has to end well -> Result."""
+    result = call(module, *words)
+    assert result.status == 0, result.err[-3000:]
+    return result
+
+
 @functools.cache
 def builtin_face_model():
     """Build the built-in FaceModel once for all tests of this process."""

@@ -16,9 +16,9 @@ from conftest import tree
 from datasets import crop
 from datasets.image_sets import find_pairs, find_photos
 from datasets.images import FORMATS, load_image, read_picture, save_image, stem, suffix
-from morphable import builtin_model, drawn_photos, latents
+from morphable import drawn_photos, latents
 from morphable.scene import Framing, set_scene
-from tool import alive, finish, one_line, Tool, wait_for
+from tool import alive, builtin_face_model, finish, one_line, Tool, wait_for
 from utils import UserError
 
 TOOL = Tool("align.py")
@@ -65,7 +65,7 @@ def crops(output):
 def pictures():
     """Draw PHOTOS pairs of a photo and its rendering, uint8 [SIZE, SIZE, 3], of one person each."""
     framing = Framing(SIZE, MARGIN, supersample=1)
-    scene = set_scene(builtin_model.build(), framing, latents.builtin_statistics())
+    scene = set_scene(builtin_face_model(), framing, latents.builtin_statistics())
     return [drawn_photos.draw_pair(scene, identity, 1) for identity in range(1, PHOTOS + 1)]
 
 

@@ -24,12 +24,11 @@ from conftest import (
     SMALL,
     small_classifier,
     steps_saved,
-    succeed,
     words,
     write_checkpoint,
 )
 from datasets import image_sets
-from tool import call, limit_files, Tool
+from tool import call, limit_files, succeed_here, Tool
 
 TOOL = Tool("main.py")
 BASE = {**NAMES, **NARROW, "data_dir": "data", "method_c": "none"}
@@ -332,8 +331,8 @@ def odd_images(data):
 def test_odd_images_work_and_broken_ones_are_named_and_skipped(drawn, tmp_path):
     data = copied(drawn, tmp_path / "data")
     broken = odd_images(data)
-    result = succeed(**NAMES, **NARROW, data_dir=data, method_c="none", batch_size=10, max_step=2,
-                     log_dir=tmp_path / "logs")
+    result = succeed_here(main, *words(**NAMES, **NARROW, data_dir=data, method_c="none", batch_size=10, max_step=2,
+                                       log_dir=tmp_path / "logs"))
     for path in broken:
         named = [line for line in result.err.splitlines() if "skipped" in line and str(path.relative_to(data)) in line]
         assert len(named) == 1, result.err[-3000:]

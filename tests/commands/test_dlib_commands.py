@@ -9,11 +9,11 @@ import dlib_files
 import main
 import recognizer
 from config import get_config
-from conftest import NAMES, NARROW, only_run, succeed, words
+from conftest import NAMES, NARROW, only_run, words
 from datasets.images import save_image
 from engine import runs, weight_files
 from recognition import dlib_file
-from tool import call
+from tool import call, succeed_here
 
 BASE = {**NAMES, **NARROW, "data_dir": "data"}
 RECOGNISER = "dlib.dat"
@@ -109,14 +109,14 @@ def test_a_training_with_it_goes_on_and_synthesizes(tmp_path, drawn):
     for name in NAMES.values():
         (tmp_path / "data" / name).symlink_to(drawn / name)
     options = {"data_dir": tmp_path / "data", "log_dir": tmp_path / "logs"}
-    result = succeed(**NAMES, **NARROW, **options, pretrained_rec=tmp_path / RECOGNISER, batch_size=2, max_step=2,
-                     log_step=1, save_step=2)
+    result = succeed_here(main, *words(**NAMES, **NARROW, **options, pretrained_rec=tmp_path / RECOGNISER, batch_size=2,
+                                       max_step=2, log_step=1, save_step=2))
     assert "identity" in result.err
     run = only_run(tmp_path / "logs")
     params = runs.load_params(str(run))
     assert (params["model_def"], params["image_size"]) == ("dlib", 150)
-    succeed(**options, load_path=run, max_step=3)
+    succeed_here(main, *words(**options, load_path=run, max_step=3))
     assert (run / "model.ckpt-3.index").exists()
-    succeed(**options, load_path=run, generate_dataset=True)
+    succeed_here(main, *words(**options, load_path=run, generate_dataset=True))
     scores = [line.split() for line in (tmp_path / "data/generated/confidence_scores.csv").read_text().splitlines()]
     assert scores and np.isfinite([float(row[-1]) for row in scores]).all()

@@ -16,7 +16,7 @@ from conftest import tree
 from datasets import crop
 from datasets.images import save_image
 from morphable import builtin_model, face_model, latents, model_files, renderer
-from tool import alive, finish, limit_files, Tool, wait_for
+from tool import alive, builtin_face_model, finish, limit_files, Tool, wait_for
 from utils import UserError
 
 TOOL = Tool("gen_syn_latent.py")
@@ -71,7 +71,7 @@ def pixels(path):
 @pytest.fixture(scope="module")
 def few(tmp_path_factory):
     """Save a few components of the built-in model, which are read in no time -> the file's path."""
-    path, builtin = tmp_path_factory.mktemp("model") / "few.npz", builtin_model.build()
+    path, builtin = tmp_path_factory.mktemp("model") / "few.npz", builtin_face_model()
     model_files.save(builtin._replace(
         name="few", shape_basis=builtin.shape_basis[:8], shape_std=builtin.shape_std[:8],
         expression_basis=builtin.expression_basis[:4], expression_std=builtin.expression_std[:4],

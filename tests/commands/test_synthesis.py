@@ -34,7 +34,7 @@ from recognition import networks
 from recognition.input_size import View
 from recognition.preprocessing import preprocess
 from recognition.registry import Architecture
-from tool import call
+from tool import call, succeed_here
 from trainer import image_seed
 
 tf1 = tf.compat.v1
@@ -55,6 +55,11 @@ def options_for(tools, data, **options):
     """Options of a synthesis from the networks of `trained`, with scores."""
     return {**NAMES, **NARROW, **SMALL, "data_dir": data, "pretrained_rec": tools.classifier,
             "generate_dataset": True, "log_dir": data / "logs", **options}
+
+
+def make(**options):
+    """Run main.py with these options in this process, which has to end well -> Result."""
+    return succeed_here(main, *words(**options))
 
 
 def images_in(folder):
@@ -122,39 +127,39 @@ def magnet_scores(embeddings, names):
 
 # Data sets
 
-@scenario
+@pytest.fixture(scope="module")
 def by_one(tools, trained):
     """--batch_size 1, weights, widths, classifier and all the rest from --load_path -> the data folder."""
     data = renderings_only(tools)
-    succeed(generate_dataset=True, load_path=trained.run_dir, syn_dataset="syn", data_dir=data, batch_size=1,
-            log_dir=data / "logs")
+    make(generate_dataset=True, load_path=trained.run_dir, syn_dataset="syn", data_dir=data, batch_size=1,
+         log_dir=data / "logs")
     return data
 
 
-@scenario
+@pytest.fixture(scope="module")
 def by_five(tools, trained):
     """--batch_size 5, another --method_c than the training's, weights of a run given as --pretrained_gen."""
     data = renderings_only(tools)
-    succeed(**options_for(tools, data, batch_size=5, method_c="softmax", pretrained_gen=trained.run_dir))
+    make(**options_for(tools, data, batch_size=5, method_c="softmax", pretrained_gen=trained.run_dir))
     return data
 
 
-@scenario
+@pytest.fixture(scope="module")
 def by_sixteen(tools, trained):
     """--batch_size 16, weights of the newest run in --log_dir -> (the data folder, the result)."""
     data = renderings_only(tools)
     shutil.copytree(trained.run_dir, data / "logs/run")
-    result = succeed(**options_for(tools, data, batch_size=16, method_c="center"))
+    result = make(**options_for(tools, data, batch_size=16, method_c="center"))
     return data, result
 
 
-@scenario
+@pytest.fixture(scope="module")
 def single(tools, trained):
     """One rendering, --batch_size 16, --method_c none -> the data folder."""
     data = tools.new_folder()
     (data / "syn/00005").mkdir(parents=True)
     shutil.copy(tools.drawn / "syn/00005/00001.jpg", data / "syn/00005/00001.jpg")
-    succeed(**options_for(tools, data, batch_size=16, method_c="none", load_path=trained.run_dir))
+    make(**options_for(tools, data, batch_size=16, method_c="none", load_path=trained.run_dir))
     return data
 
 
@@ -260,17 +265,17 @@ def test_a_rerun_finishes_and_touches_nothing_complete(stopped_and_killed, by_on
     assert scores.keys() == made.keys() and np.isfinite(list(scores.values())).all()
 
 
-@scenario
+@pytest.fixture(scope="module")
 def mended(tools, trained):
     """Two complete runs of one command, between which an image was lost -> (folder, files and scores before)."""
     data = renderings_only(tools)
     options = options_for(tools, data, load_path=trained.run_dir)
-    succeed(**options)
+    make(**options)
     made = data / "generated"
     (made / "00002/00003.jpg").unlink()
     before = {path: (path.stat().st_mtime_ns, path.read_bytes()) for path in made.rglob("*.jpg")}
     scores = scores_in(made)
-    succeed(**options)
+    make(**options)
     return made, before, scores
 
 
@@ -296,24 +301,24 @@ def publish(prefix, trained):
     return Published((weights, averages))
 
 
-@scenario
+@pytest.fixture(scope="module")
 def without_classifier(tools, trained):
     """A folder with a checkpoint `model.ckpt` as --pretrained_gen, no --pretrained_rec -> (data, Published, result)."""
     data = renderings_only(tools)
     (data / "release").mkdir()
     published = publish(data / "release/model.ckpt", trained)
-    result = succeed(**options_for(tools, data, pretrained_rec="", pretrained_gen=data / "release"))
+    result = make(**options_for(tools, data, pretrained_rec="", pretrained_gen=data / "release"))
     return data, published, result
 
 
-@scenario
+@pytest.fixture(scope="module")
 def without_dropout(tools, trained):
     """The prefix of `model.ckpt-1000` without its step as --pretrained_gen; no dropout, no scores."""
     data = renderings_only(tools)
     (data / "release").mkdir()
     published = publish(data / "release/model.ckpt-1000", trained)
-    succeed(**options_for(tools, data, pretrained_gen=data / "release/model.ckpt", generation_dropout=False,
-                          scores=False))
+    make(**options_for(tools, data, pretrained_gen=data / "release/model.ckpt", generation_dropout=False,
+                       scores=False))
     return data, published
 
 
@@ -369,7 +374,7 @@ def test_no_weights_anywhere(drawn, tmp_path):
 
 # Fitting, all modes at once
 
-@scenario
+@pytest.fixture(scope="module")
 def fitted(tools, trained):
     """Photos in a folder and in sub-folders, and no renderings at all -> the data folder."""
     data = tools.new_folder()
@@ -377,8 +382,8 @@ def fitted(tools, trained):
     for path in list((data / "real/10002").iterdir()):
         path.rename(data / "real" / f"b{path.name}")
     (data / "real/10002").rmdir()
-    succeed(**options_for(tools, data, pretrained_rec="", generate_dataset=False, fit_dataset=True,
-                          load_path=trained.run_dir))
+    make(**options_for(tools, data, pretrained_rec="", generate_dataset=False, fit_dataset=True,
+                       load_path=trained.run_dir))
     return data
 
 
@@ -438,15 +443,15 @@ def sheet_cells(path, columns):
                      for y in range(0, image.shape[0], 18) for x in range(0, image.shape[1], 18)])
 
 
-@scenario
+@pytest.fixture(scope="module")
 def grid(tools, trained):
     """--is_train False -> (data folder, run directory, its files before)."""
     data = renderings_only(tools)
     run_dir = data / "logs/run"
     shutil.copytree(trained.run_dir, run_dir)
     before = tree(run_dir)
-    succeed(**options_for(tools, data, generate_dataset=False, is_train=False, train_generator=True, load_path="run",
-                          num_log_id=3, num_log_samples=5))
+    make(**options_for(tools, data, generate_dataset=False, is_train=False, train_generator=True, load_path="run",
+                       num_log_id=3, num_log_samples=5))
     return data, run_dir, before
 
 
@@ -462,7 +467,7 @@ def test_grid_of_the_fixed_identities(grid, trained, by_one):
     assert np.abs(cells[:, :4].reshape(12, 16, 16, 3) - (values["x"] + 1) * 127.5).max() < .6
 
 
-@scenario
+@pytest.fixture(scope="module")
 def samples(tools, trained):
     """--is_train False --test_data_path DIR, with no data folder at all -> (DIR, run directory)."""
     folder = tools.new_folder()
@@ -471,8 +476,8 @@ def samples(tools, trained):
         shutil.copy(tools.drawn / f"syn/{source}.jpg", folder / "faces" / name)
     run_dir = folder / "run"
     shutil.copytree(trained.run_dir, run_dir)
-    succeed(**options_for(tools, folder / "nothing", pretrained_rec="", generate_dataset=False, is_train=False,
-                          load_path=run_dir, test_data_path=folder / "faces", sample_per_image=3))
+    make(**options_for(tools, folder / "nothing", pretrained_rec="", generate_dataset=False, is_train=False,
+                       load_path=run_dir, test_data_path=folder / "faces", sample_per_image=3))
     return folder / "faces", run_dir
 
 

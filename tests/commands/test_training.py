@@ -29,7 +29,6 @@ from conftest import (
     only_run,
     Program,
     read_checkpoint,
-    run,
     scenario,
     SMALL,
     small_classifier,
@@ -39,7 +38,7 @@ from conftest import (
     write_checkpoint,
 )
 from engine import checkpoints, runs
-from tool import call
+from tool import call, succeed_here
 
 tf1 = tf.compat.v1
 pytestmark = pytest.mark.slow
@@ -307,11 +306,11 @@ def tools_for_interruption(tools):
 
 # Two towers
 
-@scenario
+@pytest.fixture(scope="module")
 def two_towers(tools):
     """--num_gpu 2 on a machine without GPUs -> (run directory, result)."""
     options = narrow(tools, num_gpu=2, max_step=5, warm_up=2, log_step=1)
-    result = succeed(**options)
+    result = succeed_here(main, *words(**options))
     return only_run(options["log_dir"]), result
 
 
@@ -508,10 +507,10 @@ def test_a_run_of_other_identities_is_refused(trained, drawn, tmp_path, monkeypa
 
 # A run that can't go on, and one that starts from another's weights
 
-@scenario
+@pytest.fixture(scope="module")
 def diverged(tools):
     options = narrow(tools, max_step=50, g_lr=1e9, checkpoint_step=1, log_step=1)
-    return run(**options), only_run(options["log_dir"])
+    return call(main, *words(**options)), only_run(options["log_dir"])
 
 
 def test_a_loss_that_is_not_finite_ends_the_run(diverged):
@@ -524,11 +523,11 @@ def test_a_loss_that_is_not_finite_ends_the_run(diverged):
     assert all(np.isfinite(value).all() for value in read_checkpoint(run_dir / f"model.ckpt-{good}").values())
 
 
-@scenario
+@pytest.fixture(scope="module")
 def warmed(tools, trained):
     """A new training, without a classifier, from the weights of `trained` -> (run directory, result)."""
     options = narrow(tools, max_step=1, g_lr=1e-7, d_lr=1e-7, pretrained_gen=trained.run_dir / "model.ckpt-200")
-    result = succeed(**options)
+    result = succeed_here(main, *words(**options))
     return only_run(options["log_dir"]), result
 
 

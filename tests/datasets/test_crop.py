@@ -10,8 +10,8 @@ from scipy import ndimage
 
 from conftest import products
 from datasets import crop
-from morphable import builtin_model, face_model, model_files, renderer
-from tool import limit_files, Tool
+from morphable import face_model, model_files, renderer
+from tool import builtin_face_model, limit_files, Tool
 
 TOOL = Tool("gen_syn_latent.py")
 run, last_words, refused = TOOL.run, TOOL.last_words, TOOL.refused
@@ -25,7 +25,7 @@ WIDTH, HEIGHT = 400, 450
 @pytest.fixture(scope="module")
 def built():
     """Build the built-in FaceModel."""
-    return builtin_model.build()
+    return builtin_face_model()
 
 
 @pytest.fixture(scope="module")

@@ -4,6 +4,7 @@ import pytest
 
 from morphable import builtin_model, face_model, renderer
 from morphable.builtin_head import build_head, first_row
+from tool import builtin_face_model
 
 MILLIMETRE = 1000
 LEFT_EYE, RIGHT_EYE, MOUTH = slice(36, 42), slice(42, 48), slice(48, 68)        # of the landmarks; sides of the image
@@ -15,7 +16,7 @@ PLAIN = np.array([1, 1, 1, 0, 0, 0, 1.0])
 @pytest.fixture(scope="module")
 def model():
     """Build the built-in FaceModel."""
-    return builtin_model.build()
+    return builtin_face_model()
 
 
 @pytest.fixture(scope="module")

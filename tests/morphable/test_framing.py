@@ -7,6 +7,7 @@ from datasets import crop, crop_kinds
 from datasets.landmarks import ARCFACE_TEMPLATE, five_of_68
 from gen_syn_latent import COMMANDS
 from morphable import scene
+from tool import builtin_face_model
 
 SIZE = 112
 
@@ -14,7 +15,7 @@ SIZE = 112
 @pytest.fixture(scope="module")
 def by_points():
     """Set a scene of the built-in model whose crops are those of ArcFace's template."""
-    return scene.set_scene(scene.load_model(None), scene.Framing(SIZE, None, 1, by_points=True),
+    return scene.set_scene(builtin_face_model(), scene.Framing(SIZE, None, 1, by_points=True),
                            scene.load_statistics(None), 1)
 
 

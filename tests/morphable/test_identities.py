@@ -7,14 +7,15 @@ import pytest
 from conftest import tree
 from datasets.image_sets import LABELS
 from morphable import identities
-from morphable.scene import Framing, load_model, load_statistics, set_scene
+from morphable.scene import Framing, load_statistics, set_scene
+from tool import builtin_face_model
 
 COUNT = 2
 
 
 @pytest.fixture(scope="module")
 def scene():
-    return set_scene(load_model(None), Framing(16, 4, 1), load_statistics(None), 1)
+    return set_scene(builtin_face_model(), Framing(16, 4, 1), load_statistics(None), 1)
 
 
 @pytest.fixture(scope="module")

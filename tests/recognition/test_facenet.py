@@ -1,4 +1,5 @@
 """recognition.facenet: names and shapes, input sizes, preprocessing against NumPy, numbers of the original's run."""
+import functools
 import json
 
 import numpy as np
@@ -39,6 +40,15 @@ def shapes():
     return {variable.op.name: variable.shape.as_list() for variable in tf1.global_variables()}
 
 
+@functools.cache
+def published(model_def, scope="InceptionResnetV1"):
+    """A network of 128 outputs as it is published, built once -> (graph, images, bottleneck, embeddings)."""
+    with tf.Graph().as_default() as graph:
+        tf1.set_random_seed(1)
+        images = placeholder()
+        return graph, images, *networks.embed(images, Architecture(model_def, 128, scope))
+
+
 def run_by_rule(fetches, feed):
     """Fetches with every variable at the goldens' value for its name."""
     variables = tf1.global_variables()
@@ -54,17 +64,17 @@ def relative_error(got, wanted):
 # Names and shapes
 
 @pytest.mark.parametrize("scope", ["InceptionResnetV1", "teacher"])
-@pytest.mark.parametrize("model_def, published", [
+@pytest.mark.parametrize("model_def, golden", [
     ("inception_resnet_v1", "facenet_20170511_variables.json"), ("nn4", "nn4_20171214_variables.json")])
-def test_variables_are_the_published_ones(model_def, published, scope):
-    networks.embed(placeholder(), Architecture(model_def, 128, scope))
-    assert shapes() == {name.replace("InceptionResnetV1", scope): shape for name, shape in listed(published)
-                        if name.startswith("InceptionResnetV1/")}
+def test_variables_are_the_published_ones(model_def, golden, scope):
+    with published(model_def, scope)[0].as_default():
+        assert shapes() == {name.replace("InceptionResnetV1", scope): shape for name, shape in listed(golden)
+                            if name.startswith("InceptionResnetV1/")}
 
 
 def test_variables_flags_and_order_are_the_originals():
-    networks.embed(placeholder(), Architecture("inception_resnet_v1", 128))
-    ours = [[v.op.name, v.shape.as_list(), v.trainable] for v in tf1.global_variables()]
+    with published("inception_resnet_v1")[0].as_default():
+        ours = [[v.op.name, v.shape.as_list(), v.trainable] for v in tf1.global_variables()]
     for name in ("variables_108.json", "variables_64.json"):
         assert ours == [row for row in listed(name) if row[0].startswith("InceptionResnetV1/")]
 
@@ -155,11 +165,11 @@ def test_preprocess_keeps_gradients_of_an_even_image():
 def test_golden_case_b():
     """The original's own run at 64 pixels: G's image to the standardised input, and that to the embeddings."""
     golden = np.load(GOLDEN / "B.npz")
-    x, images = tf1.placeholder(tf.float32, [None, 64, 64, 3]), placeholder()
-    standardised = preprocess(x, View(96))
-    bottleneck, embeddings = networks.embed(images, Architecture("inception_resnet_v1", 128))
-    standardised, bottleneck, embeddings = run_by_rule(
-        (standardised, bottleneck, embeddings), {x: golden["img/x"], images: golden["img/C_input"]})
+    graph, images, *outputs = published("inception_resnet_v1")
+    with graph.as_default():
+        x = placeholder(64)
+        standardised, bottleneck, embeddings = run_by_rule(
+            (preprocess(x, View(96)), *outputs), {x: golden["img/x"], images: golden["img/C_input"]})
     assert relative_error(standardised, golden["img/C_input"]) < 1e-4
     assert relative_error(embeddings, golden["embeddings"]) < 1e-4
     assert np.allclose(embeddings, bottleneck / np.linalg.norm(bottleneck, axis=1, keepdims=True), atol=1e-6)
@@ -258,7 +268,7 @@ def cut_numpy(x, window, size, shift=(0, 0)):
 
     rows = matrix(window.top, window.bottom, x.shape[1], shift[0])
     columns = matrix(window.left, window.right, x.shape[2], shift[1])
-    return np.einsum("ip,bpqc,jq->bijc", rows, x.astype(np.float64), columns)
+    return np.einsum("ip,bpqc,jq->bijc", rows, x.astype(np.float64), columns, optimize=True)
 
 
 @pytest.mark.parametrize("size, input_size, native, crop, offset", [
