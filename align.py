@@ -123,7 +123,7 @@ def _find_names(options):
     if options.labels:
         return labelled_crops.find(options.input), None
     if not options.pairs:
-        return find_photos(options.input, options.recursive).names, None
+        return find_photos(options.input, options.recursive, "--input").names, None
     names, renderings = list_images(options.input, warn=True), list_images(options.pairs, warn=True)
     for option, folder, found in (("--input", options.input, names), ("--pairs", options.pairs, renderings)):
         if not found:

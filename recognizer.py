@@ -307,6 +307,10 @@ def _verify_sets(sets, found, options):
         standards[name], same[name] = standard_sets.evaluate(embeddings, pairs), pairs.same
         results[name] = verification.verify(embeddings, pairs, options.distance_metric, options.subtract_mean)
     print(standard_sets.table_of(standards, results))
+    for name, result in results.items():
+        doubt = verification.doubt(result.accuracy, len(same[name]))
+        if doubt:
+            logging.warning("%s: %s", name, doubt)
     return results, same, {"pairs": {name: len(each) for name, each in same.items()}, "folds": standard_sets.FOLDS,
                            "arcface_torch": {name: standard.row() for name, standard in standards.items()}}
 

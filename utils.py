@@ -157,6 +157,8 @@ class _OneLine(logging.Formatter):
 def reason_of(error):
     """Say in a line of at most 160 characters why an exception was raised, without the names of files."""
     lines = str(getattr(error, "strerror", None) or error).strip().splitlines()
+    if "allow_pickle" in str(error):            # NumPy's advice to load it unsafely is none for a user
+        return "no file of arrays"
     return lines[0][:160] if lines else type(error).__name__
 
 

@@ -2,6 +2,7 @@
 
 A crop by the template shows a face at one size, upright, and in its own proportions. It is a turned box, see crop.py.
 """
+import contextlib
 import logging
 import math
 import os
@@ -9,7 +10,8 @@ import os
 import numpy as np
 
 from datasets.landmarks import ARCFACE_SIZE, ARCFACE_TEMPLATE, five_of_68, similarity
-from utils import read_json
+from datasets.packed import records
+from utils import read_json, UserError
 
 BOX, ARCFACE = KINDS = "box", "arcface"
 SETTINGS = "settings.json"              # in each folder that a command made
@@ -51,17 +53,27 @@ def template_box_of_68(landmarks):
 def kind_of(folder):
     """Tell which of KINDS the crops in `folder` are, by the settings.json there or in the folder that holds it.
 
-    Where nothing says so, they are BOX.
+    Of a .rec file, it is the settings.json beside it. Where nothing says so, images in a .rec file are ARCFACE, as the
+    field packs them, and other images are BOX.
     """
-    path = os.path.abspath(folder)
-    for place in (path, os.path.dirname(path)):                 # a set may be divided into folders, see --split
+    path, packed = os.path.abspath(folder), _packed_in(folder)
+    # A set may be divided into folders, see --split.
+    places = [os.path.dirname(packed)] if packed else [path, os.path.dirname(path)]
+    for place in places:
         try:
             settings = read_json(os.path.join(place, SETTINGS))
         except (OSError, ValueError):
             continue
         if isinstance(settings, dict):
             return ARCFACE if ARCFACE in (settings.get("template"), settings.get("crop")) else BOX
-    return BOX
+    return ARCFACE if packed else BOX
+
+
+def _packed_in(folder):
+    """Find the .rec file that `folder` names or holds -> its absolute path; None where there is none to be read."""
+    with contextlib.suppress(UserError):        # whoever reads it says so
+        packed = records.find(folder)
+        return packed and os.path.abspath(packed)
 
 
 def warn_of_mixed(kinds):

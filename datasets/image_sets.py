@@ -198,13 +198,17 @@ def data_folder(option, data_dir, name, split=""):
     return inside if split and os.path.isdir(inside) else folder
 
 
-def find_photos(folder, recursive=False):
+def find_photos(folder, recursive=False, loose=""):
     """Find the images in `folder` and in its sub-folders -> ImageSet. Raises UserError when there are none.
 
     With `recursive`, folders of any depth are read, and else one level of them. What is passed over is told in
-    warnings. Where `folder` is a .rec file or holds one, its images are found.
+    warnings. Where `folder` is a .rec file or holds one, its images are found; with `loose`, the option that names the
+    folder, UserError is raised: photos have to be files there.
     """
     packed = records.find(folder)
+    if packed and loose:
+        raise UserError(f"{loose} {folder}: a .rec file is there, and photos in files of their own are needed; unpack "
+                        "it first (evaluate.py export --to folder)")
     if packed:
         return ImageSet(packed, _find_packed(folder, packed).names)
     names, skipped = [], Skipped(folder)

@@ -125,7 +125,7 @@ def _of_table(folder, names):
         settings = utils.load_json(os.path.join(folder, SETTINGS), {})
         cut = None if settings.get("template") == "arcface" else (
             int(settings["size"]), int(settings["margin"]), bool(settings["square"]))
-    except FileNotFoundError:
+    except (FileNotFoundError, NotADirectoryError):             # images that are packed in a file have no table
         return {}
     except (OSError, ValueError, TypeError, KeyError, AttributeError, csv.Error, utils.UserError) as error:
         logging.warning("%s: no landmarks can be read in it (%s); its settings.json is needed too", path,

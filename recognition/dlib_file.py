@@ -235,12 +235,14 @@ def values_of(layers, scope):
 def read(path, option, scope=registry.SCOPE):
     """Read the variables of the recogniser in the file `path` -> {name of a variable under `scope`: array}.
 
-    Raises UserError, which begins with `option` and the path, for any other
-    file.
+    Raises UserError, which begins with `option` and the path, for any other file.
     """
     try:
         with open_regular(path) as file:
-            return values_of(parse(file.read(MOST_BYTES)), scope)
+            values = values_of(parse(file.read(MOST_BYTES)), scope)
+        if not all(np.isfinite(value).all() for value in values.values()):
+            raise ValueError("a weight is NaN or infinity")
+        return values
     except (OSError, ValueError) as error:
         ways = f"give {os.path.basename(weight_files.PACKAGED['dlib'].file)}, or the word dlib"
         raise UserError(f"{option} {path}: not dlib's face recogniser, or not whole ({reason_of(error)}); {ways}"

@@ -35,7 +35,7 @@ def data_options(add):
     add("oversample", boolean, False, "show all identities equally often: images of one with few come more often, of "
         "one with many less often")
     add("crop", _crop, "auto", "how the crops are cut: box, by MTCNN's box with a margin; arcface, by five landmarks; "
-        "auto, as the settings.json of the data says, else box")
+        "auto, as the settings.json of the data says, else arcface for .rec files and box for others")
     add("input_scale_size", pixels, None, "side in pixels at which crops are read",
         "image_size * 108 / 96; image_size for crops of arcface")
     add("batch_size", whole(1, 65536), 90, "real images in a step, and as many synthetic ones; on each of several GPUs")
@@ -156,7 +156,7 @@ def verify_options(add):
     add("image_size", pixels, None, "side in pixels of the network's input",
         "the run's or the weights'; else 160, 96 for nn4")
     add("crop", _crop, "auto", "how the images are cut: box, by MTCNN's box with a margin; arcface, by five landmarks; "
-        "auto, as the settings.json of the images says, else box")
+        "auto, as the settings.json of the images says, else arcface for a .rec file and box for others")
     add("input_scale_size", pixels, None, "side in pixels at which crops are read",
         "the run's for crops of its kind; else image_size * 108 / 96, or what fills the classifier's window")
     add("standardization", one_of(("auto", "image", "fixed", "arcface")), "auto", "what the network sees: image, each "

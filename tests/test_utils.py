@@ -7,6 +7,7 @@ import signal
 import subprocess
 import sys
 
+import numpy as np
 import pytest
 
 import utils
@@ -292,3 +293,10 @@ def test_a_file_of_the_locks_name_is_not_written_by_a_look(tmp_path, make):
     assert os.path.lexists(tmp_path / utils.LOCK)
     with utils.hold(str(tmp_path)):
         assert (tmp_path / "precious").read_text() == "mine"
+
+
+def test_numpys_advice_to_load_files_unsafely_is_not_passed_on(tmp_path):
+    (tmp_path / "latents.npz").write_text("junk")
+    with pytest.raises(ValueError) as error:
+        np.load(tmp_path / "latents.npz")
+    assert utils.reason_of(error.value) == "no file of arrays"

@@ -28,8 +28,8 @@ def format_of(to, source, shard_size):
 
 def settings_of(to, source, shard_size):
     """Collect what all files of an export share -> {name: JSON value}."""
-    settings = {"command": "evaluate.py export", "version": VERSION, "to": to, "images": source.count,
-                "identities": len(source.identities), "source": source.fingerprint()}
+    settings = {"command": "evaluate.py export", "version": VERSION, "to": to, "template": source.template,
+                "images": source.count, "identities": len(source.identities), "source": source.fingerprint()}
     return settings | ({"shard_size": shard_size} if to in ("webdataset", "tfrecord") else {})
 
 

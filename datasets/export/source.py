@@ -6,7 +6,7 @@ import os
 import numpy as np
 from PIL import Image
 
-from datasets import scores
+from datasets import crop_kinds, scores
 from datasets.image_sets import LABELS
 from datasets.images import DECODERS, suffix
 from datasets.packed.opening import open_image, stat_of
@@ -49,6 +49,11 @@ class Source:
                 there = next(iter(found.values()))
                 return [name for name in (*_POSE, *_PERSON) if name in there]
         return []
+
+    @property
+    def template(self):
+        """Tell how the images were cut, one of crop_kinds.KINDS."""
+        return crop_kinds.kind_of(self._root)
 
     @property
     def count(self):

@@ -162,6 +162,9 @@ def _numbers_and_labels(file):
         ends = labels if empty and len(labels) >= 2 else None
     if ends is None:
         return numbers, _labels_of(file, numbers)
+    if not 1 <= ends[0] <= ends[1] or ends[0] > numbers[-1] + 1 + ends[0] / MOST_LABEL:    # which is its rounding
+        raise UserError(f"{file.path}: record 0 tells of {ends[0] - 1:g} images and {ends[1] - ends[0]:g} identities, "
+                        f"and the last record is {numbers[-1]}: the file is damaged; copy it again")
     images = numbers[(numbers >= 1) & (numbers < ends[0])]
     of_identities = numbers[(numbers >= ends[0]) & (numbers < ends[1])]
     labels = _labels_by_identity(file, images, of_identities)

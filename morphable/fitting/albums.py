@@ -50,7 +50,7 @@ def find(folder, crowds=False):
 
     With `crowds`, a photo has several pairs, whose names have to stay free.
     """
-    photos, owners, albums = find_photos(folder, recursive=True).names, {}, {}
+    photos, owners, albums = find_photos(folder, True, "--photos").names, {}, {}
     for photo in photos:
         inside = os.path.dirname(photo)
         name = stem(photo).replace(os.sep, "-")

@@ -74,7 +74,8 @@ def of_iresnet(state, path, channels="rgb", standardization="arcface"):
     size = registry.size_for(found) or 0
     problem = registry.image_size_problem(found.model_def, size)
     if problem:
+        fits = f"images of {size} pixels" if size else "no size of images"
         raise UserError(f"--input {path}: not weights of {found.model_def}: fc.weight is "
-                        f"{list(state['fc.weight'].shape)}, which is for images of {size} pixels")
+                        f"{list(state['fc.weight'].shape)}, which is for {fits}")
     return Published(found, size, standardization, state,
                      lambda shapes: iresnet_weights.values_of(state, shapes, found.model_def, path))

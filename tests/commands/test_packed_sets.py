@@ -6,7 +6,9 @@ import shutil
 import numpy as np
 import pytest
 
+import align
 import evaluate
+import gen_syn_latent
 import main
 import recognizer
 from conftest import differences, NARROW, only_run, small_classifier, tree, words, write_checkpoint
@@ -70,6 +72,7 @@ def test_verify_on_a_file_of_pairs(here, monkeypatch):
     ours = verification.verify(embeddings, pairs)
     assert written["results"]["lfw"] == ours.row() and written["pairs"] == {"lfw": 24} and written["folds"] == 10
     assert f"{written['arcface_torch']['lfw']['accuracy']:.5f} +- " in result.out and "lfw" in result.out
+    assert result.err.count("lfw: too few pairs to tell: of 24") == 1
     assert sorted(tree(here / "out")) == ["distances.png", "lfw_genuine.txt", "lfw_impostor.txt", "roc.png",
                                           "verification.json"]
     genuine = np.loadtxt(here / "out/lfw_genuine.txt")
@@ -162,6 +165,15 @@ def test_generators_learn_and_synthesize_from_packed_images(here):
     assert result.status == 0, result.err
     made, packed = find_renderings(str(here / "made")), find_renderings("data/packed_syn")
     assert made.names == packed.names and made.identities == packed.identities
+
+
+@pytest.mark.parametrize("program, line", [
+    (align, words(input="data/packed_real")), (gen_syn_latent, ["fit", *words(photos="data/packed_real")])])
+def test_packed_photos_are_refused_where_faces_are_looked_for(here, program, line):
+    """Before, each of them was called unreadable after a long work."""
+    result = call(program, *line, *words(output=here / "out"))
+    Tool(f"{program.__name__}.py").refused(result, "data/packed_real: a .rec file", "evaluate.py export --to folder")
+    assert not (here / "out").exists()
 
 
 @pytest.mark.parametrize("damage", ["cut", "index"])

@@ -91,6 +91,19 @@ def test_a_part_of_a_set_has_settings_of_its_own(tmp_path):
         "arcface", "box", "box"]
 
 
+def test_a_rec_file_holds_crops_of_the_field_unless_its_settings_say_otherwise(tmp_path):
+    """Settings of the folder above are those of other sets."""
+    for name, settings in (("faces_emore", None), ("ours", {"template": "box"}), ("cut", {"template": "arcface"})):
+        (tmp_path / name).mkdir()
+        (tmp_path / name / "train.rec").touch()
+        if settings:
+            (tmp_path / name / "settings.json").write_text(json.dumps(settings))
+    (tmp_path / "settings.json").write_text('{"crop": "face"}')
+    for name, kind in (("faces_emore", "arcface"), ("ours", "box"), ("cut", "arcface")):
+        assert crop_kinds.kind_of(str(tmp_path / name)) == kind
+        assert crop_kinds.kind_of(str(tmp_path / name / "train.rec")) == kind
+
+
 def test_mixed_kinds_are_told_in_one_line(caplog):
     crop_kinds.warn_of_mixed({"--dataset real": "box", "--syn_dataset syn": "box"})
     assert not caplog.records

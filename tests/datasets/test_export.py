@@ -15,6 +15,7 @@ import tensorflow as tf
 
 import evaluate
 from conftest import tree, words
+from datasets import crop_kinds
 from datasets.export import export, record_files, tfrecord
 from datasets.export.source import Source
 from datasets.image_sets import find_renderings
@@ -76,6 +77,16 @@ def test_what_is_read_back_is_equal(data, to):
     exported("folder", data="again", output="back")
     assert images_of("again") == images_of("back") == images_of("set")
     assert sum(name.endswith(".png") for name in tree("back")) == 2         # a packed png is a png again
+
+
+@pytest.mark.parametrize("settings, kind", [(None, "box"), ('{"template": "arcface"}', "arcface")])
+def test_the_kind_of_crop_goes_along(data, settings, kind):
+    """So that a classifier sees the same part of a face in the export, and in an export of that."""
+    if settings:
+        (data / "settings.json").write_text(settings)
+    exported("rec")
+    exported("folder", data="out", output="again")
+    assert [crop_kinds.kind_of(name) for name in ("out", "out/train.rec", "again")] == [kind] * 3
 
 
 def test_a_rec_file_is_laid_out_as_insightface_does(data):

@@ -133,6 +133,11 @@ def test_damaged_files_leave_the_others(tmp_path, caplog, damage):
     assert all("no landmarks can be read" in record.message for record in caplog.records)
 
 
+def test_packed_images_have_no_landmarks_and_no_warning(tmp_path, caplog):
+    (tmp_path / "train.rec").touch()
+    assert landmarks.read(str(tmp_path / "train.rec"), ["7/00001.jpg"]) == {} and not caplog.records
+
+
 def test_points_that_are_not_finite_are_left_out(tmp_path):
     write_table(tmp_path, [row_of("2/1.jpg", [[np.nan, 1]] * 5), row_of("2/2.jpg", [[1, 1]] * 5, left="70")])
     write_labels(tmp_path / "1", count=1, landmarks=np.full([1, 68, 2], np.inf))

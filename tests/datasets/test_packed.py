@@ -165,7 +165,10 @@ def test_labels_with_gaps_and_wrong_records_of_identities(tmp_path, people, capl
     (lambda place: write_records(place / "train.rec", {1: part(0, header(-1, 1) + b"x")}), "the number of no identity"),
     (lambda place: write_records(place / "train.rec", {1: part(0, header(float("nan"), 1))}), "of no identity"),
     (lambda place: write_records(place / "train.rec", {1: part(0, b"short")}), "record 1 is damaged"),
-    (lambda place: write_records(place / "train.rec", {0: part(0, header([1, 1], 0))}), "no images in it")])
+    (lambda place: write_records(place / "train.rec", {0: part(0, header([1, 1], 0))}), "no images in it"),
+    *((lambda place, labels=labels: write_records(place / "train.rec", {0: part(0, header(labels, 0)),
+                                                                        1: part(0, header(1, 1) + b"x")}),
+       "record 0 tells of") for labels in ([1e30, 1e30], [float("nan")] * 2, [2, 1], [0, 2], [9, 10]))])
 def test_corrupt_records_are_one_line(tmp_path, people, damage, part_of_message):
     write_records(tmp_path / "train.rec", identity_records(people))
     damage(tmp_path)
@@ -189,6 +192,13 @@ def test_a_set_is_named_by_its_file_or_its_folder(tmp_path, people):
 
 
 # Reading
+
+def test_photos_in_files_of_their_own_are_asked_for(tmp_path, people):
+    write_records(tmp_path / "train.rec", identity_records(people))
+    with pytest.raises(UserError) as error:
+        find_photos(str(tmp_path), loose="--input")
+    one_line(error, f"--input {tmp_path}: a .rec file", "evaluate.py export")
+
 
 def test_images_are_read_and_checked_as_files_are(tmp_path, people, caplog):
     people[2][1] = b"no image"

@@ -259,6 +259,7 @@ def test_wrong_state_dicts_say_which_layers_differ(state, tmp_path, edit, named)
     (lambda state: state.pop("layer3.1.conv1.weight"), "four stages have 2, 2, 1, 2 blocks"),
     (lambda state: state.pop("fc.weight"), "conv1.weight or fc.weight"),
     (lambda state: state.update({"fc.weight": np.zeros([8, 32])}), "for images of 16 pixels"),
+    (lambda state: state.update({"fc.weight": np.zeros([8, 9])}), "for no size of images"),
     (lambda state: state.pop("conv1.weight"), "conv1.weight and input_layer.0.weight are not there")])
 def test_state_dicts_of_other_networks_are_refused(state, tmp_path, edit, named):
     wrong = dict(state)

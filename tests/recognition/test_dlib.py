@@ -173,6 +173,7 @@ OTHERS = {
     "another kind": (changed(2, kind="prelu_"), "'prelu_'"),
     "another side": (dlib_files.file_bytes(LAYERS, side=160), "side of 160"),
     "too few numbers": (changed(0, values=LAYERS[0].values[:-1]), "layer 0 has 591 numbers, not 592"),
+    "a number that is none": (changed(0, values=np.full_like(LAYERS[0].values, np.nan)), "NaN or infinity"),
     "more behind it": (GOOD + b"\1", "1 bytes follow"),
     "endless layers": (GOOD[:29] + b"\1\2" * 20_000, "its input is not|cut short|no layer|no word")}
 
