@@ -6,7 +6,7 @@ import numpy as np
 from recognition import verification
 
 MOST = 200_000              # pairs of either kind, above which a sample is taken
-_CHUNK = 1 << 15            # pairs whose embeddings are in memory at once
+_NUMBERS = 1 << 22          # numbers of embeddings that are in memory at once, on either side of pairs
 
 
 class PairDistances(NamedTuple):
@@ -48,10 +48,11 @@ def measure(subject, most=MOST, seed=0, kinds=(True, False)):
 def between(features, pairs):
     """Compute the cosine distances [n] of `pairs` [n, 2] of images with `features` [N, E] of length 1."""
     distances = np.empty(len(pairs))
-    for start in range(0, len(pairs), _CHUNK):
-        first, second = pairs[start:start + _CHUNK].T
+    step = max(1, _NUMBERS // features.shape[1])
+    for start in range(0, len(pairs), step):
+        first, second = pairs[start:start + step].T
         # Half the squared distance of vectors of length 1 is 1 - cosine, without its cancellation for near ones.
-        distances[start:start + _CHUNK] = verification.distance(features[first], features[second], metric=0) / 2
+        distances[start:start + step] = verification.distance(features[first], features[second], metric=0) / 2
     return distances
 
 
