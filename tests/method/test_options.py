@@ -139,7 +139,7 @@ def asked(case, do):
         def __init__(self, config):
             pass
 
-        def build_model(self, data, synthesis, fitting):
+        def build_model(self, data, synthesis, fitting, crop):
             pass
 
         def train(self, run, samples, weights):
