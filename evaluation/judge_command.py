@@ -92,8 +92,11 @@ def _check_read(options, data):
     named = {"--photos": options.photos, "--renderings": options.renderings, "--train_photos": options.train_photos,
              "--filtered": getattr(options, "filtered", "")}
     check_sets({each: each for each in data} | {f"{name} {each}": each for name, each in named.items() if each})
-    if options.generator:
-        runs.find_run("", options.generator)
+    if options.generator and not runs.find_run("", options.generator, missing=None):
+        raise utils.UserError(f"--generator {options.generator}: no such run; name the folder of a run of main.py, "
+                              "with params.json and checkpoints")
+    if options.cache:
+        places.check_written(f"--cache {options.cache}", [options.cache])
     weight_files.check_packaged("--weights", options.weights)
     if not runs.list_weights(options.weights):
         raise utils.UserError(f"--weights {options.weights}: {weight_files.describe(options.weights)}no weights there; "

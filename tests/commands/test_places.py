@@ -18,7 +18,7 @@ from conftest import NAMES, NARROW, SMALL, small_classifier, words, write_checkp
 from datasets import selection
 from datasets.image_sets import find_renderings
 from drawn import write_dataset
-from evaluation import confidence_file
+from evaluation import confidence_file, judge_command
 from preflight import GENERATOR
 from tool import call, share_model, Tool, touch
 
@@ -29,6 +29,7 @@ NO_FILE = ["folder", "/dev/zero", "pipe", "missing", "file/below", "dead", "loop
 NO_PLACE = ["file", "pipe", "file/below", "dead", "loop", "loop/below", "/dev/null", "/proc/new", *NAMES_OF_NOTHING]
 NO_PICTURE = ["folder.png", "file/below.png", "loop/below.png", "dead/below.png", "/proc/new.png", f"{LONG}.png",
               f"{DEEP}.png", "nul\0byte.png", "line\nend.png"]
+NO_CACHE = ["folder", "file/below", "loop/below", "dead/below", "/proc/new", LONG, DEEP, "nul\0byte", "line\nend"]
 NO_MODEL = ["/dev/zero", "pipe", "missing", "file/below", "dead", "loop", *NAMES_OF_NOTHING]
 NO_WEIGHTS = ["file", "/dev/zero", "pipe", "missing", "file/below", "dead", "loop", "folder", "/dev/null",
               *NAMES_OF_NOTHING]
@@ -56,6 +57,8 @@ COMMANDS = {
     "pairs_of_photos": Asked(gen_syn_latent, ["fit", *words(photos="data/real", output="new")]),
     "drawn": Asked(gen_syn_latent, ["drawn", *words(output="new", photos=1, pairs=1)]),
     "align": Asked(align, words(input="data/real", output="new")),
+    "judge": Asked(evaluate, ["judge", "data/syn", *words(photos="data/real", weights="classifier", output="new")]),
+    "compare": Asked(evaluate, ["compare", "data/syn", *words(photos="data/real", weights="classifier")]),
     "distance": Asked(evaluate, ["distance", "data/syn", "--photos", "data/real"]),
     "curves": Asked(evaluate, ["curves", "run"]),
     "export": Asked(evaluate, ["export", "data/syn", *words(to="rec", output="new")]),
@@ -80,6 +83,9 @@ TABLE = [
     ("verify", "weights", NO_WEIGHTS), ("verify", "images", NO_FOLDER), ("verify", "output", NO_PLACE),
     ("verify", "pairs", NO_FILE), ("standard", "bin", NO_FILE),
     ("convert", "input", NO_FILE), ("convert", "output", NO_PLACE), ("export", "output", NO_PLACE),
+    ("judge", "photos", NO_FOLDER), ("judge", "renderings", NO_FOLDER), ("judge", "train_photos", NO_FOLDER),
+    ("judge", "filtered", NO_FOLDER), ("judge", "generator", NO_WEIGHTS), ("judge", "weights", NO_WEIGHTS),
+    ("judge", "output", NO_PLACE), ("judge", "cache", NO_CACHE), ("compare", "photos", NO_FOLDER),
     ("filter", "output", NO_PLACE), ("filter", "confidences", NO_WEIGHTS),
     ("people", "preset", NO_FILE), ("people", "output", NO_PLACE), ("people", "model", NO_MODEL),
     ("people", "statistics", NO_FOLDER), ("pairs", "annotations", NO_FOLDER), ("pairs", "model", NO_MODEL),
@@ -127,7 +133,7 @@ def no_work(place, monkeypatch):
 
     monkeypatch.chdir(place)
     share_model(monkeypatch)
-    for module, name in ((main, "start"), (recognizer, "start"), (processes, "process_all"),
+    for module, name in ((main, "start"), (recognizer, "start"), (judge_command, "start"), (processes, "process_all"),
                          (evaluate, "frechet_distance"), (evaluate, "draw_curves"),
                          (evaluate.export, "write"), (selection, "write")):
         monkeypatch.setattr(module, name, work)

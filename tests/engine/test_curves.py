@@ -247,7 +247,7 @@ def test_of_many_runs_the_last_are_drawn(tmp_path, caplog):
 def test_a_mistyped_command_is_named(capsys):
     with pytest.raises(SystemExit):
         evaluate.main(["curve", "logs/a"])
-    assert "curve: no such command; give one of distance, curves" in capsys.readouterr().err
+    assert "curve: no such command; give one of judge, compare, distance, curves" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize("words", ["distance A --photos A B", "A --limit 9 B --photos A", "A --photos=A B",
