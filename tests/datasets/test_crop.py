@@ -9,7 +9,7 @@ from PIL import Image
 from scipy import ndimage
 
 from conftest import products
-from datasets import crop
+from datasets import crop, crop_kinds
 from morphable import face_model, model_files, renderer
 from tool import builtin_face_model, limit_files, Tool
 
@@ -305,6 +305,29 @@ def differences(photo, rendering, inner):
     """Compare two crops inside the head, one of them shifted by a pixel -> {(dy, dx): mean difference}."""
     return {(dy, dx): np.abs(np.roll(rendering, (dy, dx), (0, 1)) - photo)[inner].mean()
             for dy in (-1, 0, 1) for dx in (-1, 0, 1)}
+
+
+@pytest.mark.slow
+def test_pairs_are_cropped_by_the_template(model, annotated, tmp_path):
+    """Photo and rendering alike, with the landmarks of the model where those of photos are."""
+    result = run("pairs", "--annotations", annotated, "--model", model[1], "--output", tmp_path / "out",
+                 "--crop", "arcface", "--workers", 2)
+    assert result.status == 0, result.err[-3000:]
+    assert crop_kinds.kind_of(str(tmp_path / "out")) == "arcface"
+    for name, ((height, _), pose) in POSES.items():
+        crop_path = tmp_path / "out" / (Path(name).stem + ".jpg")
+        photo, rendering = (pixels(path) for path in (crop_path, crop_path.parent / "3dmm" / crop_path.name))
+        assert photo.shape == rendering.shape == (112, 112, 3)
+        there = np.minimum(photo.sum(axis=-1), rendering.sum(axis=-1)) > 24     # beyond its border, a photo is black
+        inner = ndimage.binary_erosion(there, iterations=6)
+        gaps = differences(photo, rendering, inner)
+        assert min(gaps, key=gaps.get) == (0, 0) and gaps[0, 0] < 4
+        fields = annotation()
+        vertices = face_model.compute_vertices(model[0], fields["Shape_Para"].ravel(), fields["Exp_Para"].ravel())
+        landmarks = renderer.project(vertices[model[0].landmarks], pose, height)[:, :2]
+        box = crop_kinds.template_box_of_68(landmarks)
+        expected = crop.cut_out(Image.open(annotated / name).convert("RGB"), box, 112)
+        assert np.abs(photo - expected).max() < 12
 
 
 @pytest.mark.slow
