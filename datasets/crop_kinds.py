@@ -11,10 +11,9 @@ import numpy as np
 
 from datasets.landmarks import ARCFACE_SIZE, ARCFACE_TEMPLATE, five_of_68, similarity
 from datasets.packed import records
-from utils import read_json, UserError
+from utils import read_json, SETTINGS, UserError
 
 BOX, ARCFACE = KINDS = "box", "arcface"
-SETTINGS = "settings.json"              # in each folder that a command made
 # How far the five points of rendered faces lie from where MTCNN sees them, in pixels of ARCFACE_SIZE: right and down.
 # Means over 100 renderings each of the built-in model (97 were found) and of MakeHuman's head, in the usual
 # poses, left and right taken alike: eyes (.1 .7) and (.2 1.3), nose (.3 .5) and (.3 1.9), mouth (.8 -1.4) and (.4 -.9).

@@ -16,13 +16,13 @@ import numpy as np
 
 import utils
 from datasets import crop, crop_kinds, scores
-from datasets.image_sets import find_renderings, LABELS
+from datasets.image_sets import find_renderings
 from datasets.images import stem
 from datasets.landmarks import five_of_68
+from datasets.side_files import LABELS, PEOPLE
 from datasets.sources import stamp_of
 from utils import UserError
 
-PEOPLE = "people.csv"                   # table of who the people are, which gen_syn_latent.py writes
 WAYS = ("give a folder that gen_syn_latent.py people rendered or that main.py made of one, or leave --labels out to "
         "detect faces")
 

@@ -18,10 +18,10 @@ import numpy as np
 import utils
 from datasets import crop
 from datasets.detection import POINTS
-from datasets.image_sets import LABELS
 from datasets.images import stem
+from datasets.side_files import ALIGNMENT, LABELS
+from utils import SETTINGS
 
-TABLE, SETTINGS = "alignment.csv", "settings.json"      # what align.py writes beside its crops
 # Where the crops of ArcFace-type trainers have the five points: in pixels of a crop of 112, counted from the centre of
 # the first pixel (InsightFace's code).
 ARCFACE_SIZE = 112
@@ -119,7 +119,7 @@ def _of_table(folder, names):
 
     Rows that are damaged, or of a photo without a face, are left out.
     """
-    path = os.path.join(folder, TABLE)
+    path = os.path.join(folder, ALIGNMENT)
     try:
         rows = list(csv.DictReader(io.StringIO(utils.read_text(path, "surrogateescape"), newline="")))
         settings = utils.load_json(os.path.join(folder, SETTINGS), {})

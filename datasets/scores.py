@@ -11,9 +11,9 @@ import numpy as np
 
 import utils
 from datasets.images import output_name, stem
+from datasets.side_files import SCORES as CSV_NAME
 from utils import UserError
 
-CSV_NAME = "confidence_scores.csv"
 # A line of it: a name with blanks, quotes or line breaks lies in quotes, in which a quote is doubled.
 CSV_LINE = re.compile(r'\s*(?:"((?:[^"]|"")*)"|([^"\n][^\n]*?))[ \t]+(\S+)[ \t]+(\S+)[ \t]+(\S+)[ \t]*\r?(?:\n|$)')
 DAMAGED = ".damaged"                # ends the name of a file that is set aside

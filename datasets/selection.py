@@ -17,10 +17,9 @@ import numpy as np
 
 import utils
 from datasets import scores
-from datasets.image_sets import LABELS
 from datasets.images import stem
-from datasets.labelled_crops import PEOPLE, people_of, write_changed
-from datasets.landmarks import TABLE
+from datasets.labelled_crops import people_of, write_changed
+from datasets.side_files import ALIGNMENT, LABELS, PEOPLE
 from utils import UserError
 
 # Of a file system without hard links, or that allows none of this file, or no more of them.
@@ -41,7 +40,7 @@ def read_tables(images):
     chosen = {name: name for name in images.names}
     found = {scores.CSV_NAME: scores.renamed(images.root, chosen),
              PEOPLE: people_of(os.path.join(images.root, PEOPLE), set(images.identities)),
-             TABLE: _rows_of(os.path.join(images.root, TABLE), chosen)}
+             ALIGNMENT: _rows_of(os.path.join(images.root, ALIGNMENT), chosen)}
     return {name: content for name, content in found.items() if content is not None}
 
 

@@ -9,8 +9,8 @@ import zlib
 from concurrent.futures import ThreadPoolExecutor
 
 import utils
-from datasets.image_sets import LABELS
 from datasets.images import FORMATS, output_name, save_image, suffix
+from datasets.side_files import LABELS
 
 
 class ImageWriter:

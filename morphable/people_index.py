@@ -7,9 +7,9 @@ import zipfile
 import numpy as np
 
 import utils
-from datasets.image_sets import LABELS
+from datasets.side_files import LABELS
+from datasets.side_files import PEOPLE as INDEX
 
-INDEX = "people.csv"
 PLAIN = "age", "female", "hair", "beard", "glasses"         # labels that are one number or word
 
 

@@ -7,9 +7,9 @@ import numpy as np
 from PIL import Image
 
 from datasets import crop_kinds, scores
-from datasets.image_sets import LABELS
 from datasets.images import DECODERS, suffix
 from datasets.packed.opening import open_image, stat_of
+from datasets.side_files import LABELS
 from utils import open_regular, reason_of, UserError
 
 _SCORES = "d_score", "s_score", "c_score"

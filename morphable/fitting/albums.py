@@ -19,13 +19,14 @@ from typing import NamedTuple
 import numpy as np
 
 import utils
-from datasets.image_sets import find_photos, LABELS, list_images, warn_of
+from datasets.image_sets import find_photos, list_images, warn_of
 from datasets.images import stem
+from datasets.side_files import FITTING as TABLE
+from datasets.side_files import LABELS
 from datasets.sources import checksum_of, SourceRecord, stamp_of
 from datasets.writer import is_whole
 from utils import UserError
 
-TABLE = "fitting.csv"
 PARTS = ".fits"                     # folder of what was found of each person
 RENDERINGS = "3dmm"
 FITTED, SKIPPED = "fitted", "skipped"
