@@ -9,16 +9,11 @@ import os
 
 import numpy as np
 
-from datasets.landmarks import ARCFACE_SIZE, ARCFACE_TEMPLATE, five_of_68, similarity
+from datasets.landmarks import ARCFACE_SIZE, ARCFACE_TEMPLATE, five_of_68, RENDERED_OFFSETS, similarity
 from datasets.packed import records
 from utils import read_json, SETTINGS, UserError
 
 BOX, ARCFACE = KINDS = "box", "arcface"
-# How far the five points of rendered faces lie from where MTCNN sees them, in pixels of ARCFACE_SIZE: right and down.
-# Means over 100 renderings each of the built-in model (97 were found) and of MakeHuman's head, in the usual
-# poses, left and right taken alike: eyes (.1 .7) and (.2 1.3), nose (.3 .5) and (.3 1.9), mouth (.8 -1.4) and (.4 -.9).
-# An x is outward, and to the right for the nose, where it is taken for chance.
-RENDERED_OFFSETS = np.array([(-.2, 1.), (.2, 1.), (0., 1.2), (-.6, -1.1), (.6, -1.1)])
 
 
 def template_box(points, offsets=0.):
