@@ -258,7 +258,7 @@ def _find_packed(folder, path):
     rank[used] = np.arange(len(used))
     labels, identities = rank[found.labels], [found.names[label] for label in used]
     place = np.argsort(labels, kind="stable")
-    names = [f"{identities[label]}/{number:05}.jpg"
+    names = [records.name_of(identities[label], number)
              for label, number in zip(labels[place].tolist(), found.numbers[place].tolist())]
     return Renderings(path, names, labels[place], identities)
 

@@ -42,6 +42,11 @@ def find(place):
     return os.path.join(place, USUAL if USUAL in names else names[0]) if names else None
 
 
+def name_of(identity, number):
+    """Name the image in the record `number` -> `IDENTITY/NUMBER.jpg`. Its suffix says nothing of its format."""
+    return f"{identity}/{number:05}.jpg"
+
+
 class Listing(NamedTuple):
     """The images of a .rec file, ordered by identity, then by number."""
     numbers: np.ndarray             # int64 [n] of the records
