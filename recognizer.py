@@ -182,7 +182,8 @@ def train(options):
     schedule = functools.partial(classifier_rate, epoch_size=epoch_size, table=table,
                                  decay_epochs=options.learning_rate_decay_epochs,
                                  factor=options.learning_rate_decay_factor)
-    trainer = ClassifierTrainer(options, faces, schedule, pairs)
+    verified_on = crop_kinds.kind_of(options.lfw_dir, options.crop) if pairs else None
+    trainer = ClassifierTrainer(options, faces, schedule, pairs, verified_on)
     try:
         run = trainer.train(runs.Run(options, identities, "rec", resumed), epochs, epoch_size)
     finally:

@@ -44,11 +44,11 @@ def template_box_of_68(landmarks):
     return template_box(five_of_68(landmarks) + .5, RENDERED_OFFSETS)
 
 
-def kind_of(folder):
+def kind_of(folder, usual=BOX):
     """Tell which of KINDS the crops in `folder` are, by the settings.json there or in the folder that holds it.
 
     Of a .rec file, it is the settings.json beside it. Where nothing says so, images in a .rec file are ARCFACE, as the
-    field packs them, and other images are BOX.
+    field packs them, and other images are of the `usual` kind.
     """
     path, packed = os.path.abspath(folder), _packed_in(folder)
     # A set may be divided into folders, see --split.
@@ -60,7 +60,7 @@ def kind_of(folder):
             continue
         if isinstance(settings, dict):
             return ARCFACE if ARCFACE in (settings.get("template"), settings.get("crop")) else BOX
-    return ARCFACE if packed else BOX
+    return ARCFACE if packed else usual
 
 
 def _packed_in(folder):
