@@ -257,7 +257,9 @@ def verify(options):
         registry.CLASSIFIERS[network.model_def].usual
     window = input_size.window_for(weights.native, options.crop)
     options.input_scale_size = options.input_scale_size or input_size.crop_for(options.image_size, window)
-    options.standardization = weights.standardization if options.standardization == "auto" else options.standardization
+    if options.standardization != "auto":
+        weights = weights._replace(standardization=options.standardization)
+    options.standardization = weights.standardization
     if sets:
         results, same, report = _verify_sets(sets, embedder.features_of_sets(options, weights, sets), options)
     else:
