@@ -8,8 +8,6 @@ import functools
 import io
 import logging
 import os
-import zipfile
-import zlib
 from typing import NamedTuple
 
 import numpy as np
@@ -77,8 +75,7 @@ def _load(path, _stamp):
         if landmarks.shape != (len(names), 68, 2) or boxes.shape != (len(names), 4) or not size > 0:
             raise ValueError("no landmarks and boxes of each image")
         return {**labels, "landmarks": landmarks, "box": boxes}
-    except (OSError, ValueError, TypeError, KeyError, EOFError, NotImplementedError, zipfile.BadZipFile, zlib.error
-            ) as error:
+    except utils.ARRAY_ERRORS as error:
         logging.warning("%s: no landmarks can be read in it (%s); render this identity again", path,
                         utils.reason_of(error))
         return None

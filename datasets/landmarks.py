@@ -9,8 +9,6 @@ import csv
 import io
 import logging
 import os
-import zipfile
-import zlib
 from typing import NamedTuple
 
 import numpy as np
@@ -108,8 +106,7 @@ def read(folder, names):
         if os.path.isfile(path):
             try:
                 found.update(_of_labels(path, here))
-            except (OSError, ValueError, TypeError, KeyError, IndexError, EOFError, NotImplementedError,
-                    zipfile.BadZipFile, zlib.error) as error:
+            except utils.ARRAY_ERRORS as error:
                 logging.warning("%s: no landmarks can be read in it (%s)", path, utils.reason_of(error))
     return found
 

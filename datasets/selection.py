@@ -10,8 +10,6 @@ import io
 import logging
 import os
 import shutil
-import zipfile
-import zlib
 
 import numpy as np
 
@@ -92,8 +90,7 @@ def _write_labels(source, names, target):
     try:
         with utils.open_regular(source) as file, np.load(file, allow_pickle=False) as fields:
             labels = _rows_of_images({field: fields[field] for field in fields.files}, names)
-    except (OSError, ValueError, TypeError, KeyError, IndexError, EOFError, NotImplementedError, zipfile.BadZipFile,
-            zlib.error, AttributeError):                    # the last where it is no archive, but a single array
+    except utils.ARRAY_ERRORS:
         return [source]
     encoded = io.BytesIO()
     np.savez(encoded, **labels)

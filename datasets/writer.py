@@ -5,7 +5,6 @@ import logging
 import os
 import shutil
 import zipfile
-import zlib
 from concurrent.futures import ThreadPoolExecutor
 
 import utils
@@ -81,7 +80,7 @@ def is_whole_archive(path):
     try:
         with utils.open_regular(path) as file, zipfile.ZipFile(file) as archive:
             return not archive.testzip()
-    except (OSError, ValueError, zipfile.BadZipFile, zlib.error, NotImplementedError, EOFError):
+    except utils.ARRAY_ERRORS:
         return False
 
 

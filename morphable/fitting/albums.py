@@ -12,8 +12,6 @@ import io
 import json
 import logging
 import os
-import zipfile
-import zlib
 from typing import NamedTuple
 
 import numpy as np
@@ -97,8 +95,7 @@ def save_part(output, album, stamps, rows, labels):
 
 def load_part(path):
     """Read what was found of a person -> (about, {field: array}), or None where that is missing or damaged."""
-    with contextlib.suppress(OSError, ValueError, KeyError, EOFError, TypeError, AttributeError, zipfile.BadZipFile,
-                             zlib.error, RecursionError, NotImplementedError):
+    with contextlib.suppress(*utils.ARRAY_ERRORS):
         with np.load(path, allow_pickle=False) as file:
             arrays = {name: file[name] for name in file.files}
         about = json.loads(arrays.pop("about").tobytes())

@@ -1,4 +1,6 @@
 """datasets.landmarks: five points of faces, read where commands leave them; the similarity that lays them on others."""
+import re
+
 import numpy as np
 import pytest
 
@@ -133,8 +135,17 @@ def test_points_agree_with_the_crop_that_is_cut_out():
     np.testing.assert_allclose((there + .5) / 64, landmarks.points_in_crop(points + .5, box))
 
 
+def encrypted(path):
+    """Set the bits that say of each array in an .npz that a password is needed."""
+    content = path.read_bytes()
+    for place in [match.start() for match in re.finditer(b"PK\x01\x02", content)]:
+        content = content[:place + 8] + bytes([content[place + 8] | 1]) + content[place + 9:]
+    path.write_bytes(content)
+
+
 @pytest.mark.parametrize("damage", [
     lambda folder: (folder / "1/latents.npz").write_bytes(b"PK\x03\x04 no archive"),
+    lambda folder: encrypted(folder / "1/latents.npz"),
     lambda folder: write_labels(folder / "1", landmarks=np.zeros([2, 5, 2])),
     lambda folder: write_labels(folder / "1", box=[]),
     lambda folder: write_labels(folder / "1", names=["a", {"an": "object"}]),
