@@ -88,7 +88,7 @@ def make_run(folder, **params):
 def test_a_run_tells_on_which_crops_it_was_trained(data, monkeypatch, params, step, native):
     run = make_run(data / "run", **params)
     values = small_classifier() | ({registry.STEP: np.int32(1)} if step else {})
-    monkeypatch.setattr(pretrained, "_read_file", lambda path, option: (str(run / "model.ckpt-1"), values))
+    monkeypatch.setattr(pretrained, "_read_file", lambda path, option, scope: (str(run / "model.ckpt-1"), values))
     weights = pretrained.read(str(run), "--weights")
     assert weights.native == native
     options = types.SimpleNamespace(image_size=96)
