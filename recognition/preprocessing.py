@@ -1,12 +1,9 @@
 """From crops to a classifier's input: its window is cut out, resized and standardised, the same way or at random."""
 import tensorflow as tf
 
-from recognition import input_size
+from recognition import dlib_file, input_size
 
 tf1 = tf.compat.v1
-
-# What dlib's network subtracts from red, green and blue, and then divides by.
-_DLIB_MEANS, _DLIB_SCALE = (122.782, 117.001, 104.298), 256.
 
 
 def preprocess(x, view, offset=None, flips=None):
@@ -122,7 +119,7 @@ def standardize(x, standardization):
     if standardization == "image":
         return tf.image.per_image_standardization(x)
     if standardization == "dlib":
-        return (x - tf.constant(_DLIB_MEANS)) / _DLIB_SCALE
+        return (x - tf.constant(dlib_file.MEANS)) / dlib_file.SCALE
     return (x - 127.5) / {"fixed": 128.0, "arcface": 127.5}[standardization]
 
 
