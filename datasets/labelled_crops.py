@@ -151,7 +151,7 @@ def carry(options, crops):
     there = scores.renamed(options.input, {name: cut for name, cut in crops.items() if cut})
     if there is not None:
         write_changed(os.path.join(options.output, scores.CSV_NAME), there)
-    people = people_of(os.path.join(options.input, PEOPLE), by_identity)
+    people = rows_of(os.path.join(options.input, PEOPLE), "identity", by_identity)
     if people is not None:
         write_changed(os.path.join(options.output, PEOPLE), people)
 
@@ -173,20 +173,24 @@ def _moved(labels, names, options):
             "names": [names.get(name, f"{name}.{options.format}") for name in there]}
 
 
-def people_of(path, identities):
-    """Read the rows of the table of people at `path` that are of `identities` -> its bytes; None without a table."""
+def rows_of(path, column, wanted):
+    """Read the table at `path`, cut to the rows whose `column` is one of `wanted` -> its bytes; None without a table.
+
+    Raises UserError where it can't be read.
+    """
     try:
         text = utils.read_text(path, "surrogateescape")
+        heading, *rows = list(csv.reader(io.StringIO(text, newline=""))) or [[]]
     except FileNotFoundError:
         return None
-    except OSError as error:
-        raise UserError(f"{path}: can't be read ({error.strerror}); {utils.RESTORE}") from error
-    try:
-        heading, *rows = list(csv.reader(io.StringIO(text, newline=""))) or [[]]
-    except csv.Error as error:
-        raise UserError(f"{path}: no table ({error}); {utils.RESTORE}") from error
+    except (OSError, ValueError, csv.Error) as error:
+        raise UserError(f"{path}: can't be read ({utils.reason_of(error)}); {utils.RESTORE}") from error
+    place = heading.index(column) if column in heading else len(text)           # which no row has
     kept = io.StringIO()
-    csv.writer(kept, lineterminator="\n").writerows([heading, *(row for row in rows if row and row[0] in identities)])
+    for row in [heading, *(row for row in rows if place < len(row) and row[place] in wanted)]:
+        # The module csv doesn't quote a carriage return by itself.
+        quoting = csv.QUOTE_ALL if any("\r" in value for value in row) else csv.QUOTE_MINIMAL
+        csv.writer(kept, lineterminator="\n", quoting=quoting).writerow(row)
     return kept.getvalue().encode(errors="surrogateescape")
 
 
