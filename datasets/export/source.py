@@ -7,7 +7,7 @@ import numpy as np
 from PIL import Image
 
 from datasets import crop_kinds, scores
-from datasets.images import DECODERS, suffix
+from datasets.images import DECODERS, stem, suffix
 from datasets.packed.opening import open_image, stat_of
 from datasets.side_files import LABELS
 from utils import open_regular, reason_of, UserError
@@ -85,7 +85,7 @@ class Source:
         A packed image has no suffix of its own: it gets the one of its `content`, bytes. Else these do not count.
         """
         name = self.names[index]
-        return os.path.splitext(name)[0] + kind_of(content, name)[0] if self.packed else name
+        return stem(name) + kind_of(content, name)[0] if self.packed else name
 
     def size(self):
         """Tell height and width in pixels of the first image. Raises UserError where it can't be decoded."""
@@ -100,8 +100,7 @@ class Source:
         name, identity = self.names[index], self.identity(index)
         if self._of_identity[0] != identity:
             self._of_identity = identity, self._labels_in(identity)
-        stem = os.path.splitext(os.path.basename(name))[0]
-        found = dict(self._of_identity[1].get(stem, {}))
+        found = dict(self._of_identity[1].get(stem(os.path.basename(name)), {}))
         of_image = self._scores.get(os.path.abspath(self.path_of(index)), ())
         found.update({column: value for column, value in zip(scores.COLUMNS, of_image) if np.isfinite(value)})
         return {column: found[column] for column in self.columns if column in found}
@@ -117,7 +116,7 @@ class Source:
         try:
             open_regular(path).close()
             with np.load(path, allow_pickle=False) as file:
-                names = [os.path.splitext(name)[0] for name in file["names"].tolist()]
+                names = [stem(name) for name in file["names"].tolist()]
                 columns = dict(zip(_POSE, np.asarray(file["Pose_Para"], float).reshape(len(names), -1).T[:3].tolist()))
                 for column in _PERSON:
                     if column in file:

@@ -104,11 +104,11 @@ class RecordFile:
         """
         kind, start, length = record_format.part_at(self._read, self._offset_of(number), self._size)
         beginning = self._read(min(length, HEADER_LENGTH + 8), start)
-        flag = int.from_bytes(beginning[:4], "little")
-        if kind != WHOLE or not flag <= 2 or len(beginning) < HEADER_LENGTH + 4 * flag:
+        end = record_format.header_end(beginning)
+        if kind != WHOLE or len(beginning) < end:
             image = self.read(number)
             return image.labels, not image.content
-        return record_format.unpack(beginning).labels, length == HEADER_LENGTH + 4 * flag
+        return record_format.unpack(beginning).labels, length == end
 
 
 def _read_index(path):
