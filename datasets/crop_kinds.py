@@ -9,7 +9,7 @@ import os
 
 import numpy as np
 
-from datasets.landmarks import ARCFACE_SIZE, ARCFACE_TEMPLATE, five_of_68, RENDERED_OFFSETS, similarity
+from datasets.landmarks import five_of_68, RENDERED_OFFSETS, similarity, template_in_shares
 from datasets.packed import records
 from utils import read_json, SETTINGS, UserError
 
@@ -26,7 +26,7 @@ def template_box(points, offsets=0.):
     points = np.asarray(points, np.float64)
     if not np.isfinite(points).all():
         raise ValueError("a point is not finite")
-    matrix = similarity(points, (ARCFACE_TEMPLATE + offsets + .5) / ARCFACE_SIZE)
+    matrix = similarity(points, template_in_shares(offsets))
     scale = math.hypot(matrix[0, 0], matrix[1, 0])              # crops to a pixel of the picture
     if not scale > 0 or not math.isfinite(1 / scale):
         raise ValueError("the points are those of no face")

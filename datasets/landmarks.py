@@ -58,6 +58,11 @@ def similarity(source, target):
     return np.column_stack([turn, middle - turn @ centre])
 
 
+def template_in_shares(offsets=0.):
+    """Tell where ARCFACE_TEMPLATE, moved by `offsets` [5, 2] pixels, lies in shares of a crop's sides -> [5, 2]."""
+    return (ARCFACE_TEMPLATE + offsets + .5) / ARCFACE_SIZE
+
+
 def transform(matrix, points):
     """Apply a transform [2, 3], such as that of `similarity`, to `points` [n, 2] -> [n, 2]."""
     return np.asarray(points) @ matrix[:, :2].T + matrix[:, 2]
