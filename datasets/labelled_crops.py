@@ -56,11 +56,14 @@ def label_paths(folder, name):
 
 
 def _read(path):
-    """Read the labels at `path` -> {field: array}; None where there are none of use. A damaged file is told once."""
+    """Read the labels at `path` -> ({field: array}, {name of an image without suffix: its number}).
+
+    Both are empty where there are none of use. A damaged file is told once.
+    """
     try:
         return _load(path, stamp_of([path]))
     except OSError:
-        return None
+        return {}, {}
 
 
 @functools.lru_cache(4)                 # images come identity by identity
@@ -74,11 +77,14 @@ def _load(path, _stamp):
         boxes = np.asarray(labels.get("box", [(0, 0, size, size)] * len(names)), np.float64)
         if landmarks.shape != (len(names), 68, 2) or boxes.shape != (len(names), 4) or not size > 0:
             raise ValueError("no landmarks and boxes of each image")
-        return {**labels, "landmarks": landmarks, "box": boxes}
+        numbers = {}
+        for number, name in enumerate(names.tolist()):
+            numbers.setdefault(stem(name), number)
+        return {**labels, "landmarks": landmarks, "box": boxes}, numbers
     except utils.ARRAY_ERRORS as error:
         logging.warning("%s: no landmarks can be read in it (%s); render this identity again", path,
                         utils.reason_of(error))
-        return None
+        return {}, {}
 
 
 def _place_in(labels, index):
@@ -96,11 +102,10 @@ def _place_in(labels, index):
 def place_of(folder, name):
     """Find where the face of the image `name` in `folder` is -> Place, or None where its labels do not tell."""
     for path in label_paths(folder, name):
-        labels = _read(path)
-        wanted = stem(os.path.basename(name))           # the suffix may be another one
-        for index, there in enumerate(labels["names"].tolist() if labels else ()):
-            if stem(there) == wanted:
-                return _place_in(labels, index)
+        labels, numbers = _read(path)
+        number = numbers.get(stem(os.path.basename(name)))          # the suffix may be another one
+        if number is not None:
+            return _place_in(labels, number)
     return None
 
 
@@ -143,7 +148,7 @@ def carry(options, crops):
         if cut:
             by_identity.setdefault(os.path.dirname(name), {})[stem(os.path.basename(name))] = os.path.basename(cut)
     for identity, names in by_identity.items():
-        labels = _read(os.path.join(options.input, identity, LABELS))
+        labels, _ = _read(os.path.join(options.input, identity, LABELS))
         if labels:
             encoded = io.BytesIO()
             np.savez(encoded, **_moved(labels, names, options))
