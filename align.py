@@ -40,10 +40,10 @@ from datasets.images import (
     stem,
 )
 from datasets.neighbours import check_links, check_outside, check_picture_place, warn_of_others
+from datasets.side_files import ALIGNMENT as TABLE
 from datasets.sources import SourceRecord
 from datasets.writer import is_whole
 
-TABLE = "alignment.csv"
 BOX = "left", "top", "right", "bottom"
 LANDMARKS = tuple(f"{point}_{axis}" for point in POINTS for axis in "xy")
 OLD_FIELDS = ("source", "crop", *BOX, *LANDMARKS, "confidence", "status")        # of older versions

@@ -287,10 +287,13 @@ def remembered(options):
                       for folder in (run_folder(options), generator_folder(options)))
     if not options.pretrained_rec:
         forget_lost_classifiers(run + generator, training, needed=options.generate_dataset and options.scores)
-    facts = []
-    if options.pretrained_rec and (weight_files.is_of_dlib(weight_files.locate(options.pretrained_rec))
-                                   or os.path.isdir(runs.folder_of(options.pretrained_rec))):
-        facts = [(options.pretrained_rec, facts_of(options.pretrained_rec, options.facenet_scope))]
+    facts, weights = [], options.pretrained_rec
+    path = weight_files.locate(weights)
+    is_of_dlib = weight_files.is_of_dlib(path)
+    if weights and (is_of_dlib or os.path.isdir(runs.folder_of(weights))):
+        # A name tells that a file is dlib's. Where there is none of this name, nobody needs to hear what it would hold.
+        told = weights if os.path.isfile(path) or not is_of_dlib else ""
+        facts = [(told, facts_of(weights, options.facenet_scope))]
     # A run that goes on stays as it is. Without training, the weights are those of --pretrained_gen, if it is given.
     return generator + facts + run if training else run + generator + facts
 

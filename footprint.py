@@ -34,23 +34,21 @@ PER_DETECTOR = .75 * GIB            # of a worker that finds faces, with a Tenso
 class Classifier(NamedTuple):
     """What is known of a classifier's memory."""
     weights: float                  # before its bottleneck
-    features: int                   # numbers that go into the bottleneck
+    features: int                   # numbers that go into the bottleneck; of an iresnet, for each of its cells
     graph: float                    # bytes of its graph and of what oneDNN prepares
     kept: float                     # numbers that a training keeps of an image, for each pixel of its input
     embeds: float                   # the same where it only embeds
-    side: int                       # pixels of its input, unless an option says so
-    wide: bool = False              # whether it has a width, and `features` are for each pixel of 16 x 16 of its input
 
 
-CLASSIFIERS = {"inception_resnet_v1": Classifier(22.58e6, 1792, .7 * GIB, 240, 20, 160),
-               "nn4": Classifier(6.86e6, 896, .25 * GIB, 215, 20, 96),
-               "small": Classifier(.833e6, 192, 0, 57, 10, 160),
-               "dlib": Classifier(5.575e6, 256, .27 * GIB, 40, 18, 150),
-               "iresnet18": Classifier(11.2e6, 512, .2 * GIB, 600, 200, 112, True),
-               "iresnet34": Classifier(21.3e6, 512, .3 * GIB, 900, 200, 112, True),
-               "iresnet50": Classifier(30.8e6, 512, .4 * GIB, 1200, 200, 112, True),
-               "ir_se50": Classifier(31.0e6, 512, .4 * GIB, 1300, 200, 112, True),
-               "iresnet100": Classifier(52.4e6, 512, .7 * GIB, 2000, 200, 112, True)}
+CLASSIFIERS = {"inception_resnet_v1": Classifier(22.58e6, 1792, .7 * GIB, 240, 20),
+               "nn4": Classifier(6.86e6, 896, .25 * GIB, 215, 20),
+               "small": Classifier(.833e6, 192, 0, 57, 10),
+               "dlib": Classifier(5.575e6, 256, .27 * GIB, 40, 18),
+               "iresnet18": Classifier(11.2e6, 512, .2 * GIB, 600, 200),
+               "iresnet34": Classifier(21.3e6, 512, .3 * GIB, 900, 200),
+               "iresnet50": Classifier(30.8e6, 512, .4 * GIB, 1200, 200),
+               "ir_se50": Classifier(31.0e6, 512, .4 * GIB, 1300, 200),
+               "iresnet100": Classifier(52.4e6, 512, .7 * GIB, 2000, 200)}
 
 
 class Part(NamedTuple):
@@ -70,7 +68,9 @@ def copies_of(optimizer):
 def classifier_weights(architecture, image_size):
     """Count the weights of a classifier, a registry.Architecture, for images of `image_size` pixels."""
     facts, width = CLASSIFIERS[architecture.model_def], architecture.width
-    features = facts.features * width * registry.cells_of(image_size) ** 2 if facts.wide else facts.features
+    features = facts.features
+    if architecture.model_def in registry.STAGES:
+        features *= width * registry.cells_of(image_size) ** 2
     return facts.weights * width ** 2 + features * architecture.embedding_size
 
 
@@ -187,7 +187,7 @@ def of_classifier_training(options, identities):
 def of_verification(options, network):
     """List the Parts of what `recognizer.py verify` needs for a classifier, a registry.Architecture."""
     facts = CLASSIFIERS[network.model_def]
-    weights = IN_WORK * classifier_weights(network, options.image_size or facts.side)
+    weights = IN_WORK * classifier_weights(network, options.image_size or registry.usual_size(network))
     return [Part(PROGRAM + facts.graph / 3, ""), Part(FLOAT * weights, "--embedding_size", on_device=True),
             *_embedding(network, options.batch_size, options, "--batch_size", options.use_flipped_images)]
 
@@ -195,7 +195,7 @@ def of_verification(options, network):
 def _embedding(network, batch, options, smaller, flipped):
     """List the Parts of embedding a `batch` of images by a registry.Architecture."""
     facts = CLASSIFIERS[network.model_def]
-    side = options.image_size or facts.side
+    side = options.image_size or registry.usual_size(network)
     crops = options.input_scale_size or input_size.crop_for(side)
     return [Part(FLOAT * batch * side ** 2 * facts.embeds * network.width * (1 + flipped), smaller, on_device=True),
             Part((AHEAD + 2) * batch * 3 * crops ** 2, smaller)]

@@ -196,8 +196,36 @@ def render_people(options, typed):
     places.check_folders({f"--statistics {options.statistics}": options.statistics})
     _check_model(options)
     footprint.check(footprint.of_rendering(options, options.n_id))
-    from datasets.neighbours import warn_of_others
-    from morphable import identities, people_index, sweeps
+    from morphable import identities, people_index
+
+    scene, settings = _scene_of_people(options, typed)
+    ranges = {name: getattr(options, name) for name in ANGLES if getattr(options, name)}
+    series = identities.Series(options.output, options.n_im, options.format, ranges, options.sweep,
+                               options.seed)
+    job = _Job(scene, options.output, series)
+    with outputs.begin_output(options.output, settings, share=share):
+        wanted = range(first, options.n_id + 1, count)
+        missing = _find_missing_people(options, series, wanted)
+        identities.remove_temporary(options.output, wanted)
+        pool = processes.Pool(options.workers, "image", options.n_im)
+        of_others = []
+        processes.process_all(_render_identity, job, missing, lambda folder: folder and of_others.append(folder), pool)
+        if scene.cast:
+            people_index.write(options.output)
+    rendered = len(missing) - len(of_others)
+    logging.info("%s: %d images of %d identities rendered", options.output, rendered * options.n_im, rendered)
+    if of_others:
+        raise UserError(f"{min(of_others)}: has the name of an identity, and images that this command did not make "
+                        f"(so have {len(of_others) - 1} others); nothing was changed there; move it elsewhere and run "
+                        "the same command again")
+
+
+def _scene_of_people(options, typed):
+    """Set the Scene of the people that the `options` ask for -> (Scene, settings that all its images share).
+
+    Warns of `typed` options without effect. Raises UserError for a model or statistics that can't be read.
+    """
+    from morphable import sweeps
     from morphable.latents import mark_of
     from morphable.scene import load_people
 
@@ -214,35 +242,26 @@ def render_people(options, typed):
         settings.update(sweep=options.sweep)
     if cast:
         settings.update(_settings_of_cast(cast))
-    ranges = {name: getattr(options, name) for name in ANGLES if getattr(options, name)}
-    series = identities.Series(options.output, options.n_im, options.format, ranges, options.sweep,
-                               options.seed)
-    job = _Job(scene, options.output, series)
-    with outputs.begin_output(options.output, settings, share=share):
-        wanted = range(first, options.n_id + 1, count)
-        missing, damaged = identities.find_missing(job.series, wanted)
-        if damaged:
-            logging.warning("%s: %d identities have lost or damaged files, which are made again, such as %s",
-                            options.output, len(damaged), damaged[0])
-        if len(missing) < len(wanted):
-            logging.info("%s: %d identities are there and are kept", options.output, len(wanted) - len(missing))
-        beyond = identities.count_beyond(options.output, options.n_id)
-        if beyond:
-            logging.warning("%s: %d identities beyond --n_id %d are there too, and are kept", options.output, beyond,
-                            options.n_id)
-        warn_of_others(options.output, lambda name: identities.is_named_by_us(job.series, name))
-        identities.remove_temporary(options.output, wanted)
-        pool = processes.Pool(options.workers, "image", options.n_im)
-        of_others = []
-        processes.process_all(_render_identity, job, missing, lambda folder: folder and of_others.append(folder), pool)
-        if cast:
-            people_index.write(options.output)
-    rendered = len(missing) - len(of_others)
-    logging.info("%s: %d images of %d identities rendered", options.output, rendered * options.n_im, rendered)
-    if of_others:
-        raise UserError(f"{min(of_others)}: has the name of an identity, and images that this command did not make "
-                        f"(so have {len(of_others) - 1} others); nothing was changed there; move it elsewhere and run "
-                        "the same command again")
+    return scene, settings
+
+
+def _find_missing_people(options, series, wanted):
+    """Find which identities `wanted` an identities.Series lacks -> numbers. Tells what is there, ours or others'."""
+    from datasets.neighbours import warn_of_others
+    from morphable import identities
+
+    missing, damaged = identities.find_missing(series, wanted)
+    if damaged:
+        logging.warning("%s: %d identities have lost or damaged files, which are made again, such as %s",
+                        options.output, len(damaged), damaged[0])
+    if len(missing) < len(wanted):
+        logging.info("%s: %d identities are there and are kept", options.output, len(wanted) - len(missing))
+    beyond = identities.count_beyond(options.output, options.n_id)
+    if beyond:
+        logging.warning("%s: %d identities beyond --n_id %d are there too, and are kept", options.output, beyond,
+                        options.n_id)
+    warn_of_others(options.output, lambda name: identities.is_named_by_us(series, name))
+    return missing
 
 
 def _render_identity(job, identity):
@@ -256,10 +275,6 @@ def _render_identity(job, identity):
 
 def render_pairs(options):
     """Crop each annotated photo and the rendering of its annotation alike. Raises UserError for bad input."""
-    from datasets.images import stem
-    from datasets.neighbours import warn_of_others
-    from datasets.sources import SourceRecord
-    from datasets.writer import is_whole
     from morphable.pairs import check_annotated_model, find_annotated, pair_paths
     from morphable.scene import load_model
 
@@ -275,21 +290,7 @@ def render_pairs(options):
     settings = _settings_of("pairs", options, model, ("crop", "size", "margin", "supersample"))
     by_name = {os.path.basename(pair_paths(options.output, photo)[0]): photo for photo in photos}
     with outputs.begin_output(options.output, settings):
-        record = SourceRecord(options.output, lambda name: [by_name[name], stem(by_name[name]) + ".mat"])
-        record.check_own(by_name, lambda name: pair_paths(options.output, by_name[name]))
-        whole = {name for name, photo in by_name.items() if all(map(is_whole, pair_paths(options.output, photo)))}
-        changed = record.changed(whole)
-        if record.are_others(changed, whole):
-            raise UserError(f"--annotations {options.annotations}: other photos of the same names than those that "
-                            f"--output {options.output} was made from; name another folder")
-        others = sorted(name for name in set(record.names) - by_name.keys()
-                        if os.path.exists(os.path.join(options.output, name)))
-        if others:
-            logging.warning("%s: %d pairs of photos that --annotations does not have are there too, and are kept, such "
-                            "as %s", options.output, len(others), others[0])
-        made = by_name.keys() | record.names
-        warn_of_others(options.output, lambda name: name.removeprefix("3dmm/") in made)
-        missing = {name: photo for name, photo in by_name.items() if name not in whole or name in changed}
+        record, missing = _find_missing_pairs(options, by_name)
         os.makedirs(os.path.join(options.output, "3dmm"), exist_ok=True)
         utils.clean_temporary(os.path.join(options.output, "3dmm"))
         problems = []
@@ -313,6 +314,36 @@ def render_pairs(options):
         raise UserError(f"--annotations {options.annotations}: none of {len(photos)} annotated photos can be used")
     logging.info("%s: %d pairs rendered, %d were there and were kept", options.output, len(missing) - len(problems),
                  len(photos) - len(missing))
+
+
+def _find_missing_pairs(options, by_name):
+    """Find which pairs are to be made of the photos `by_name` -> (SourceRecord, {name of a pair: photo}).
+
+    Pairs of photos that have changed are made again. Tells what else is there. Raises UserError where most photos are
+    others than those that the pairs were made from, and where a pair's name is somebody else's.
+    """
+    from datasets.images import stem
+    from datasets.neighbours import warn_of_others
+    from datasets.sources import SourceRecord
+    from datasets.writer import is_whole
+    from morphable.pairs import pair_paths
+
+    paths = {name: pair_paths(options.output, photo) for name, photo in by_name.items()}
+    record = SourceRecord(options.output, lambda name: [by_name[name], stem(by_name[name]) + ".mat"])
+    record.check_own(by_name, paths.get)
+    whole = {name for name in by_name if all(map(is_whole, paths[name]))}
+    changed = record.changed(whole)
+    if record.are_others(changed, whole):
+        raise UserError(f"--annotations {options.annotations}: other photos of the same names than those that "
+                        f"--output {options.output} was made from; name another folder")
+    others = sorted(name for name in set(record.names) - by_name.keys()
+                    if os.path.exists(os.path.join(options.output, name)))
+    if others:
+        logging.warning("%s: %d pairs of photos that --annotations does not have are there too, and are kept, such "
+                        "as %s", options.output, len(others), others[0])
+    made = by_name.keys() | record.names
+    warn_of_others(options.output, lambda name: name.removeprefix("3dmm/") in made)
+    return record, {name: photo for name, photo in by_name.items() if name not in whole or name in changed}
 
 
 def _render_pair(job, named):

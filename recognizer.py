@@ -37,6 +37,7 @@ from recognition import (
     input_size,
     known_people,
     labelled_data,
+    outcome,
     pyeer,
     recognizer_options,
     registry,
@@ -132,30 +133,11 @@ def train(options):
     """
     places.check_files({f"--{name} {getattr(options, name)}": getattr(options, name)
                         for name in ("learning_rate_schedule_file", "filter_filename", "lfw_pairs")})
-    table = table_of(options)
-    resumed = runs.find_run(options.log_dir, options.load_path) if options.load_path else None
-    if resumed:
-        runs.check_options(resumed, differences_in(STRUCTURAL, options, {**FORMERLY, **runs.load_params(resumed)}))
-        runs.warn_of_start(resumed)
-        if runs.list_checkpoints(resumed):
-            checkpoint_index.read_shapes(runs.list_checkpoints(resumed), f"--load_path {resumed}")
-    read = {"--real": options.real and os.path.join(options.data_dir, options.real), "--lfw_dir": options.lfw_dir}
-    read |= {f"--synthetic {name}": os.path.join(options.data_dir, name) for name in options.synthetic}
-    outputs.check_apart("--log_dir", options.log_dir, read, holding=False)
-    if not resumed:
-        check_without_photos("--log_dir", options.log_dir)
-    runs.check_run_writable(options.log_dir, resumed)
-    runs.check_name(f"--task {options.task or ''}")
-    if options.lfw_dir:
-        data_folder("--lfw_dir", "", options.lfw_dir)
+    table, read = table_of(options), _folders_read(options)
+    resumed = _check_places(options, read)
     faces = labelled_data.find(options)
-    if resumed:
-        runs.check_run_identities(resumed, _identities_of(faces), all_known=False)
-        epochs, epoch_size = length_of(options, faces, table)
-        if runs.step_of(newest_whole(resumed) or "") >= epochs * epoch_size and not options.dry_run:
-            endings.tell_done(epochs * epoch_size, "max_nrof_epochs")
-            endings.tell_classifier(resumed)
-            return
+    if resumed and _is_done(options, resumed, faces, table):
+        return
     footprint.check(footprint.of_classifier_training(options, sum(map(len, _identities_of(faces).values()))),
                     footprint.uses_gpu(options))
     choice = verification.PairChoice(options.lfw_nrof_folds)
@@ -182,13 +164,55 @@ def train(options):
     schedule = functools.partial(classifier_rate, epoch_size=epoch_size, table=table,
                                  decay_epochs=options.learning_rate_decay_epochs,
                                  factor=options.learning_rate_decay_factor)
-    trainer = ClassifierTrainer(options, faces, schedule, pairs)
+    verified_on = crop_kinds.kind_of(options.lfw_dir, options.crop) if pairs else None
+    trainer = ClassifierTrainer(options, faces, schedule, pairs, verified_on)
     try:
         run = trainer.train(runs.Run(options, identities, "rec", resumed), epochs, epoch_size)
     finally:
         trainer.close()
     print(f"trained: {utils.one_line(run.folder)}")
     endings.tell_classifier(run.folder)
+
+
+def _folders_read(options):
+    """Tell which folders a training reads -> {option: folder}, "" where an option names none."""
+    read = {"--real": options.real and os.path.join(options.data_dir, options.real), "--lfw_dir": options.lfw_dir}
+    return read | {f"--synthetic {name}": os.path.join(options.data_dir, name) for name in options.synthetic}
+
+
+def _check_places(options, read):
+    """Check where a training writes, apart from the folders `read`, and its run -> the run to go on with, or None.
+
+    Raises UserError.
+    """
+    resumed = runs.find_run(options.log_dir, options.load_path) if options.load_path else None
+    if resumed:
+        runs.check_options(resumed, differences_in(STRUCTURAL, options, {**FORMERLY, **runs.load_params(resumed)}))
+        runs.warn_of_start(resumed)
+        if runs.list_checkpoints(resumed):
+            checkpoint_index.read_shapes(runs.list_checkpoints(resumed), f"--load_path {resumed}")
+    outputs.check_apart("--log_dir", options.log_dir, read, holding=False)
+    if not resumed:
+        check_without_photos("--log_dir", options.log_dir)
+    runs.check_run_writable(options.log_dir, resumed)
+    runs.check_name(f"--task {options.task or ''}")
+    if options.lfw_dir:
+        data_folder("--lfw_dir", "", options.lfw_dir)
+    return resumed
+
+
+def _is_done(options, resumed, faces, table):
+    """Tell whether the run `resumed` has done all its steps; say so then, but for a dry run.
+
+    Raises UserError where the run was begun with other people than the labelled_data.Faces.
+    """
+    runs.check_run_identities(resumed, _identities_of(faces), all_known=False)
+    epochs, epoch_size = length_of(options, faces, table)
+    if runs.step_of(newest_whole(resumed) or "") < epochs * epoch_size or options.dry_run:
+        return False
+    endings.tell_done(epochs * epoch_size, "max_nrof_epochs")
+    endings.tell_classifier(resumed)
+    return True
 
 
 def _identities_of(faces):
@@ -220,14 +244,43 @@ def verify(options):
     What can be checked without TensorFlow is checked before its import, which takes seconds. The weights are read once.
     Raises UserError.
     """
+    names = standard_sets.names_of(options.bin)
+    written = [*WRITTEN, *(file for name in names or [""] if options.pyeer for file in pyeer.files_of(name))]
+    _check_verification(options, written)
+    sets = {name: standard_sets.read(path) for name, path in names.items()}
+    choice = verification.PairChoice(options.nrof_folds, options.pairs_per_fold, options.seed)
+    pairs = find_pairs(options, ("images", "pairs"), choice) if options.pairs else None
+    start()
+    from recognition import embedder, pretrained
+
+    weights = _as_asked(options, pretrained.read(options.weights, "--weights"))
+    if sets:
+        found = outcome.of_sets(sets, embedder.features_of_sets(options, weights, sets), options)
+    else:
+        pairs = pairs or find_pairs(options, ("images", "pairs"), choice)
+        faces = alignment.find_faces(pairs.root, pairs.names, weights.native) if options.landmarks else {}
+        if weights.native in alignment.TARGETS:
+            logging.info("%s: %d images are placed by landmarks, %d by the classifier's window", options.images,
+                         len(faces), len(pairs.names) - len(faces))
+        found = outcome.of_pairs(pairs, embedder.embed_pairs(options, weights, pairs, faces), options)
+        found.report["placed_by_landmarks"] = len(faces)
+    print(found.table)
+    for doubt in found.doubts:
+        logging.warning("%s", doubt)
+    _write_verification(options, weights.architecture, found, written)
+
+
+def _check_verification(options, written):
+    """Check what `verify` reads and where it writes the files `written`, and warn, before TensorFlow is imported.
+
+    Raises UserError.
+    """
     if options.images:
         data_folder("--images", "", options.images)
     places.check_files({f"--pairs {options.pairs}": options.pairs, **{f"--bin {path}": path for path in options.bin}})
-    names = standard_sets.names_of(options.bin)
-    written = [*WRITTEN, *(file for name in names or [""] if options.pyeer for file in pyeer.files_of(name))]
     outputs.check_apart("--output", options.output, {"--images": options.images})
     check_outside("--output", options.output)
-    outputs.check_begun(options.output, ["verification.json"])
+    outputs.check_begun(options.output, WRITTEN[:1])
     verification.check_results(os.path.join(options.output, WRITTEN[0]), options)
     places.check_written(f"--output {options.output}", [os.path.join(options.output, name) for name in written])
     weight_files.check_packaged("--weights", options.weights)
@@ -243,76 +296,36 @@ def verify(options):
         footprint.check(footprint.of_verification(options, network), footprint.uses_gpu(options))
     if options.images:
         known_people.warn_of_known_people(options.weights, options.images)
-    sets = {name: standard_sets.read(path) for name, path in names.items()}
-    choice = verification.PairChoice(options.nrof_folds, options.pairs_per_fold, options.seed)
-    pairs = find_pairs(options, ("images", "pairs"), choice) if options.pairs else None
-    start()
-    from recognition import embedder, pretrained
 
-    weights = pretrained.read(options.weights, "--weights")
+
+def _as_asked(options, weights):
+    """Fill in from a pretrained.Weights what the options of `verify` leave open -> the Weights, with what they ask for.
+
+    Raises UserError where the network can't take what the options ask it to see.
+    """
     network = weights.architecture
     _check_network(options, network)
-    options.image_size = options.image_size or registry.size_for(network) or \
-        registry.CLASSIFIERS[network.model_def].usual
+    options.image_size = options.image_size or registry.usual_size(network)
     window = input_size.window_for(weights.native, options.crop)
     options.input_scale_size = options.input_scale_size or input_size.crop_for(options.image_size, window)
-    options.standardization = weights.standardization if options.standardization == "auto" else options.standardization
-    if sets:
-        results, same, report = _verify_sets(sets, embedder.features_of_sets(options, weights, sets), options)
-    else:
-        pairs = pairs or find_pairs(options, ("images", "pairs"), choice)
-        faces = alignment.find_faces(pairs.root, pairs.names, weights.native) if options.landmarks else {}
-        if weights.native in alignment.TARGETS:
-            logging.info("%s: %d images are placed by landmarks, %d by the classifier's window", options.images,
-                         len(faces), len(pairs.names) - len(faces))
-        results, same, report = _verify_pairs(pairs, embedder.embed_pairs(options, weights, pairs, faces), options)
-        report["placed_by_landmarks"] = len(faces)
+    if options.standardization != "auto":
+        weights = weights._replace(standardization=options.standardization)
+    options.standardization = weights.standardization
+    return weights
+
+
+def _write_verification(options, network, found, written):
+    """Write an outcome.Outcome of a registry.Architecture to --output: the files `written`, as far as they can be."""
     os.makedirs(options.output, exist_ok=True)
     more = {"command": "verify", "model_def": network.model_def, "embedding_size": network.embedding_size}
-    utils.save_json({"options": vars(options) | more, "paths": verification.paths_of(options), **report,
-                     "results": {name: result.row() for name, result in results.items()}},
-                    os.path.join(options.output, "verification.json"))
-    for name in (sets or ["classifier"]) if options.pyeer else ():
-        pyeer.write(options.output, results[name].distances, same[name], options.distance_metric,
-                    name if sets else "")
-    drawn = _draw_verification(results, same, options.output)
+    utils.save_json({"options": vars(options) | more, "paths": verification.paths_of(options), **found.report,
+                     "results": {name: result.row() for name, result in found.results.items()}},
+                    os.path.join(options.output, WRITTEN[0]))
+    for name in (found.results if options.bin else ["classifier"]) if options.pyeer else ():
+        pyeer.write(options.output, found.results[name].distances, found.same[name], options.distance_metric,
+                    name if options.bin else "")
+    drawn = _draw_verification(found.results, found.same, options.output)
     logging.info("%s: %s", options.output, ", ".join(name for name in written if drawn or name not in WRITTEN[1:]))
-
-
-def _verify_pairs(pairs, found, options):
-    """Verify {name: embeddings} on FacePairs, and print a table.
-
-    Returns {name: Verification}, {name: which pairs are of the same person}, and more for verification.json.
-    """
-    pairs = verification.with_embeddings(pairs, found["classifier"])
-    results = {name: verification.verify(embeddings, pairs, options.distance_metric, options.subtract_mean)
-               for name, embeddings in found.items()}
-    print(verification.table_of(results, pairs))
-    doubt = verification.doubt(results["classifier"].accuracy, len(pairs.same))
-    if doubt:
-        logging.warning("%s", doubt)
-    return results, dict.fromkeys(results, pairs.same), {
-        "people": len({name.split("/")[0] for name in pairs.names}), "pairs": len(pairs.same),
-        "folds": len(set(pairs.fold.tolist()))}
-
-
-def _verify_sets(sets, found, options):
-    """Verify the features {name: [n, 2 E]} of .bin files on their FacePairs, and print a table.
-
-    Returns what `_verify_pairs` does; the results are those of our own protocol.
-    """
-    results, same, standards = {}, {}, {}
-    for name, features in found.items():
-        pairs, embeddings = verification.with_embeddings(sets[name], features), standard_sets.flip_sum(features)
-        standards[name], same[name] = standard_sets.evaluate(embeddings, pairs), pairs.same
-        results[name] = verification.verify(embeddings, pairs, options.distance_metric, options.subtract_mean)
-    print(standard_sets.table_of(standards, results))
-    for name, result in results.items():
-        doubt = verification.doubt(result.accuracy, len(same[name]))
-        if doubt:
-            logging.warning("%s: %s", name, doubt)
-    return results, same, {"pairs": {name: len(each) for name, each in same.items()}, "folds": standard_sets.FOLDS,
-                           "arcface_torch": {name: standard.row() for name, standard in standards.items()}}
 
 
 def _draw_verification(results, same, folder):

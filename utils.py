@@ -18,6 +18,8 @@ import tempfile
 import threading
 import time
 import warnings
+import zipfile
+import zlib
 
 from tqdm import tqdm
 
@@ -27,6 +29,10 @@ TEMPORARY = ".tmp-"             # begins the names of files that are not yet who
 # What follows it: of `atomic_write`, or a checkpoint's name.
 _TEMPORARY_NAME = re.compile(re.escape(TEMPORARY) + r"([0-9a-f]{16}|model\.ckpt-\d.*)")
 LOCK = ".facegan-lock"          # begins the names of files that tell which process is writing into a folder
+SETTINGS = "settings.json"      # in each folder that a command began
+# What NumPy raises for a damaged file of arrays (.npz), and a reader for one of other arrays.
+ARRAY_ERRORS = (OSError, ValueError, TypeError, KeyError, IndexError, AttributeError, EOFError, RuntimeError,
+                zipfile.BadZipFile, zlib.error)
 RESTORE = "restore it from a copy, or move it away to go without"       # what to do about a damaged file
 
 

@@ -149,7 +149,8 @@ class Command(NamedTuple):
     examples: tuple                 # command lines that run, without `python`
     groups: dict                    # {title: function that is given `add`, and calls it with the fields of each Option}
     resolve: Callable = lambda options, error: None     # fills in what follows; calls `error` with one line
-    remembered: Callable = lambda options: []           # (run, {option: value}) of the runs that `options` name
+    # Lists (run, {option: value}) of the runs that `options` name; a run "" is not told of in the log.
+    remembered: Callable = lambda options: []
     legacy: tuple = ()              # names of old options that are accepted and ignored
     presets: bool = False           # whether there is an option --preset
 
@@ -244,7 +245,7 @@ def parse(command, arguments):
         recalled = converted(known, saved, run, given)
         changed = {name: value for name, value in recalled.items() if value != known[name].default}
         values.update(recalled)
-        if changed:
+        if changed and run:
             notes.append(f"{run}: its options are taken where none is given: {words(changed)}")
     options = argparse.Namespace(**{**values, **given})
     for name, option in known.items():

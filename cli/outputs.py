@@ -4,9 +4,8 @@ import os
 
 import utils
 from cli.options import checked, number, place, whole
-from utils import UserError
+from utils import SETTINGS, UserError
 
-SETTINGS = "settings.json"
 OF_THE_SYSTEM = {"lost+found"}              # at the root of a disk
 WAYS = "give the same, or another folder"   # to go on where settings differ
 MOST_TASK = 200                             # bytes of --task

@@ -9,17 +9,11 @@ import os
 
 import numpy as np
 
-from datasets.landmarks import ARCFACE_SIZE, ARCFACE_TEMPLATE, five_of_68, similarity
+from datasets.landmarks import five_of_68, RENDERED_OFFSETS, similarity, template_in_shares
 from datasets.packed import records
-from utils import read_json, UserError
+from utils import read_json, SETTINGS, UserError
 
 BOX, ARCFACE = KINDS = "box", "arcface"
-SETTINGS = "settings.json"              # in each folder that a command made
-# How far the five points of rendered faces lie from where MTCNN sees them, in pixels of ARCFACE_SIZE: right and down.
-# Means over 100 renderings each of the built-in model (97 were found) and of MakeHuman's head, in the usual
-# poses, left and right taken alike: eyes (.1 .7) and (.2 1.3), nose (.3 .5) and (.3 1.9), mouth (.8 -1.4) and (.4 -.9).
-# An x is outward, and to the right for the nose, where it is taken for chance.
-RENDERED_OFFSETS = np.array([(-.2, 1.), (.2, 1.), (0., 1.2), (-.6, -1.1), (.6, -1.1)])
 
 
 def template_box(points, offsets=0.):
@@ -32,7 +26,7 @@ def template_box(points, offsets=0.):
     points = np.asarray(points, np.float64)
     if not np.isfinite(points).all():
         raise ValueError("a point is not finite")
-    matrix = similarity(points, (ARCFACE_TEMPLATE + offsets + .5) / ARCFACE_SIZE)
+    matrix = similarity(points, template_in_shares(offsets))
     scale = math.hypot(matrix[0, 0], matrix[1, 0])              # crops to a pixel of the picture
     if not scale > 0 or not math.isfinite(1 / scale):
         raise ValueError("the points are those of no face")
@@ -50,11 +44,11 @@ def template_box_of_68(landmarks):
     return template_box(five_of_68(landmarks) + .5, RENDERED_OFFSETS)
 
 
-def kind_of(folder):
+def kind_of(folder, usual=BOX):
     """Tell which of KINDS the crops in `folder` are, by the settings.json there or in the folder that holds it.
 
     Of a .rec file, it is the settings.json beside it. Where nothing says so, images in a .rec file are ARCFACE, as the
-    field packs them, and other images are BOX.
+    field packs them, and other images are of the `usual` kind.
     """
     path, packed = os.path.abspath(folder), _packed_in(folder)
     # A set may be divided into folders, see --split.
@@ -66,7 +60,7 @@ def kind_of(folder):
             continue
         if isinstance(settings, dict):
             return ARCFACE if ARCFACE in (settings.get("template"), settings.get("crop")) else BOX
-    return ARCFACE if packed else BOX
+    return ARCFACE if packed else usual
 
 
 def _packed_in(folder):

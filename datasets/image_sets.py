@@ -8,12 +8,11 @@ import numpy as np
 
 from datasets.images import BrokenImage, READ_FORMATS, read_picture, stem, suffix
 from datasets.packed import records
-from utils import UserError
+from datasets.side_files import ALIGNMENT, FITTING, INDEX, LABELS, MANIFEST, PEOPLE, SCORES
+from utils import SETTINGS, UserError
 
-LABELS = "latents.npz"          # lies beside an identity's images: their shape, expression, light, pose, landmarks
 # Files that lie beside images on purpose: nobody has to be told of them.
-OURS = {LABELS, "settings.json", "alignment.csv", "fitting.csv", "confidence_scores.csv", "people.csv", "index.csv",
-        "manifest.json"}
+OURS = {LABELS, SETTINGS, ALIGNMENT, FITTING, SCORES, PEOPLE, INDEX, MANIFEST}
 OUR_ENDINGS = ".mat", ".damaged"
 
 
@@ -259,7 +258,7 @@ def _find_packed(folder, path):
     rank[used] = np.arange(len(used))
     labels, identities = rank[found.labels], [found.names[label] for label in used]
     place = np.argsort(labels, kind="stable")
-    names = [f"{identities[label]}/{number:05}.jpg"
+    names = [records.name_of(identities[label], number)
              for label, number in zip(labels[place].tolist(), found.numbers[place].tolist())]
     return Renderings(path, names, labels[place], identities)
 

@@ -8,21 +8,19 @@ import functools
 import io
 import logging
 import os
-import zipfile
-import zlib
 from typing import NamedTuple
 
 import numpy as np
 
 import utils
 from datasets import crop, crop_kinds, scores
-from datasets.image_sets import find_renderings, LABELS
+from datasets.image_sets import find_renderings
 from datasets.images import stem
 from datasets.landmarks import five_of_68
+from datasets.side_files import LABELS, PEOPLE
 from datasets.sources import stamp_of
 from utils import UserError
 
-PEOPLE = "people.csv"                   # table of who the people are, which gen_syn_latent.py writes
 WAYS = ("give a folder that gen_syn_latent.py people rendered or that main.py made of one, or leave --labels out to "
         "detect faces")
 
@@ -58,11 +56,14 @@ def label_paths(folder, name):
 
 
 def _read(path):
-    """Read the labels at `path` -> {field: array}; None where there are none of use. A damaged file is told once."""
+    """Read the labels at `path` -> ({field: array}, {name of an image without suffix: its number}).
+
+    Both are empty where there are none of use. A damaged file is told once.
+    """
     try:
         return _load(path, stamp_of([path]))
     except OSError:
-        return None
+        return {}, {}
 
 
 @functools.lru_cache(4)                 # images come identity by identity
@@ -76,12 +77,14 @@ def _load(path, _stamp):
         boxes = np.asarray(labels.get("box", [(0, 0, size, size)] * len(names)), np.float64)
         if landmarks.shape != (len(names), 68, 2) or boxes.shape != (len(names), 4) or not size > 0:
             raise ValueError("no landmarks and boxes of each image")
-        return {**labels, "landmarks": landmarks, "box": boxes}
-    except (OSError, ValueError, TypeError, KeyError, EOFError, NotImplementedError, zipfile.BadZipFile, zlib.error
-            ) as error:
+        numbers = {}
+        for number, name in enumerate(names.tolist()):
+            numbers.setdefault(stem(name), number)
+        return {**labels, "landmarks": landmarks, "box": boxes}, numbers
+    except utils.ARRAY_ERRORS as error:
         logging.warning("%s: no landmarks can be read in it (%s); render this identity again", path,
                         utils.reason_of(error))
-        return None
+        return {}, {}
 
 
 def _place_in(labels, index):
@@ -99,11 +102,10 @@ def _place_in(labels, index):
 def place_of(folder, name):
     """Find where the face of the image `name` in `folder` is -> Place, or None where its labels do not tell."""
     for path in label_paths(folder, name):
-        labels = _read(path)
-        wanted = stem(os.path.basename(name))           # the suffix may be another one
-        for index, there in enumerate(labels["names"].tolist() if labels else ()):
-            if stem(there) == wanted:
-                return _place_in(labels, index)
+        labels, numbers = _read(path)
+        number = numbers.get(stem(os.path.basename(name)))          # the suffix may be another one
+        if number is not None:
+            return _place_in(labels, number)
     return None
 
 
@@ -146,7 +148,7 @@ def carry(options, crops):
         if cut:
             by_identity.setdefault(os.path.dirname(name), {})[stem(os.path.basename(name))] = os.path.basename(cut)
     for identity, names in by_identity.items():
-        labels = _read(os.path.join(options.input, identity, LABELS))
+        labels, _ = _read(os.path.join(options.input, identity, LABELS))
         if labels:
             encoded = io.BytesIO()
             np.savez(encoded, **_moved(labels, names, options))
@@ -154,7 +156,7 @@ def carry(options, crops):
     there = scores.renamed(options.input, {name: cut for name, cut in crops.items() if cut})
     if there is not None:
         write_changed(os.path.join(options.output, scores.CSV_NAME), there)
-    people = people_of(os.path.join(options.input, PEOPLE), by_identity)
+    people = rows_of(os.path.join(options.input, PEOPLE), "identity", by_identity)
     if people is not None:
         write_changed(os.path.join(options.output, PEOPLE), people)
 
@@ -176,20 +178,24 @@ def _moved(labels, names, options):
             "names": [names.get(name, f"{name}.{options.format}") for name in there]}
 
 
-def people_of(path, identities):
-    """Read the rows of the table of people at `path` that are of `identities` -> its bytes; None without a table."""
+def rows_of(path, column, wanted):
+    """Read the table at `path`, cut to the rows whose `column` is one of `wanted` -> its bytes; None without a table.
+
+    Raises UserError where it can't be read.
+    """
     try:
         text = utils.read_text(path, "surrogateescape")
+        heading, *rows = list(csv.reader(io.StringIO(text, newline=""))) or [[]]
     except FileNotFoundError:
         return None
-    except OSError as error:
-        raise UserError(f"{path}: can't be read ({error.strerror}); {utils.RESTORE}") from error
-    try:
-        heading, *rows = list(csv.reader(io.StringIO(text, newline=""))) or [[]]
-    except csv.Error as error:
-        raise UserError(f"{path}: no table ({error}); {utils.RESTORE}") from error
+    except (OSError, ValueError, csv.Error) as error:
+        raise UserError(f"{path}: can't be read ({utils.reason_of(error)}); {utils.RESTORE}") from error
+    place = heading.index(column) if column in heading else len(text)           # which no row has
     kept = io.StringIO()
-    csv.writer(kept, lineterminator="\n").writerows([heading, *(row for row in rows if row and row[0] in identities)])
+    for row in [heading, *(row for row in rows if place < len(row) and row[place] in wanted)]:
+        # The module csv doesn't quote a carriage return by itself.
+        quoting = csv.QUOTE_ALL if any("\r" in value for value in row) else csv.QUOTE_MINIMAL
+        csv.writer(kept, lineterminator="\n", quoting=quoting).writerow(row)
     return kept.getvalue().encode(errors="surrogateescape")
 
 

@@ -6,9 +6,8 @@ import utils
 from datasets.image_sets import Listing, look, walk
 from datasets.images import check_picture, is_marked
 from datasets.packed.records import SUFFIX
-from utils import UserError
+from utils import SETTINGS, UserError
 
-SETTINGS = "settings.json"          # in each data set that a command began
 OF_RUNS = "params.json", "stats.jsonl", "model.ckpt", "events.out"      # begin names of files in a run, ours or others'
 PROGRAMS = "align.py", "evaluate.py", "gen_syn_latent.py", "main.py"
 OLDER = {"version", "model"}, {"size", "margin", "format"}      # settings that tell no command: of people, of crops

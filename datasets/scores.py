@@ -1,6 +1,8 @@
 """Keep the scores of a synthesized set: store them, write confidence_scores.csv, turn c_scores into weights."""
 import contextlib
+import csv
 import errno
+import io
 import itertools
 import logging
 import os
@@ -11,11 +13,14 @@ import numpy as np
 
 import utils
 from datasets.images import output_name, stem
+from datasets.packed import records
+from datasets.side_files import INDEX
+from datasets.side_files import SCORES as CSV_NAME
 from utils import UserError
 
-CSV_NAME = "confidence_scores.csv"
 # A line of it: a name with blanks, quotes or line breaks lies in quotes, in which a quote is doubled.
 CSV_LINE = re.compile(r'\s*(?:"((?:[^"]|"")*)"|([^"\n][^\n]*?))[ \t]+(\S+)[ \t]+(\S+)[ \t]+(\S+)[ \t]*\r?(?:\n|$)')
+COLUMNS = "d_score", "s_score", "c_score"         # of an image, in an export's table
 DAMAGED = ".damaged"                # ends the name of a file that is set aside
 SCORES_FOLDER = ".scores"
 ROWS = 64                           # images whose distances to all means are in memory at a time
@@ -225,7 +230,7 @@ def magnet_scores(embeddings, labels):
 def score_weights(faces, folders, rule):
     """Compute a weight for each image of the Renderings `faces` from its c_score -> float32 [n].
 
-    A c_score is low for a good image. The scores are read from the confidence_scores.csv of each of `folders`. The
+    A c_score is low for a good image. The scores are those of each of `folders`, as `read_scores` reads them. The
     `rule` is one of these:
     - "none": the weight is 1.
     - "original": it is 0.5 exp(-c_score / 4), as in the authors' first version.
@@ -286,16 +291,21 @@ def _lines_of(path):
 
 
 def _read_scores(folder):
-    """Read `<folder>/confidence_scores.csv` -> {absolute path: c_score}. Raises UserError where it can't be read."""
+    """Read the scores of a set -> {absolute path: c_score}. Raises UserError where they can't be read."""
     return {path: numbers[-1] for path, numbers in read_scores(folder).items()}
 
 
 def read_scores(folder, way="take --score_weights none"):
-    """Read `<folder>/confidence_scores.csv` -> {absolute path: (d_score, s_score, c_score)}.
+    """Read the scores of the set in `folder`, which may be a .rec file -> {absolute path: (d_score, s_score, c_score)}.
 
-    Raises UserError where it can't be read; `way` says how to go on without.
+    They stand in `<folder>/confidence_scores.csv`. Of an exported set, they stand in its index.csv, beside a .rec file.
+    Raises UserError where they can't be read; `way` says how to go on without.
     """
-    path = os.path.join(folder, CSV_NAME)
+    path, index = os.path.join(folder, CSV_NAME), os.path.join(folder, INDEX)
+    if os.path.isfile(folder):
+        return _scores_in_index(os.path.join(os.path.dirname(folder), INDEX), folder, way)
+    if os.path.isfile(index) and not os.path.lexists(path):
+        return _scores_in_index(index, folder, way)
     try:
         return {os.path.abspath(folder + name): tuple(map(float, numbers)) for name, numbers in _lines_of(path)}
     except OSError as error:
@@ -304,3 +314,25 @@ def read_scores(folder, way="take --score_weights none"):
     except ValueError as error:
         raise UserError(f"{path}: not lines of `/identity/image.jpg d_score s_score c_score`; synthesize the set "
                         f"again, or {way}") from error
+
+
+def _scores_in_index(path, root, way):
+    """Read the scores in the table `path` of an export, whose images are in `root`, as `read_scores` does.
+
+    Of an image without a score, it is nan.
+    """
+    try:
+        table = csv.DictReader(io.StringIO(utils.read_text(path, "surrogateescape"), newline=""))
+        if not set(COLUMNS) <= set(table.fieldnames or ()):
+            raise UserError(f"{path}: no scores in it; export a set that main.py synthesized, or {way}")
+        packed, found = "record" in table.fieldnames, {}
+        for row in table:
+            name = records.name_of(row["identity"], int(row["record"])) if packed else row["path"]
+            found[os.path.abspath(os.path.join(root, name))] = tuple(float(row[column] or "nan") for column in COLUMNS)
+        return found
+    except OSError as error:
+        raise UserError(f"{path}: can't be read ({error.strerror}); give a set that main.py synthesized, or "
+                        f"{way}") from error
+    except (ValueError, TypeError, KeyError, csv.Error) as error:
+        raise UserError(f"{path}: no table of evaluate.py export ({utils.reason_of(error)}); export the set again, or "
+                        f"{way}") from error

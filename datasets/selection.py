@@ -3,25 +3,20 @@
 Each image is the same file under a second name, a hard link, which takes no room. Where no link can be made, as on
 another disk, it is a copy. So no image is encoded anew. A killed run is gone on with: what is right already stays.
 """
-import csv
 import errno
 import filecmp
 import io
 import logging
 import os
 import shutil
-import zipfile
-import zlib
 
 import numpy as np
 
 import utils
 from datasets import scores
-from datasets.image_sets import LABELS
 from datasets.images import stem
-from datasets.labelled_crops import PEOPLE, people_of, write_changed
-from datasets.landmarks import TABLE
-from utils import UserError
+from datasets.labelled_crops import rows_of, write_changed
+from datasets.side_files import ALIGNMENT, LABELS, PEOPLE
 
 # Of a file system without hard links, or that allows none of this file, or no more of them.
 NO_LINK = {errno.EXDEV, errno.EPERM, errno.EACCES, errno.EMLINK, errno.ENOTSUP, errno.EOPNOTSUPP, errno.ENOSYS}
@@ -40,8 +35,8 @@ def read_tables(images):
     """
     chosen = {name: name for name in images.names}
     found = {scores.CSV_NAME: scores.renamed(images.root, chosen),
-             PEOPLE: people_of(os.path.join(images.root, PEOPLE), set(images.identities)),
-             TABLE: _rows_of(os.path.join(images.root, TABLE), chosen)}
+             PEOPLE: rows_of(os.path.join(images.root, PEOPLE), "identity", set(images.identities)),
+             ALIGNMENT: rows_of(os.path.join(images.root, ALIGNMENT), "crop", chosen)}
     return {name: content for name, content in found.items() if content is not None}
 
 
@@ -93,8 +88,7 @@ def _write_labels(source, names, target):
     try:
         with utils.open_regular(source) as file, np.load(file, allow_pickle=False) as fields:
             labels = _rows_of_images({field: fields[field] for field in fields.files}, names)
-    except (OSError, ValueError, TypeError, KeyError, IndexError, EOFError, NotImplementedError, zipfile.BadZipFile,
-            zlib.error, AttributeError):                    # the last where it is no archive, but a single array
+    except utils.ARRAY_ERRORS:
         return [source]
     encoded = io.BytesIO()
     np.savez(encoded, **labels)
@@ -115,19 +109,3 @@ def _rows_of_images(labels, names):
     swept = str(labels.get("sweep")) in CHANGING
     return {field: values[rows] if values.ndim and len(values) == len(listed) and (
         swept or field not in OF_A_PERSON) else values for field, values in labels.items()}
-
-
-def _rows_of(path, crops):
-    """Read the rows of align.py's table at `path` that are of the images `crops` -> its bytes; None without a table."""
-    try:
-        found = csv.DictReader(io.StringIO(utils.read_text(path, "surrogateescape"), newline=""))
-        rows = [row for row in found if row.get("crop") in crops]
-    except FileNotFoundError:
-        return None
-    except (OSError, csv.Error) as error:
-        raise UserError(f"{path}: can't be read ({utils.reason_of(error)}); {utils.RESTORE}") from error
-    kept = io.StringIO()
-    table = csv.DictWriter(kept, found.fieldnames or (), extrasaction="ignore", lineterminator="\n")
-    table.writeheader()
-    table.writerows(rows)
-    return kept.getvalue().encode(errors="surrogateescape")

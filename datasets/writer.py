@@ -5,12 +5,11 @@ import logging
 import os
 import shutil
 import zipfile
-import zlib
 from concurrent.futures import ThreadPoolExecutor
 
 import utils
-from datasets.image_sets import LABELS
 from datasets.images import FORMATS, output_name, save_image, suffix
+from datasets.side_files import LABELS
 
 
 class ImageWriter:
@@ -81,7 +80,7 @@ def is_whole_archive(path):
     try:
         with utils.open_regular(path) as file, zipfile.ZipFile(file) as archive:
             return not archive.testzip()
-    except (OSError, ValueError, zipfile.BadZipFile, zlib.error, NotImplementedError, EOFError):
+    except utils.ARRAY_ERRORS:
         return False
 
 

@@ -7,6 +7,8 @@ People are described by fields. A field is one independent way to differ: how fa
 vertex, [V, 3] in millimetres, or changes its colour. Fields of shape and of texture are then turned into orthonormal
 components with standard deviations. The result is what a principal component analysis of many sampled heads would give.
 """
+from typing import NamedTuple
+
 import numpy as np
 
 from morphable.builtin_head import (
@@ -80,31 +82,54 @@ def _move(x=0.0, y=0.0, z=0.0):
 
 # Identity
 
+class _Shares(NamedTuple):
+    """How much of a movement each vertex of a head follows, [V] in 0..1, by parts of the head; and where it is."""
+    x: np.ndarray                   # millimetres, and y and z too
+    y: np.ndarray
+    z: np.ndarray
+    sign: np.ndarray                # of x, without a crease at the midline
+    front: np.ndarray
+    face: np.ndarray
+    low: np.ndarray                 # the lower face, the more the lower
+    tip: np.ndarray                 # of the nose
+    eye: np.ndarray
+    lips: np.ndarray
+    brow: np.ndarray
+    chin: np.ndarray
+
+
+def _shares_of(head):
+    """Compute the _Shares of a Head."""
+    x, y, z = head.points.T
+    front = smooth_step(z, 0, 50)
+    return _Shares(
+        x, y, z, sign=np.tanh(x / 7), front=front, face=(1 - smooth_step(y, 50, 110)) * front,
+        low=smooth_step(-y, -30, 84),
+        tip=bump(x, y, 0, -11, 15, 12) * front,
+        eye=bump(x, y, EYE_X, EYE_Y, 21, 13) * front,
+        lips=bump(x, y, 0, MOUTH_Y, 30, 13) * front,
+        brow=bump(x, y, 33, 49, 27, 9) * front,
+        chin=bump(x, y, 0, -74, 25, 16) * front)
+
+
 def _shape_fields(head):
     """Describe by what the shapes of people differ: fields [n, V, 3] in millimetres, each with a meaning.
 
     The last few fields are asymmetric.
     """
-    x, y, z = head.points.T
-    sign = np.tanh(x / 7)                                           # the sign of x without a crease at the midline
+    shares = _shares_of(head)
+    return np.array([*_outline_fields(head, shares), *_nose_fields(shares), *_eye_fields(shares),
+                     *_forehead_fields(shares), *_mouth_fields(shares), *_rim_fields(head, shares),
+                     *_asymmetric_fields(shares)])
+
+
+def _outline_fields(head, shares):
+    """List fields of the size of the head, of jaw, chin, cheeks and temples."""
+    x, y, z, front, low, chin = shares.x, shares.y, shares.z, shares.front, shares.low, shares.chin
     soft_sign = np.tanh(x / 25)
-    distance = np.sqrt(x * x + 25)                                  # |x| without a crease
-    front = smooth_step(z, 0, 50)
-    low = smooth_step(-y, -30, 84)
-    face = (1 - smooth_step(y, 50, 110)) * front
-    ear = smooth_step(np.abs(x), 69, 76) * smooth_step(-np.abs(z + 10), -36, -20)
-    ear *= smooth_step(-np.abs(y - 12), -38, -26)
-    below = smooth_step(head.row, first_row("jaw") - 1, first_row("jaw") + 5)
-    nose = bump(x, y, 0, 0, 17, 24) * front
-    tip = bump(x, y, 0, -11, 15, 12) * front
-    eye = bump(x, y, EYE_X, EYE_Y, 21, 13) * front
-    lips = bump(x, y, 0, MOUTH_Y, 30, 13) * front
-    brow = bump(x, y, 33, 49, 27, 9) * front
-    forehead = smooth_step(y, 55, 105)
     gonion = bump(x, y, 58, -50, 26, 24) * smooth_step(z, -30, 20)
     cheek = bump(x, y, 45, -22, 20, 22) * front
-    chin = bump(x, y, 0, -74, 25, 16) * front
-    symmetric = [
+    return [
         # size; width, depth, height; length of the lower face
         _move(*(.018 * head.points.T)),
         _move(.020 * x), _move(z=.030 * z), _move(y=.026 * (y - 30)),
@@ -117,33 +142,66 @@ def _shape_fields(head):
         # cheekbones, full or hollow cheeks, temples
         _move(1.8 * soft_sign * bump(x, y, 62, 6, 24, 20), z=1.3 * bump(x, y, 44, 4, 16, 14) * front),
         _move(3.0 * soft_sign * cheek, z=2.8 * cheek),
-        _move(1.7 * soft_sign * smooth_step(y, 20, 70) * smooth_step(np.abs(x), 30, 70)),
-        # nose: length, how far it stands out
+        _move(1.7 * soft_sign * smooth_step(y, 20, 70) * smooth_step(np.abs(x), 30, 70))]
+
+
+def _nose_fields(shares):
+    """List fields of the nose."""
+    x, y, z, sign, front, tip = shares.x, shares.y, shares.z, shares.sign, shares.front, shares.tip
+    nose = bump(x, y, 0, 0, 17, 24) * front
+    return [
+        # length, how far it stands out
         _move(y=-2.6 * tip, z=.5 * tip),
         _move(z=.13 * nose * np.maximum(z - 84, 0)),
-        # nose: width of the wings, height and width of the bridge, an upturned tip, a hump, width of the tip
+        # width of the wings, height and width of the bridge, an upturned tip, a hump, width of the tip
         _move(.13 * x * bump(x, y, 0, -12, 24, 10) * front),
         _move(z=2.2 * bump(x, y, 0, 22, 10, 14) * front),
         _move(1.1 * sign * bump(x, y, 8, 18, 7, 18) * front),
         _move(y=2.0 * bump(x, y, 0, -10, 8, 7) * front, z=.6 * tip), _move(z=1.3 * bump(x, y, 0, 10, 8, 8) * front),
-        _move(.12 * x * bump(x, y, 0, -7, 10, 8) * front),
-        # eyes: distance, size, opening; slant, depth, height; heavy lids
+        _move(.12 * x * bump(x, y, 0, -7, 10, 8) * front)]
+
+
+def _eye_fields(shares):
+    """List fields of eyes and brows."""
+    x, y, sign, front, eye, brow = shares.x, shares.y, shares.sign, shares.front, shares.eye, shares.brow
+    distance = np.sqrt(x * x + 25)                                  # |x| without a crease
+    return [
+        # distance, size, opening; slant, depth, height; heavy lids
         _move(1.7 * sign * eye),
         _move(.06 * sign * (distance - EYE_X) * eye, .07 * (y - EYE_Y) * eye),
         _move(y=.10 * (y - EYE_Y) * bump(x, y, EYE_X, EYE_Y, 18, 10) * front),
         _move(y=.05 * (distance - EYE_X) * eye), _move(z=-1.7 * eye), _move(y=1.3 * eye),
         _move(y=-1.5 * bump(x, y, 36, 40, 16, 4) * front, z=.9 * bump(x, y, 36, 41, 18, 5) * front),
         # brows: height, slant, ridge
-        _move(y=1.6 * brow), _move(y=.022 * (distance - 33) * brow), _move(z=1.9 * bump(x, y, 22, 47, 22, 7) * front),
-        # forehead: height, slope, bulge
-        _move(y=5.0 * forehead), _move(z=-4.5 * smooth_step(y, 50, 110) * front),
-        _move(z=2.2 * bump(x, y, 0, 78, 40, 22) * front),
-        # mouth: width, how far it stands out, height; full lips, a short upper lip, corners up; the fold over the chin
+        _move(y=1.6 * brow), _move(y=.022 * (distance - 33) * brow), _move(z=1.9 * bump(x, y, 22, 47, 22, 7) * front)]
+
+
+def _forehead_fields(shares):
+    """List fields of the forehead: height, slope, bulge."""
+    x, y, front = shares.x, shares.y, shares.front
+    return [_move(y=5.0 * smooth_step(y, 55, 105)), _move(z=-4.5 * smooth_step(y, 50, 110) * front),
+            _move(z=2.2 * bump(x, y, 0, 78, 40, 22) * front)]
+
+
+def _mouth_fields(shares):
+    """List fields of the mouth, and of the fold between it and the chin."""
+    x, y, front, lips = shares.x, shares.y, shares.front, shares.lips
+    return [
+        # width, how far it stands out, height; full lips, a short upper lip, corners up; the fold
         _move(.08 * x * lips), _move(z=1.6 * lips), _move(y=2.0 * lips),
         _move(y=.19 * (y - MOUTH_Y) * bump(x, y, 0, MOUTH_Y, 32, 9) * front, z=.8 * bump(x, y, 0, MOUTH_Y, 22, 9)),
         _move(y=1.0 * smooth_step(y, MOUTH_Y, MOUTH_Y + 6) * bump(x, y, 0, -34, 22, 7) * front),
         _move(y=1.3 * bump(x, y, 26, MOUTH_Y, 9, 9) * front),
-        _move(z=-1.6 * bump(x, y, 0, -55, 20, 6) * front),
+        _move(z=-1.6 * bump(x, y, 0, -55, 20, 6) * front)]
+
+
+def _rim_fields(head, shares):
+    """List fields of what is around the face: ears, neck and hair; and one of a broad lower face."""
+    x, y, z, sign, front = shares.x, shares.y, shares.z, shares.sign, shares.front
+    ear = smooth_step(np.abs(x), 69, 76) * smooth_step(-np.abs(z + 10), -36, -20)
+    ear *= smooth_step(-np.abs(y - 12), -38, -26)
+    below = smooth_step(head.row, first_row("jaw") - 1, first_row("jaw") + 5)
+    return [
         # ears: standing off, size; neck: thickness, a double chin
         _move(2.8 * sign * ear), _move(y=.10 * (y - 12) * ear, z=.12 * (z + 6) * ear),
         _move(.07 * x * below, z=.07 * (z + 14) * below), _move(y=-3.5 * below * bump(x, y, 0, -95, 35, 22)),
@@ -152,12 +210,16 @@ def _shape_fields(head):
         _move(y=7.0 * head.hair * smooth_step(y, 70, 140)),
         _move(z=4.0 * head.hair * smooth_step(y, 80, 120) * front),
         # a broad lower face
-        _move(.06 * x * face * low, z=1.5 * bump(x, y, 38, -40, 22, 22) * front)]
-    asymmetric = [
-        _move(.9 * tip), _move(.8 * lips), _move(1.0 * chin),
-        _move(y=.45 * np.tanh(x / 15) * eye), _move(y=.4 * np.tanh(x / 15) * brow),
-        _move(y=.6 * np.tanh(x / 15) * lips), _move(z=.8 * np.tanh(x / 30) * face)]
-    return np.array(symmetric + asymmetric)
+        _move(.06 * x * shares.face * shares.low, z=1.5 * bump(x, y, 38, -40, 22, 22) * front)]
+
+
+def _asymmetric_fields(shares):
+    """List fields in which the halves of a face differ."""
+    x = shares.x
+    return [
+        _move(.9 * shares.tip), _move(.8 * shares.lips), _move(1.0 * shares.chin),
+        _move(y=.45 * np.tanh(x / 15) * shares.eye), _move(y=.4 * np.tanh(x / 15) * shares.brow),
+        _move(y=.6 * np.tanh(x / 15) * shares.lips), _move(z=.8 * np.tanh(x / 30) * shares.face)]
 
 
 def _random_fields(head, random):
@@ -194,29 +256,54 @@ def _jaw_share(head):
     return share * neck * smooth_step(z, -5, 45)
 
 
-def _expression_fields(head):
-    """Describe expressions: displacements [29, V, 3] in millimetres by one standard deviation of each."""
+class _Muscles(NamedTuple):
+    """How much of a movement each vertex of a head follows in an expression, [V] in 0..1; and where it is."""
+    x: np.ndarray                   # millimetres, and y and z too
+    y: np.ndarray
+    z: np.ndarray
+    sign: np.ndarray                # of x, without a crease at the midline
+    outside: np.ndarray             # the front without the eyeballs, which stay where they are
+    skin: np.ndarray                # that without the teeth, which stay too
+    jaw: np.ndarray
+    corner: np.ndarray              # of the mouth
+    lips: np.ndarray
+    upper_lip: np.ndarray
+    lower_lip: np.ndarray
+    cheek: np.ndarray
+    upper_lid: np.ndarray
+    lower_lid: np.ndarray
+
+
+def _muscles_of(head):
+    """Compute the _Muscles of a Head."""
     x, y, z = head.points.T
-    sign = np.tanh(x / 7)
     front = smooth_step(z, 20, 50)
-    jaw = _jaw_share(head)
     upper, lower = first_row("upper_lip"), first_row("lower_lip")
     inner = ((head.row > upper) & (head.row < lower - 1)) * lens(head.nominal_x / MOUTH_HALF, .3)
-    outside = front * (1 - head.eyeball)                            # eyeballs stay where they are
-    skin = outside * (1 - inner)                                    # and so do teeth
-    corner = bump(x, y, MOUTH_HALF + 1, MOUTH_Y, 12, 12) * skin
-    lips = bump(x, y, 0, MOUTH_Y, 26, 12) * skin
+    outside = front * (1 - head.eyeball)
+    skin = outside * (1 - inner)
     above_mouth, below_mouth = (head.row <= upper) * skin, (head.row >= lower - 1) * skin
-    upper_lip = bump(x, y, 0, -33, 20, 8) * above_mouth
-    lower_lip = bump(x, y, 0, -48, 20, 10) * below_mouth
-    cheek = bump(x, y, 40, -4, 16, 15) * skin
-    brow, inner_brow, outer_brow = (bump(x, y, cx, 50, sx, 10) * outside for cx, sx in ((32, 27), (15, 12), (46, 15)))
-    forehead = smooth_step(y, 55, 70) * (1 - smooth_step(y, 75, 100)) * outside
     eye_x = (np.abs(head.nominal_x) - EYE_X) / EYE_HALF
     over = smooth_step(head.row, first_row("brow_end"), first_row("upper_lid")) * (head.row <= first_row("upper_lid"))
     lid_row = first_row("lower_lid")
     under = (head.row >= lid_row) * (1 - smooth_step(head.row, lid_row, first_row("bag") + 2))
-    upper_lid, lower_lid = over * lens(eye_x, .6) * front, under * lens(eye_x, .6) * front
+    return _Muscles(
+        x, y, z, sign=np.tanh(x / 7), outside=outside, skin=skin, jaw=_jaw_share(head),
+        corner=bump(x, y, MOUTH_HALF + 1, MOUTH_Y, 12, 12) * skin,
+        lips=bump(x, y, 0, MOUTH_Y, 26, 12) * skin,
+        upper_lip=bump(x, y, 0, -33, 20, 8) * above_mouth,
+        lower_lip=bump(x, y, 0, -48, 20, 10) * below_mouth,
+        cheek=bump(x, y, 40, -4, 16, 15) * skin,
+        upper_lid=over * lens(eye_x, .6) * front, lower_lid=under * lens(eye_x, .6) * front)
+
+
+def _expression_fields(head):
+    """Describe expressions: displacements [29, V, 3] in millimetres by one standard deviation of each."""
+    x, y, z, sign, outside, skin, jaw, corner, lips, upper_lip, lower_lip, cheek, upper_lid, lower_lid = \
+        _muscles_of(head)
+    brow, inner_brow, outer_brow = (bump(x, y, cx, 50, sx, 10) * outside for cx, sx in ((32, 27), (15, 12), (46, 15)))
+    forehead = smooth_step(y, 55, 70) * (1 - smooth_step(y, 75, 100)) * outside
+    eye_x = (np.abs(head.nominal_x) - EYE_X) / EYE_HALF
     nose_side = bump(x, y, 12, -10, 9, 9) * outside
     gaze = head.eyeball * np.sqrt(lens(eye_x, .3)) * np.maximum(z - EYE_BACK, 0) / 12
     right, left = smooth_step(x, -12, 12), smooth_step(-x, -12, 12)

@@ -49,7 +49,9 @@ def combine(coefficients, basis):
     Returns float32 [V, 3] or [B, V, 3]. Raises ValueError unless there is one coefficient for each component.
 
     Every matrix product has PRODUCT_ROWS rows; the last product is filled up with zeros. A matrix library adds up in
-    another order for another number of rows, and a face must not depend on how many others are computed with it.
+    another order for another number of rows, and a face must not depend on how many others are computed with it. With
+    one thread, OpenBLAS also adds up in another order in the later rows of a product: there, the last bits of a face
+    depend on its place in the batch.
     """
     coefficients = np.asarray(coefficients, np.float32)
     count, vertices, _ = basis.shape

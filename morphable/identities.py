@@ -7,8 +7,9 @@ from typing import NamedTuple
 import numpy as np
 
 import utils
-from datasets.image_sets import LABELS, list_images
+from datasets.image_sets import list_images
 from datasets.images import BrokenImage, read_picture, save_image
+from datasets.side_files import LABELS
 from datasets.writer import is_whole, is_whole_archive
 from morphable import face_model, sweeps
 from morphable.scene import expose, render_face, sample_shot, sample_subject

@@ -2,14 +2,13 @@
 import csv
 import io
 import os
-import zipfile
 
 import numpy as np
 
 import utils
-from datasets.image_sets import LABELS
+from datasets.side_files import LABELS
+from datasets.side_files import PEOPLE as INDEX
 
-INDEX = "people.csv"
 PLAIN = "age", "female", "hair", "beard", "glasses"         # labels that are one number or word
 
 
@@ -42,6 +41,6 @@ def _read(path):
     try:
         with np.load(path, allow_pickle=False) as labels:
             found = {field: labels[field] for field in (*PLAIN, "origin", "origins")}
-    except (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile):
+    except utils.ARRAY_ERRORS:
         return None                         # another machine may be writing it just now
     return None if found["age"].ndim else found

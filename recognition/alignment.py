@@ -10,7 +10,7 @@ from datasets import landmarks
 # points of its own. The places here are the medians, over the photos of 50 people of LFW, of where that alignment
 # carries the points that MTCNN finds.
 _CHIP = np.array([(46.86, 44.79), (100.24, 45.00), (73.41, 76.73), (49.93, 102.49), (96.75, 103.00)])    # of 150 pixels
-TARGETS = {"arcface": (landmarks.ARCFACE_TEMPLATE + .5) / landmarks.ARCFACE_SIZE, "dlib": _CHIP / 150}
+TARGETS = {"arcface": landmarks.template_in_shares(), "dlib": _CHIP / 150}
 
 
 def find_faces(folder, names, native):

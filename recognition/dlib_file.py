@@ -16,6 +16,8 @@ from recognition import registry
 from utils import open_regular, reason_of, UserError
 
 LOSS, INPUT = "loss_metric_2", "input_rgb_image_sized"      # what dlib calls the loss and the input of its recogniser
+# What the network subtracts from red, green and blue, and then divides by. A file tells the means again.
+MEANS, SCALE = (122.782, 117.001, 104.298), 256.
 MOST_BYTES = 1 << 26                    # that are read of a file; the recogniser's has 22 MB
 _LAYER, _INNERMOST = (1, 2), 3          # versions of the nested layers in the heading
 _MOST_NESTED = 10_000                   # layers in a heading
@@ -130,8 +132,9 @@ class Reader:
             nested += version == 2          # 1 marks a place, and has no bytes of its own
         if self.word() != INPUT:
             raise ValueError(f"its input is not {INPUT}")
-        for _ in range(3):
-            self.number()                   # the means of red, green and blue, which `preprocessing` knows
+        means = [self.number() for _ in range(3)]
+        if not np.allclose(means, MEANS, rtol=0, atol=1e-3):
+            raise ValueError(f"it subtracts {means} from colours, not {list(MEANS)}")
         rows, columns = self.integers(2)
         if rows != columns:
             raise ValueError(f"its input has {rows} x {columns} pixels")

@@ -53,13 +53,16 @@ class Embedder:
 
     def _network(self, crops):
         """Embed `crops` [B, S, S, 3] by the Recipe's network -> [B, E]."""
-        recipe = self._recipe
-        return networks.embed(preprocess(crops, recipe.view), recipe.architecture)[1 if recipe.scaled else 0]
+        return self._embed(preprocess(crops, self._recipe.view))
 
     def _placed(self, crops, mirrored):
         """Embed `crops` [B, S, S, 3], each placed by its transform and perhaps `mirrored` -> [B, E]."""
-        recipe = self._recipe
-        return networks.embed(place(crops, recipe.view, self._transforms, mirrored), recipe.architecture)[1]
+        return self._embed(place(crops, self._recipe.view, self._transforms, mirrored))
+
+    def _embed(self, inputs):
+        """Embed what the network sees, `inputs` [B, s, s, 3] -> [B, E], scaled as the Recipe says."""
+        bottleneck, embeddings = networks.embed(inputs, self._recipe.architecture)
+        return embeddings if self._recipe.scaled else bottleneck
 
     def embed_all(self, session, root, names, workers, transforms=None):
         """Compute embeddings [n, E] of the images `names` in `root`, which `workers` threads decode.
@@ -108,9 +111,7 @@ def features_of_sets(options, weights, sets):
     `sets` is {name: FacePairs} of .bin files, whose images are crops placed by five landmarks. A row has the
     bottleneck of the image and that of its mirror image; nan where the image can't be decoded.
     """
-    view = input_size.View(options.image_size, weights.standardization,
-                           input_size.window_for(weights.native, "arcface"))
-    found = {}
+    view, found = pretrained.view_for(options, weights, "arcface"), {}
     with _embedding(Recipe(_BIN_SIZE, view, weights.architecture, flipped=True, scaled=False), options, weights) as (
             session, network):
         for name, pairs in sets.items():

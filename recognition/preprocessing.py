@@ -1,12 +1,9 @@
 """From crops to a classifier's input: its window is cut out, resized and standardised, the same way or at random."""
 import tensorflow as tf
 
-from recognition import input_size
+from recognition import dlib_file, input_size
 
 tf1 = tf.compat.v1
-
-# What dlib's network subtracts from red, green and blue, and then divides by.
-_DLIB_MEANS, _DLIB_SCALE = (122.782, 117.001, 104.298), 256.
 
 
 def preprocess(x, view, offset=None, flips=None):
@@ -54,10 +51,18 @@ def place(x, view, transforms, mirrored=False):
     Pixels are interpolated linearly, and border pixels are repeated beyond the border. With `mirrored`, the result is
     mirrored. Its gradient by `x` is not deterministic.
     """
-    x = tf.raw_ops.ImageProjectiveTransformV3(
-        images=_to_pixel_values(x), transforms=transforms, output_shape=[view.size] * 2, fill_value=0.0,
-        interpolation="BILINEAR", fill_mode="NEAREST")
+    x = _transformed(x, view, transforms, "NEAREST")
     return standardize(tf.reverse(x, [2]) if mirrored else x, view.standardization)
+
+
+def _transformed(x, view, transforms, beyond):
+    """Place crops `x` [B, S, S, 3] in [-1, 1] by `transforms` [B, 8] -> pixel values [B, view.size, view.size, 3].
+
+    `beyond` says what is seen beyond a crop's border: its NEAREST pixels, or a REFLECTion.
+    """
+    return tf.raw_ops.ImageProjectiveTransformV3(
+        images=_to_pixel_values(x), transforms=transforms, output_shape=[view.size] * 2, fill_value=0.0,
+        interpolation="BILINEAR", fill_mode=beyond)
 
 
 def _interpolation(first, last, pixels, size, shift):
@@ -89,9 +94,7 @@ def augment(x, view, shifts, flips, angles, alter=None):
     transform = tf.stack([cosine * across, -sine * scale_down, cosine * start + sine * middle_row + right,
                           sine * across, cosine * scale_down, sine * start - cosine * middle_row + down,
                           zeros, zeros], 1)
-    x = tf.raw_ops.ImageProjectiveTransformV3(
-        images=_to_pixel_values(x), transforms=transform, output_shape=[view.size] * 2, fill_value=0.0,
-        interpolation="BILINEAR", fill_mode="REFLECT")
+    x = _transformed(x, view, transform, "REFLECT")
     x = alter(x) if alter else x
     return standardize(x, view.standardization)
 
@@ -122,7 +125,7 @@ def standardize(x, standardization):
     if standardization == "image":
         return tf.image.per_image_standardization(x)
     if standardization == "dlib":
-        return (x - tf.constant(_DLIB_MEANS)) / _DLIB_SCALE
+        return (x - tf.constant(dlib_file.MEANS)) / dlib_file.SCALE
     return (x - 127.5) / {"fixed": 128.0, "arcface": 127.5}[standardization]
 
 

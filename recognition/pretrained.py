@@ -38,21 +38,14 @@ def read(path, option, scope=registry.SCOPE):
     """Read the first whole file of weights at `path` -> Weights of the network under `scope`.
 
     A checkpoint of recognizer.py says which standardization its network expects, and its run on which kind of crop it
-    was trained. Any other file means "fixed" where it or its folder is named like FaceNet's releases 20180402 and
-    20180408. It also means "fixed" where it holds an
+    was trained. A network that is used as it is, dlib's, has one of its own. Any other file means "fixed" where it or
+    its folder is named like FaceNet's releases 20180402 and 20180408. It also means "fixed" where it holds an
     Inception-ResNet-v1 of 512 dimensions, because only those releases have 512. Else it means the usual one of its
-    network. dlib's file (.dat) is of one network, which sees crops and standardises them in its own way.
+    network.
     Raises UserError, which begins with `option`, where no weights can be read.
     """
     weight_files.check_packaged(option, path)
-    files = runs.list_weights(path)
-    if files and weight_files.is_of_dlib(files[0]):
-        facts = registry.CLASSIFIERS["dlib"]
-        values = dlib_file.read(files[0], option, scope)
-        _, embedding_size = registry.recognise({name: value.shape for name, value in values.items()}, scope)
-        return Weights(files[0], values, registry.Architecture("dlib", embedding_size, scope), facts.standardization,
-                       facts.native)
-    source, values = _read_file(path, option)
+    source, values = _read_file(path, option, scope)
     architecture = registry.architecture_in({name: value.shape for name, value in values.items()}, scope)
     native = _native_of(source, architecture and architecture.model_def, registry.STEP in values)
     return Weights(source, values, architecture, _standardization_of(source, values, architecture), native)
@@ -60,6 +53,9 @@ def read(path, option, scope=registry.SCOPE):
 
 def _standardization_of(source, values, architecture):
     """Tell which standardization the network of a file `source` expects, whose variables are `values` {name: array}."""
+    facts = registry.CLASSIFIERS[architecture.model_def] if architecture else None
+    if facts and facts.frozen:
+        return facts.standardization
     noted, fixed = values.get(registry.STANDARDIZATION), values.get(registry.FIXED)
     if noted is not None and 0 <= noted < len(input_size.STANDARDIZATIONS):
         return input_size.STANDARDIZATIONS[int(noted)]
@@ -67,8 +63,7 @@ def _standardization_of(source, values, architecture):
         names = os.path.abspath(source).split(os.sep)[-2:]
         published = any(map(_PUBLISHED_FIXED.search, names)) or (architecture or ())[:2] == ("inception_resnet_v1", 512)
         fixed = published and registry.STEP not in values
-    return "fixed" if fixed else registry.CLASSIFIERS[architecture.model_def].standardization if architecture else \
-        "image"
+    return "fixed" if fixed else facts.standardization if facts else "image"
 
 
 def architecture_for(config):
@@ -147,13 +142,16 @@ def _difference(variable, value):
     return None if list(value.shape) == shape else f"{name} is {list(value.shape)} there, {shape} here"
 
 
-def _read_file(path, option):
+def _read_file(path, option, scope):
     """Read the first whole file of weights at `path` -> (file, {name: array}).
 
-    A warning names each file that is not whole. Raises UserError, which begins with `option`, where none is whole.
+    dlib's variables are those under `scope`, which its file does not name. A warning names each file that is not whole.
+    Raises UserError, which begins with `option`, where none is whole.
     """
     for source in runs.list_weights(path):
         try:
+            if weight_files.is_of_dlib(source):
+                return source, dlib_file.read(source, option, scope)
             return source, _read_frozen(source) if source.endswith(".pb") else checkpoints.read(source, None)
         except _FILE_ERRORS as error:
             logging.warning("%s: not whole, or no weights (%s)", source, checkpoints.first_line(error))

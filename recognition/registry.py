@@ -123,6 +123,11 @@ def size_for(found):
     return found.cells * _REDUCED if found.cells else None
 
 
+def usual_size(network):
+    """Tell the size of input of an Architecture where nothing says another: its weights', or else its network's."""
+    return size_for(network) or CLASSIFIERS[network.model_def].usual
+
+
 def filters_of(width):
     """Count the filters of the first convolution of an iresnet. The stages have so many, and 2, 4 and 8 times it."""
     return round(_FILTERS * width)

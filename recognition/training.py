@@ -324,8 +324,8 @@ class ClassifierTrainer:
 
         `options` are those of `recognizer.py train`, and `faces` is a labelled_data.Faces. `schedule(step)` gives the
         learning rate of a step, counted from 0. `pairs`, a verification.FacePairs, are to be verified during the
-        training; None: there is no validation. `embedded` is the kind of crops that `embed` is for, "box" or "arcface";
-        None: that of the training, if there are pairs.
+        training; None: there is no validation. `embedded` is the kind of the crops of these pairs, and of those that
+        `embed` is for, "box" or "arcface"; None: that of the training, if there are pairs.
         """
         self._options, self._faces, self._schedule, self._pairs = options, faces, schedule, pairs
         self._epoch_size = 1                        # until `train` is given one

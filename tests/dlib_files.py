@@ -87,11 +87,11 @@ def layer_bytes(layer, truths, first):
     return body + truths + tensor(*EMPTY) * 3 + (integer(1) if first else b"")
 
 
-def file_bytes(layers, side=150, loss=dlib_file.LOSS):
+def file_bytes(layers, side=150, loss=dlib_file.LOSS, means=MEANS):
     """The bytes of a file of a recogniser. Tags, which have no bytes of their own, are where blocks begin."""
     nested = b"".join(integer(2) + (integer(1) if layer.kind == "add_prev_" else b"") for layer in layers[1:])
     heading = integer(1) + word(loss) + number(.04) + number(.6) + nested + integer(3)
-    heading += word(dlib_file.INPUT) + b"".join(map(number, MEANS)) + integers(side, side)
+    heading += word(dlib_file.INPUT) + b"".join(map(number, means)) + integers(side, side)
     return heading + bytes_of(layers)
 
 

@@ -12,10 +12,10 @@ import utils
 from datasets.export.folder import Folder
 from datasets.export.record_files import Records
 from datasets.export.shards import TFRecord, WebDataset
+from datasets.side_files import INDEX, MANIFEST
 from utils import load_json, open_regular, UserError
 
 FORMATS = "rec", "webdataset", "tfrecord", "folder"
-INDEX, MANIFEST = "index.csv", "manifest.json"
 VERSION = 1                             # of what is written
 
 

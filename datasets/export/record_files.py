@@ -98,12 +98,8 @@ def _go_on(path, note):
             if os.fstat(file.fileno()).st_size < size:
                 return []
             while offsets[-1] < size:
-                kind, offset = None, offsets[-1]
-                while kind not in (record_format.WHOLE, record_format.LAST):
-                    kind, start, length = record_format.part_at(
-                        lambda wanted, at: os.pread(file.fileno(), wanted, at), offset, size)
-                    offset = start + length + -length % 4
-                offsets.append(offset)
+                offsets.append(record_format.end_of(
+                    lambda wanted, at: os.pread(file.fileno(), wanted, at), offsets[-1], size))
         return offsets if len(offsets) == count + 1 else []
     except (OSError, ValueError, TypeError, KeyError):
         return []

@@ -7,12 +7,11 @@ import numpy as np
 from PIL import Image
 
 from datasets import crop_kinds, scores
-from datasets.image_sets import LABELS
-from datasets.images import DECODERS, suffix
+from datasets.images import DECODERS, stem, suffix
 from datasets.packed.opening import open_image, stat_of
+from datasets.side_files import LABELS
 from utils import open_regular, reason_of, UserError
 
-_SCORES = "d_score", "s_score", "c_score"
 _POSE = "pitch", "yaw", "roll"                      # radians, the first three numbers of Pose_Para
 _PERSON = "age", "female", "hair", "beard", "glasses"
 # How the files of a format begin, its suffix, and its name in a TFRecord.
@@ -39,7 +38,7 @@ class Source:
         path = os.path.join(self._root, scores.CSV_NAME)
         self._scores = scores.read_scores(self._root, "move it away to go without") if os.path.isfile(path) else {}
         self._of_identity = None, {}                # the identity whose labels were read last, and these
-        self.columns = [*self._label_columns(), *(_SCORES if self._scores else ())]
+        self.columns = [*self._label_columns(), *(scores.COLUMNS if self._scores else ())]
 
     def _label_columns(self):
         """List the labels that the first identity with any has."""
@@ -86,7 +85,7 @@ class Source:
         A packed image has no suffix of its own: it gets the one of its `content`, bytes. Else these do not count.
         """
         name = self.names[index]
-        return os.path.splitext(name)[0] + kind_of(content, name)[0] if self.packed else name
+        return stem(name) + kind_of(content, name)[0] if self.packed else name
 
     def size(self):
         """Tell height and width in pixels of the first image. Raises UserError where it can't be decoded."""
@@ -101,10 +100,9 @@ class Source:
         name, identity = self.names[index], self.identity(index)
         if self._of_identity[0] != identity:
             self._of_identity = identity, self._labels_in(identity)
-        stem = os.path.splitext(os.path.basename(name))[0]
-        found = dict(self._of_identity[1].get(stem, {}))
+        found = dict(self._of_identity[1].get(stem(os.path.basename(name)), {}))
         of_image = self._scores.get(os.path.abspath(self.path_of(index)), ())
-        found.update({column: value for column, value in zip(_SCORES, of_image) if np.isfinite(value)})
+        found.update({column: value for column, value in zip(scores.COLUMNS, of_image) if np.isfinite(value)})
         return {column: found[column] for column in self.columns if column in found}
 
     def _labels_in(self, identity):
@@ -118,7 +116,7 @@ class Source:
         try:
             open_regular(path).close()
             with np.load(path, allow_pickle=False) as file:
-                names = [os.path.splitext(name)[0] for name in file["names"].tolist()]
+                names = [stem(name) for name in file["names"].tolist()]
                 columns = dict(zip(_POSE, np.asarray(file["Pose_Para"], float).reshape(len(names), -1).T[:3].tolist()))
                 for column in _PERSON:
                     if column in file:

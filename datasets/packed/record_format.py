@@ -33,12 +33,17 @@ def pack(labels, number, content=b""):
     return _HEADER.pack(len(labels), 0., number, 0) + struct.pack(f"<{len(labels)}f", *labels) + content
 
 
+def header_end(beginning):
+    """Tell how many bytes of a record its header takes with all labels, from the `beginning` of the record."""
+    return HEADER_LENGTH + 4 * int.from_bytes(beginning[:4], "little")
+
+
 def unpack(record):
     """Take the bytes of a record apart -> Image. Raises ValueError where they are too few."""
     if len(record) < HEADER_LENGTH:
         raise ValueError("the record is too short for its header")
     flag, label, _, _ = _HEADER.unpack_from(record)
-    start = HEADER_LENGTH + 4 * flag
+    start = header_end(record)
     if len(record) < start:
         raise ValueError("the record is too short for its labels")
     return Image(struct.unpack_from(f"<{flag}f", record, HEADER_LENGTH) if flag else (label,), record[start:])
@@ -78,6 +83,23 @@ def part_at(read, offset, size):
     return kind, offset + _PART.size, length
 
 
+def _after(start, length):
+    """Compute where a part ends whose bytes begin at `start`: zeros fill it up to a multiple of 4."""
+    return start + length + -length % 4
+
+
+def end_of(read, offset, size):
+    """Find where the record ends whose first part is at `offset` of a file of `size` bytes -> the offset after it.
+
+    Of each part only the head is read, by `read(count, offset)`. Raises ValueError where there is no such part.
+    """
+    kind = None
+    while kind not in (WHOLE, LAST):
+        kind, start, length = part_at(read, offset, size)
+        offset = _after(start, length)
+    return offset
+
+
 def from_parts(read, offset, size):
     """Read the record whose first part is at `offset` of a file of `size` bytes -> (bytes, offset after it).
 
@@ -91,7 +113,7 @@ def from_parts(read, offset, size):
         parts.append(read(length, start))
         if len(parts[-1]) < length:
             raise ValueError(_CUT_SHORT)
-        offset = start + length + -length % 4
+        offset = _after(start, length)
         if kind in (WHOLE, LAST):
             return _MAGIC.join(parts), offset
         allowed = MIDDLE, LAST

@@ -42,6 +42,11 @@ def find(place):
     return os.path.join(place, USUAL if USUAL in names else names[0]) if names else None
 
 
+def name_of(identity, number):
+    """Name the image in the record `number` -> `IDENTITY/NUMBER.jpg`. Its suffix says nothing of its format."""
+    return f"{identity}/{number:05}.jpg"
+
+
 class Listing(NamedTuple):
     """The images of a .rec file, ordered by identity, then by number."""
     numbers: np.ndarray             # int64 [n] of the records
@@ -99,11 +104,11 @@ class RecordFile:
         """
         kind, start, length = record_format.part_at(self._read, self._offset_of(number), self._size)
         beginning = self._read(min(length, HEADER_LENGTH + 8), start)
-        flag = int.from_bytes(beginning[:4], "little")
-        if kind != WHOLE or not flag <= 2 or len(beginning) < HEADER_LENGTH + 4 * flag:
+        end = record_format.header_end(beginning)
+        if kind != WHOLE or len(beginning) < end:
             image = self.read(number)
             return image.labels, not image.content
-        return record_format.unpack(beginning).labels, length == HEADER_LENGTH + 4 * flag
+        return record_format.unpack(beginning).labels, length == end
 
 
 def _read_index(path):

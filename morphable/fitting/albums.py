@@ -12,20 +12,19 @@ import io
 import json
 import logging
 import os
-import zipfile
-import zlib
 from typing import NamedTuple
 
 import numpy as np
 
 import utils
-from datasets.image_sets import find_photos, LABELS, list_images, warn_of
+from datasets.image_sets import find_photos, list_images, warn_of
 from datasets.images import stem
+from datasets.side_files import FITTING as TABLE
+from datasets.side_files import LABELS
 from datasets.sources import checksum_of, SourceRecord, stamp_of
 from datasets.writer import is_whole
 from utils import UserError
 
-TABLE = "fitting.csv"
 PARTS = ".fits"                     # folder of what was found of each person
 RENDERINGS = "3dmm"
 FITTED, SKIPPED = "fitted", "skipped"
@@ -96,8 +95,7 @@ def save_part(output, album, stamps, rows, labels):
 
 def load_part(path):
     """Read what was found of a person -> (about, {field: array}), or None where that is missing or damaged."""
-    with contextlib.suppress(OSError, ValueError, KeyError, EOFError, TypeError, AttributeError, zipfile.BadZipFile,
-                             zlib.error, RecursionError, NotImplementedError):
+    with contextlib.suppress(*utils.ARRAY_ERRORS):
         with np.load(path, allow_pickle=False) as file:
             arrays = {name: file[name] for name in file.files}
         about = json.loads(arrays.pop("about").tobytes())

@@ -10,7 +10,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from utils import open_regular, UserError
+from utils import open_regular, reason_of, UserError
 
 _VARINT, _EIGHT, _BYTES, _FOUR = 0, 1, 2, 5                     # protobuf's wire types
 # Of TensorProto's data types: NumPy's name, the field of the numbers where raw_data has none, and the type there.
@@ -48,9 +48,8 @@ def read(path):
             raise ValueError("no graph in it")
         return _read_graph(graphs[-1])
     except _ERRORS as error:
-        text = " ".join(str(getattr(error, "strerror", None) or error).split()) or type(error).__name__
-        raise UserError(f"{path}: can't be read as an ONNX model ({text[:160]}); give a file that torch.onnx.export or "
-                        "onnx.save wrote, with its weights inside") from error
+        raise UserError(f"--input {path}: can't be read as an ONNX model ({reason_of(error)}); give a file that "
+                        "torch.onnx.export or onnx.save wrote, with its weights inside") from error
 
 
 def _read_graph(message):

@@ -33,7 +33,7 @@ def read(path, channels="auto"):
         return of_iresnet(state, path, "rgb" if channels == "auto" else channels, standardization)
     state = torch_weights.read(path)
     if torch_weights.FIRST in state:
-        return of_facenet(state)
+        return of_facenet(state, path)
     plain = iresnet_weights.plain(state)
     if not iresnet_weights.is_known(plain):
         raise UserError(f"--input {path}: not weights of facenet-pytorch's InceptionResnetV1, and not of an iresnet of "
@@ -56,11 +56,11 @@ def _is_onnx(path):
         return False
 
 
-def of_facenet(state):
-    """Make the Published of facenet-pytorch's `state` {name: array}."""
+def of_facenet(state, path):
+    """Make the Published of facenet-pytorch's `state` {name: array}, from the file `path`."""
     weights = np.atleast_1d(state.get("last_linear.weight", np.zeros([512, 0])))
     return Published(registry.Architecture("inception_resnet_v1", len(weights)), _FACENET_SIZE, "fixed",
-                     state, lambda shapes: torch_weights.convert(state, list(shapes)))
+                     state, lambda shapes: torch_weights.convert(state, list(shapes), path))
 
 
 def of_iresnet(state, path, channels="rgb", standardization="arcface"):

@@ -14,7 +14,7 @@ import zlib
 
 import numpy as np
 
-from utils import open_regular, UserError
+from utils import open_regular, reason_of, UserError
 
 # NumPy's names of the types of torch's storages.
 _DTYPES = {"FloatStorage": "<f4", "DoubleStorage": "<f8", "HalfStorage": "<f2", "LongStorage": "<i8",
@@ -57,9 +57,8 @@ def read(path):
                 raise ValueError(f"{name} holds NaN or infinity")
         return state
     except _FILE_ERRORS as error:
-        text = " ".join(str(getattr(error, "strerror", None) or error).split()) or type(error).__name__
-        raise UserError(f"{path}: can't be read as weights of torch ({text[:160]}); give a state dict that torch.save "
-                        "wrote, or its arrays as .npz") from error
+        raise UserError(f"--input {path}: can't be read as weights of torch ({reason_of(error)}); give a state dict "
+                        "that torch.save wrote, or its arrays as .npz") from error
 
 
 def _state_in(value):
@@ -195,13 +194,14 @@ def _read_legacy(path):
 
 # Names
 
-def convert(state, names):
+def convert(state, names, path):
     """Convert facenet-pytorch's `state` {name: array} to the variables `names` of FaceNet -> {name: float32 array}.
 
     Kernels [out, in, h, w] become [h, w, in, out]. FaceNet's batch norm has no gamma: the weight of torch's batch norm
     goes into the kernel before it and into the moving mean. The softmax head comes along if it is there.
-    Raises UserError where an array is missing or has other dimensions.
+    Raises UserError, which names the file `path`, where an array is missing or has other dimensions.
     """
+    refused = f"--input {path}: not weights of facenet-pytorch's InceptionResnetV1"
     values, missing, chains = {}, [], _chains(names)
     for name in names:
         try:
@@ -209,12 +209,11 @@ def convert(state, names):
         except KeyError as error:
             missing.append(str(error.args[0]))
         except ValueError as error:                         # arrays of other dimensions
-            raise UserError(f"--input: not weights of facenet-pytorch's InceptionResnetV1: what should be {name} has "
-                            f"another shape ({error})") from error
+            raise UserError(f"{refused}: what should be {name} has another shape ({error})") from error
     if missing:
         more = f" (and {len(missing) - _NAMED} more)" if len(missing) > _NAMED else ""
-        raise UserError(f"--input: not weights of facenet-pytorch's InceptionResnetV1: {', '.join(missing[:_NAMED])} "
-                        f"{'is' if len(missing) == 1 else 'are'} not there{more}")
+        raise UserError(f"{refused}: {', '.join(missing[:_NAMED])} {'is' if len(missing) == 1 else 'are'} not "
+                        f"there{more}")
     if "logits.weight" in state and "logits.bias" in state:
         values["Logits/weights"] = np.ascontiguousarray(state["logits.weight"].T, np.float32)
         values["Logits/biases"] = state["logits.bias"].astype(np.float32)

@@ -8,7 +8,7 @@ import pytest
 import dlib_files
 import main
 import recognizer
-from config import get_config
+from config import read_command_line
 from conftest import NAMES, NARROW, only_run, words
 from datasets.images import save_image
 from engine import runs, weight_files
@@ -34,7 +34,10 @@ def place(tmp_path, drawn, monkeypatch):
 @pytest.mark.parametrize("given", ["dlib", RECOGNISER, "nowhere/of.DAT"])
 def test_the_weights_tell_network_and_sizes(place, given):
     """Nothing else is needed; what a run remembers is the word, which any environment resolves."""
-    config, _ = get_config(words(**BASE, pretrained_rec=given))
+    parsed = read_command_line(words(**BASE, pretrained_rec=given))
+    config = parsed.options
+    told = [] if given.startswith("nowhere") else [given]             # of a file that is not there, nothing was taken
+    assert [note.partition(":")[0] for note in parsed.notes] == told
     assert (config.model_def, config.embedding_size, config.image_size) == ("dlib", 128, 150)
     assert (config.standardization, config.pretrained_rec) == ("auto", given)
 

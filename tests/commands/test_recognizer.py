@@ -220,6 +220,17 @@ def test_verify_reads_its_weights_once(data, good, tmp_path, monkeypatch):
     assert json.loads((tmp_path / "out" / "verification.json").read_text())["options"]["image_size"] == 40
 
 
+def test_verify_shows_what_standardization_asks_for(data, good, tmp_path):
+    """With auto, that of the weights; another one that is given counts."""
+    found = {}
+    for given in ("auto", "image", "fixed"):
+        recognizer.main(["verify", *words(weights=good, images=data / "others", output=tmp_path / given, nrof_folds=2,
+                                          standardization=given)])
+        written = json.loads((tmp_path / given / "verification.json").read_text())
+        found[given] = written["options"]["standardization"], written["results"]["classifier"]["threshold"]
+    assert found["auto"] == found["image"] and found["fixed"][0] == "fixed" and found["auto"][1] != found["fixed"][1]
+
+
 # A dry run, and what a run keeps
 
 def listed(out):

@@ -14,6 +14,7 @@ import gen_syn_latent
 import main
 import recognizer
 from conftest import NAMES, NARROW, words
+from datasets import labelled_crops
 from datasets.image_sets import find_renderings
 from drawn import draw_face, write
 from tool import call, Tool
@@ -235,4 +236,8 @@ def test_names_in_the_table(tmp_path, name):
     row = dict.fromkeys(align.FIELDS, "1") | {"source": name, "crop": name, "status": align.CROPPED}
     align.save_table(str(tmp_path / "t.csv"), {name: row})
     assert align.load_table(str(tmp_path / "t.csv")) == {name: row}
+    align.save_table(str(tmp_path / "more.csv"), {name: row, "z": row | {"source": "z", "crop": "z"}})
+    cut = labelled_crops.rows_of(str(tmp_path / "more.csv"), "crop", {name})        # as a selection of the crops has it
+    (tmp_path / "cut.csv").write_bytes(cut)
+    assert align.load_table(str(tmp_path / "cut.csv")) == {name: row}
     assert np.isfinite(float(row["left"]))

@@ -8,6 +8,7 @@ import signal
 import struct
 import tarfile
 import time
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -15,7 +16,7 @@ import tensorflow as tf
 
 import evaluate
 from conftest import tree, words
-from datasets import crop_kinds
+from datasets import crop_kinds, scores
 from datasets.export import export, record_files, tfrecord
 from datasets.export.source import Source
 from datasets.image_sets import find_renderings
@@ -23,6 +24,7 @@ from datasets.packed.opening import open_image
 from drawn import draw_face, write
 from record_files import header, identity_records, MAGIC, part
 from tool import call, Tool
+from utils import UserError
 
 TOOL = Tool("evaluate.py")
 FILES = {"rec": ["property", "train.identities.json", "train.idx", "train.lst", "train.rec"],
@@ -109,6 +111,34 @@ def test_the_table_tells_all_that_is_known(data):
     assert list(by_path["ann/1.jpg"].values()) == ["3", "ann/1.jpg", "ann", "1", "0.7", "0.8", "0.9", "31.0", "1.0",
                                                    "bob", "0.5", "0.25", ""]
     assert list(by_path["bob/a b.jpg"].values())[4:] == [*[""] * 6, "1.0", "2.0", "3.0"]
+
+
+@pytest.mark.parametrize("to", ["rec", "folder"])
+def test_an_export_still_weights_its_images(data, to):
+    """A classifier that learns from it finds the scores in index.csv, image for image."""
+    names = sorted(FILES["folder"])
+    (data / "confidence_scores.csv").write_text("".join(f'"/{name}" 1 2 {i}\n' for i, name in enumerate(names)))
+    exported(to)
+    there = find_renderings("out")
+    contents = {(data / name).read_bytes(): i for i, name in enumerate(names)}
+    expected = [contents[open_image(os.path.join(there.root, name)).read()] for name in there.names]
+    np.testing.assert_allclose(scores.score_weights(there, [there.root], "original"),
+                               .5 * np.exp(-np.array(expected) / 4), rtol=1e-6)
+
+
+@pytest.mark.parametrize("table, named", [
+    (None, "index.csv: can't be read"), ("record,path,identity,label\n1,a,a,0\n", "index.csv: no scores in it"),
+    ("record,path,identity,label,d_score,s_score,c_score\nx,a,a,0,1,1,1\n", "index.csv: no table of evaluate.py"),
+    ("record,path,identity,label,d_score,s_score,c_score\n", "6 of 6 images have no c_score")])
+def test_an_export_without_scores_can_not_weight(data, table, named):
+    exported("rec")
+    os.remove("out/index.csv")
+    if table:
+        Path("out/index.csv").write_text(table)
+    there = find_renderings("out")
+    with pytest.raises(UserError, match=named) as error:
+        scores.score_weights(there, [there.root], "original")
+    assert "--score_weights none" in str(error.value)
 
 
 def test_webdataset_shards_are_plain_tar_files(data):

@@ -1,4 +1,6 @@
 """datasets.landmarks: five points of faces, read where commands leave them; the similarity that lays them on others."""
+import re
+
 import numpy as np
 import pytest
 
@@ -103,8 +105,27 @@ def test_points_of_rendered_images(tmp_path):
     write_labels(tmp_path / "00001")
     found = landmarks.read(str(tmp_path), ["00001/00001.jpg", "00001/00002.png", "00001/00003.jpg", "00002/00001.jpg"])
     assert sorted(found) == ["00001/00001.jpg", "00001/00002.png"]
-    np.testing.assert_allclose(found["00001/00001.jpg"].points, [[.3, .4], [.7, .4], [.5, .6], [.35, .8], [.65, .8]])
-    assert found["00001/00002.png"].tall == 1.25
+    named = np.array([[.3, .4], [.7, .4], [.5, .6], [.35, .8], [.65, .8]])
+    seen, squeeze = found["00001/00001.jpg"].points, [1, 1.25]
+    np.testing.assert_allclose(seen * squeeze, landmarks.as_detected(named * squeeze))
+    assert .005 < np.abs(seen - named).max() < .03 and found["00001/00002.png"].tall == 1.25
+
+
+@pytest.mark.parametrize("angle, scale", [(0, 1), (.7, 2.5), (np.pi, .01)])
+def test_rendered_faces_are_moved_to_where_a_detector_sees_them(angle, scale):
+    """Whatever their place, size and turn: what lies off the template as renderings do comes to lie on it."""
+    turn = scale * np.array([[np.cos(angle), -np.sin(angle)], [np.sin(angle), np.cos(angle)]])
+    rendered, seen = (points @ turn.T + [3, -4] for points in (
+        landmarks.ARCFACE_TEMPLATE + landmarks.RENDERED_OFFSETS, landmarks.ARCFACE_TEMPLATE))
+    np.testing.assert_allclose(landmarks.as_detected(rendered), seen, atol=1e-9)
+
+
+def test_rendered_faces_without_extent_have_no_points(tmp_path):
+    """One of them is no reason to leave out the others."""
+    points = np.random.default_rng(1).uniform(20, 80, [2, 68, 2])
+    points[0] = 50
+    write_labels(tmp_path / "1", landmarks=points)
+    assert list(landmarks.read(str(tmp_path), ["1/00001.jpg", "1/00002.jpg"])) == ["1/00002.jpg"]
 
 
 def test_points_agree_with_the_crop_that_is_cut_out():
@@ -114,8 +135,17 @@ def test_points_agree_with_the_crop_that_is_cut_out():
     np.testing.assert_allclose((there + .5) / 64, landmarks.points_in_crop(points + .5, box))
 
 
+def encrypted(path):
+    """Set the bits that say of each array in an .npz that a password is needed."""
+    content = path.read_bytes()
+    for place in [match.start() for match in re.finditer(b"PK\x01\x02", content)]:
+        content = content[:place + 8] + bytes([content[place + 8] | 1]) + content[place + 9:]
+    path.write_bytes(content)
+
+
 @pytest.mark.parametrize("damage", [
     lambda folder: (folder / "1/latents.npz").write_bytes(b"PK\x03\x04 no archive"),
+    lambda folder: encrypted(folder / "1/latents.npz"),
     lambda folder: write_labels(folder / "1", landmarks=np.zeros([2, 5, 2])),
     lambda folder: write_labels(folder / "1", box=[]),
     lambda folder: write_labels(folder / "1", names=["a", {"an": "object"}]),

@@ -274,7 +274,7 @@ def test_state_dicts_of_other_networks_are_refused(state, tmp_path, edit, named)
                                      b"<html>", b"\x08\x06\x3a\x02\x0a\x01"])
 def test_damaged_onnx_files_are_refused(tmp_path, content):
     (tmp_path / "a.onnx").write_bytes(content)
-    with pytest.raises(UserError, match="can't be read as an ONNX model") as error:
+    with pytest.raises(UserError, match=r"^--input .*a\.onnx: can't be read as an ONNX model") as error:
         published.read(str(tmp_path / "a.onnx"))
     one_line(error, "a.onnx")
 
@@ -295,7 +295,7 @@ def test_a_file_that_is_cut_short_is_refused(state, tmp_path):
 def test_odd_tensors_are_refused(tmp_path, fields, named):
     content = b"".join(iresnet_files.field(*each) for each in fields.items())
     (tmp_path / "a.onnx").write_bytes(iresnet_files.field(7, iresnet_files.field(5, content)))
-    with pytest.raises(UserError, match="can't be read as an ONNX model") as error:
+    with pytest.raises(UserError, match=r"^--input .*a\.onnx: can't be read as an ONNX model") as error:
         onnx_file.read(str(tmp_path / "a.onnx"))
     one_line(error, named)
 

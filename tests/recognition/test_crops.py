@@ -54,6 +54,24 @@ def test_a_training_on_mixed_crops_is_told_in_one_line(data, given, warned, capl
     assert len(lines) == warned and all("box" in line and "arcface" in line for line in lines)
 
 
+@pytest.mark.parametrize("settings, window", [
+    (None, "same"), ({"command": "align.py"}, ("arcface", "box")), ({"template": "arcface"}, "same")])
+def test_other_people_are_seen_in_the_window_of_their_crops(data, monkeypatch, settings, window):
+    """Of a training's --lfw_dir, by its own settings.json; without one, its crops are as those of the training."""
+    for folder in ("five", "lfw"):
+        for person in ("1", "2"):
+            for number in (1, 2):
+                write(str(data / folder / person), f"{number}.jpg", draw_face(int(person), number, 32, photo=True))
+    if settings:
+        (data / "lfw/settings.json").write_text(json.dumps(settings))
+    seen = []
+    monkeypatch.setattr(training, "Embedder", lambda recipe, count: seen.append(recipe.view.window))
+    monkeypatch.setattr(training.ClassifierTrainer, "train", lambda *_: types.SimpleNamespace(folder="run"))
+    options = {**SMALL, "data_dir": data, "real": "five", "lfw_dir": "lfw", "lfw_nrof_folds": 2, "log_dir": "runs"}
+    recognizer.main(["train", *words(**options)])
+    assert seen == [input_size.window_for(*(("arcface", "arcface") if window == "same" else window))]
+
+
 def make_run(folder, **params):
     """Write a run of `small` with these options, whose checkpoint is no whole one."""
     folder.mkdir()
@@ -70,7 +88,7 @@ def make_run(folder, **params):
 def test_a_run_tells_on_which_crops_it_was_trained(data, monkeypatch, params, step, native):
     run = make_run(data / "run", **params)
     values = small_classifier() | ({registry.STEP: np.int32(1)} if step else {})
-    monkeypatch.setattr(pretrained, "_read_file", lambda path, option: (str(run / "model.ckpt-1"), values))
+    monkeypatch.setattr(pretrained, "_read_file", lambda path, option, scope: (str(run / "model.ckpt-1"), values))
     weights = pretrained.read(str(run), "--weights")
     assert weights.native == native
     options = types.SimpleNamespace(image_size=96)

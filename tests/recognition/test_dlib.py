@@ -171,6 +171,7 @@ OTHERS = {
                       "fc_2"),
     "another stride": (changed(0, numbers=(4, 3, 7, 7, 1, 1, 0, 0)), "layer 0 is con_4"),
     "another kind": (changed(2, kind="prelu_"), "'prelu_'"),
+    "other means": (dlib_files.file_bytes(LAYERS, means=(122.5, 117., 104.)), r"it subtracts \[122.5, 117.0, 104.0\]"),
     "another side": (dlib_files.file_bytes(LAYERS, side=160), "side of 160"),
     "too few numbers": (changed(0, values=LAYERS[0].values[:-1]), "layer 0 has 591 numbers, not 592"),
     "a number that is none": (changed(0, values=np.full_like(LAYERS[0].values, np.nan)), "NaN or infinity"),

@@ -164,7 +164,7 @@ def test_state_dicts_are_read(state, tmp_path, monkeypatch, written):
 @pytest.mark.slow
 def test_converted_weights_give_the_same_embeddings(state, tmp_path):
     """Against the network computed by NumPy from facenet-pytorch's own layout; batch norm with weights of its own."""
-    prefix = pretrained.write_converted(of_facenet(state), str(tmp_path))
+    prefix = pretrained.write_converted(of_facenet(state, "a.pt"), str(tmp_path))
     assert what(tmp_path) == ("inception_resnet_v1", 512, "fixed")
     pixels = np.random.default_rng(0).integers(0, 256, [1, 80, 80, 3])
     with tf.Graph().as_default(), tf1.Session() as session:
@@ -179,8 +179,8 @@ def test_converted_weights_give_the_same_embeddings(state, tmp_path):
 
 
 def test_other_state_dicts_are_refused(tmp_path):
-    with pytest.raises(UserError, match=r"conv2d_1a.bn.bias.* not there \(and \d+ more\)$"):
-        pretrained.write_converted(of_facenet({"a": np.zeros(3, np.float32)}), str(tmp_path))
+    with pytest.raises(UserError, match=r"^--input a\.pt: not .*conv2d_1a.bn.bias.* not there \(and \d+ more\)$"):
+        pretrained.write_converted(of_facenet({"a": np.zeros(3, np.float32)}, "a.pt"), str(tmp_path))
     assert not list(tmp_path.iterdir())
 
 
@@ -197,7 +197,7 @@ def test_a_pickle_can_do_nothing_else(tmp_path, monkeypatch, value):
     with open("legacy.pt", "wb") as file:
         pickle.dump(value, file, protocol=2)
     for name in ("zip.pt", "legacy.pt"):
-        with pytest.raises(UserError, match=f"^{name}: can't be read as weights of torch") as error:
+        with pytest.raises(UserError, match=f"^--input {name}: can't be read as weights of torch") as error:
             torch_weights.read(name)
         assert "\n" not in str(error.value)
     assert not os.path.exists("evil")
@@ -273,7 +273,7 @@ def test_other_files_are_no_weights_of_torch(tmp_path, monkeypatch, name, conten
         (tmp_path / name).write_bytes(content)
     else:
         np.savez(name, a=content)
-    with pytest.raises(UserError, match=f"^{name}: can't be read as weights of torch") as error:
+    with pytest.raises(UserError, match=f"^--input {name}: can't be read as weights of torch") as error:
         torch_weights.read(name)
     assert "\n" not in str(error.value) and not os.path.exists("evil")
 
@@ -291,7 +291,7 @@ def test_damaged_files_are_refused(tmp_path, monkeypatch):
         torch_weights.read(str(tmp_path / "nowhere"))
     shutil.copy(HERE / "golden" / "units.npz", tmp_path / "state.npz")
     with pytest.raises(UserError, match="not there"):
-        pretrained.write_converted(of_facenet(torch_weights.read(str(tmp_path / "state.npz"))),
+        pretrained.write_converted(of_facenet(torch_weights.read(str(tmp_path / "state.npz")), "state.npz"),
                                    str(tmp_path / "out"))
     with pytest.raises(ValueError, match="beyond"):
         torch_weights._rebuild_tensor(np.zeros(5), 0, (2, 3), (3, 1))
