@@ -11,15 +11,17 @@ from datasets.image_sets import find_renderings, LABELS, Renderings
 from datasets.images import BrokenImage, load_image, read_picture
 from datasets.scores import CSV_NAME, read_scores
 from engine import runs
-from evaluation import balance, calibration, face_points, identity, label_keeping, leakage, realism
-from evaluation.distances import neighbours, pixels
+from evaluation.choosing import calibration
+from evaluation.distances import neighbours, pixels, realism
 from evaluation.embedding import sha256_of
 from evaluation.figures import PHOTOS, PIXELS, RENDERINGS, SET
-from evaluation.illustrations import illustrate
-from evaluation.known_labels import read_labels
-from evaluation.nearest import nearest
+from evaluation.labels import balance, face_points, label_keeping
+from evaluation.labels.known_labels import read_labels
+from evaluation.people import identity, leakage
+from evaluation.people.nearest import nearest
+from evaluation.people.uniqueness import distances_to_means, means_of
+from evaluation.report.illustrations import illustrate
 from evaluation.subjects import balanced, halves, measurable, part_of, Subject
-from evaluation.uniqueness import distances_to_means, means_of
 from utils import UserError
 
 MOST_SEEN = 2000                # images of a set in which faces and labels are looked for

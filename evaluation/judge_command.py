@@ -10,7 +10,7 @@ from datasets.neighbours import check_outside
 from datasets.packed import records
 from engine import runs, weight_files
 from engine.startup import start
-from evaluation import confidence_file
+from evaluation.choosing import confidence_file
 from evaluation.figures import PHOTOS, RENDERINGS, SET
 from evaluation.report import console, report
 
@@ -174,9 +174,8 @@ def judge(options, words=()):
 
 def _measure_use(options, data, folder):
     """Train recognisers on the set `data` and on what it is compared with -> Section. `folder` keeps the results."""
-    from evaluation import utility
     from evaluation.judge import training_of
-    from evaluation.usefulness import rows, training
+    from evaluation.usefulness import rows, training, utility
 
     sets = rows.Sets(options.photos, options.renderings or None, data, options.filtered or None,
                      options.train_photos or training_of(options.generator) or None)

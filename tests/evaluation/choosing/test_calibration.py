@@ -1,8 +1,8 @@
-"""evaluation.calibration: probabilities that mean what they say, and the choice of the best images."""
+"""evaluation.choosing.calibration: probabilities that mean what they say, and the choice of the best images."""
 import numpy as np
 import pytest
 
-from evaluation import calibration
+from evaluation.choosing import calibration
 from evaluation.figures import SET
 
 LABELS = np.repeat(np.arange(40), 25)

@@ -1,11 +1,12 @@
-"""evaluation.balance and known_labels: what files tell of each image, counts by group, measures by group."""
+"""evaluation.labels.balance and known_labels: what files tell of each image, counts by group, measures by group."""
 import numpy as np
 import pytest
 
 from datasets.image_sets import find_renderings, Renderings
-from evaluation import balance, separation
 from evaluation.figures import Figure, HIGHER, LOWER
-from evaluation.known_labels import name_expressions, read_labels
+from evaluation.labels import balance
+from evaluation.labels.known_labels import name_expressions, read_labels
+from evaluation.people import separation
 from evaluation.subjects import part_of
 from morphable.makehuman import expressions
 from people_of import people, subject_of, unit

@@ -3,7 +3,7 @@
 A generator that moves an eye or turns a head makes the labels wrong which the images carry. Each is measured on the
 renderings too, whose labels are exact: what is measured there is what the measuring itself loses. And each is measured
 against the labels of another view of the same identity: that is chance.
-Points are those that a detector finds (evaluation.face_points), in shares of a crop's sides.
+Points are those that a detector finds (evaluation.labels.face_points), in shares of a crop's sides.
 """
 import os
 import zipfile
@@ -15,8 +15,9 @@ import numpy as np
 from datasets.image_sets import LABELS
 from datasets.images import stem
 from datasets.landmarks import similarity, transform
-from evaluation import bootstrap, known_labels
+from evaluation import bootstrap
 from evaluation.figures import Figure, HIGHER, LOWER, Measure, not_measured, RENDERINGS, Section, SET
+from evaluation.labels import known_labels
 
 TITLE = "Are the labels kept?"
 CHANCE = "another view"         # the row of labels of another image of the same identity

@@ -9,7 +9,7 @@ from datasets import selection
 from datasets.export.source import Source
 from datasets.image_sets import check_images, find_renderings, subset
 from datasets.neighbours import check_links, check_outside, warn_of_others
-from evaluation import confidence_file, filtering
+from evaluation.choosing import confidence_file, filtering
 from evaluation.report import report
 from utils import UserError
 

@@ -10,7 +10,7 @@ from typing import NamedTuple
 import numpy as np
 
 from datasets import scores
-from evaluation import calibration
+from evaluation.choosing import calibration
 from evaluation.figures import HIGHER, LOWER, SET
 from evaluation.report import numbers
 from utils import UserError
