@@ -53,7 +53,7 @@ class Judge:
     def __init__(self, sets, embedder, workers, seed=0):
         """Embed all images of Sets by an embedding.SetEmbedder. `workers` processes look for faces."""
         self._sets, self._embedder, self._workers, self._seed = sets, embedder, workers, seed
-        self.by_landmarks = embedder.place_alike([each for each in sets if each is not None])
+        embedder.place_alike([each for each in sets if each is not None])
         self.subject = self._read(sets.judged)
         self._first, self._second = halves(self._read(sets.photos), seed)
         rows = {SET: self.subject, RENDERINGS: sets.renderings and self._read(sets.renderings), PHOTOS: self._second}
