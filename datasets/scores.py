@@ -14,6 +14,7 @@ from datasets.images import output_name, stem
 from utils import UserError
 
 CSV_NAME = "confidence_scores.csv"
+NAMES = "d_score", "s_score", "c_score"
 # A line of it: a name with blanks, quotes or line breaks lies in quotes, in which a quote is doubled.
 CSV_LINE = re.compile(r'\s*(?:"((?:[^"]|"")*)"|([^"\n][^\n]*?))[ \t]+(\S+)[ \t]+(\S+)[ \t]+(\S+)[ \t]*\r?(?:\n|$)')
 DAMAGED = ".damaged"                # ends the name of a file that is set aside
@@ -288,6 +289,16 @@ def _lines_of(path):
 def _read_scores(folder):
     """Read `<folder>/confidence_scores.csv` -> {absolute path: c_score}. Raises UserError where it can't be read."""
     return {path: numbers[-1] for path, numbers in read_scores(folder).items()}
+
+
+def read_columns(images, way):
+    """Read the scores of the images of Renderings -> {one of NAMES: float64 [n]}, nan where one is not known.
+
+    Raises UserError where they can't be read; `way` says how to go on without.
+    """
+    known = read_scores(images.root, way)
+    rows = [known.get(os.path.abspath(os.path.join(images.root, name)), (np.nan,) * 3) for name in images.names]
+    return dict(zip(NAMES, np.array(rows, np.float64).reshape(-1, 3).T))
 
 
 def read_scores(folder, way="take --score_weights none"):

@@ -12,7 +12,6 @@ from datasets.images import DECODERS, suffix
 from datasets.packed.opening import open_image, stat_of
 from utils import open_regular, reason_of, UserError
 
-_SCORES = "d_score", "s_score", "c_score"
 _POSE = "pitch", "yaw", "roll"                      # radians, the first three numbers of Pose_Para
 _PERSON = "age", "female", "hair", "beard", "glasses"
 # How the files of a format begin, its suffix, and its name in a TFRecord.
@@ -39,7 +38,7 @@ class Source:
         path = os.path.join(self._root, scores.CSV_NAME)
         self._scores = scores.read_scores(self._root, "move it away to go without") if os.path.isfile(path) else {}
         self._of_identity = None, {}                # the identity whose labels were read last, and these
-        self.columns = [*self._label_columns(), *(_SCORES if self._scores else ())]
+        self.columns = [*self._label_columns(), *(scores.NAMES if self._scores else ())]
 
     def _label_columns(self):
         """List the labels that the first identity with any has."""
@@ -104,7 +103,7 @@ class Source:
         stem = os.path.splitext(os.path.basename(name))[0]
         found = dict(self._of_identity[1].get(stem, {}))
         of_image = self._scores.get(os.path.abspath(self.path_of(index)), ())
-        found.update({column: value for column, value in zip(_SCORES, of_image) if np.isfinite(value)})
+        found.update({column: value for column, value in zip(scores.NAMES, of_image) if np.isfinite(value)})
         return {column: found[column] for column in self.columns if column in found}
 
     def _labels_in(self, identity):
