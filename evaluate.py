@@ -34,7 +34,8 @@ from datasets.images import BrokenImage, load_image, PICTURES, save_picture
 from datasets.neighbours import check_links, check_outside, check_picture_place
 from engine.curves import draw_curves, MOST_RUNS, read_stats
 from engine.runs import folder_of, list_checkpoints
-from evaluation import filter_command, judge_command
+from evaluation import judge_command
+from evaluation.choosing import filter_command
 from evaluation.distances.features import frechet_distance
 from evaluation.judge_command import check_sets, image_folder
 

@@ -29,7 +29,7 @@ from datasets.images import save_picture
 from datasets.neighbours import check_outside, check_without_photos
 from engine import checkpoint_index, endings, runs, weight_files
 from engine.startup import start
-from evaluation import charts
+from evaluation.report import charts
 from preflight import newest_whole
 from recognition import (
     alignment,

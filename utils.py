@@ -4,6 +4,7 @@ import datetime
 import errno
 import fcntl
 import glob
+import hashlib
 import json
 import logging
 import os
@@ -220,6 +221,15 @@ def read_text(path, errors="strict"):
     """
     with open_regular(path) as file:
         return file.read().decode("utf-8-sig", errors)
+
+
+def sha256_of(path):
+    """Compute the SHA-256 of the file `path` -> 64 hexadecimal digits. Raises OSError where it can't be read."""
+    total = hashlib.sha256()
+    with open_regular(path) as file:
+        while block := file.read(1 << 20):
+            total.update(block)
+    return total.hexdigest()
 
 
 def read_json(path):

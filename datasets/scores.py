@@ -295,6 +295,16 @@ def _read_scores(folder):
     return {path: numbers[-1] for path, numbers in read_scores(folder).items()}
 
 
+def read_columns(images, way):
+    """Read the scores of the images of Renderings -> {one of COLUMNS: float64 [n]}, nan where one is not known.
+
+    Raises UserError where they can't be read; `way` says how to go on without.
+    """
+    known = read_scores(images.root, way)
+    rows = [known.get(os.path.abspath(os.path.join(images.root, name)), (np.nan,) * 3) for name in images.names]
+    return dict(zip(COLUMNS, np.array(rows, np.float64).reshape(-1, 3).T))
+
+
 def read_scores(folder, way="take --score_weights none"):
     """Read the scores of the set in `folder`, which may be a .rec file -> {absolute path: (d_score, s_score, c_score)}.
 

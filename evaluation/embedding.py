@@ -1,16 +1,16 @@
 """Embed the images of sets by one recogniser. What a cache has is not computed again, so that a judgement goes on."""
-import hashlib
 import os
 from typing import NamedTuple
 
 import numpy as np
 import tensorflow as tf
 
+import utils
 from datasets import crop_kinds
-from datasets.packed.opening import open_image
 from engine import checkpoints, runs
 from engine.session import session_options
-from evaluation.embedding_cache import digest, EmbeddingCache
+from evaluation.contents import digest_of
+from evaluation.embedding_cache import EmbeddingCache
 from recognition import input_size, pretrained, registry
 from recognition.alignment import find_faces, TARGETS, transforms_for
 from recognition.embedder import Embedder, Recipe
@@ -28,6 +28,12 @@ class Settings(NamedTuple):
     workers: int                # threads that decode images
     use_gpu: bool
     cache: str                  # file of the cache, see `embedding_cache`
+
+
+class _Places(NamedTuple):
+    """How the faces of a set are placed."""
+    rows: dict                  # {name of an image: its row}
+    transforms: np.ndarray      # float32 [n, 8], see recognition.alignment
 
 
 class SetEmbedder:
@@ -48,7 +54,7 @@ class SetEmbedder:
             registry.CLASSIFIERS[network.model_def].usual
         self._graph = tf.Graph()
         self._networks = {}                     # {kind of crop: Embedder}
-        self._placed = False
+        self._places = {}                       # {folder: _Places}, where faces are placed by landmarks
         with self._graph.as_default():
             self._session = tf1.Session(config=session_options(settings.use_gpu))
 
@@ -58,21 +64,33 @@ class SetEmbedder:
         return runs.load_params(runs.folder_of(path)).get("image_size")
 
     def place_alike(self, sets):
-        """Place faces by landmarks if the recogniser is one that can, and all sets have them -> whether it does.
+        """Place faces by landmarks if the recogniser is one that can, and all sets have them; else none.
 
-        `sets` are Renderings. Sets that are placed in different ways would differ for that reason alone.
+        `sets` are the Renderings that are going to be embedded. Sets that are placed in different ways would differ for
+        that reason alone.
         """
-        native = self._weights.native
-        self._placed = native in TARGETS and all(
-            len(find_faces(each.root, each.names, native)) >= KNOWN * len(each.names) for each in sets)
-        return self._placed
+        native, places = self._weights.native, {}
+        for each in sets if native in TARGETS else ():
+            if each.root in places:
+                continue
+            faces = find_faces(each.root, each.names, native)
+            if len(faces) < KNOWN * len(each.names):
+                return
+            view, size = self._seen_of(crop_kinds.kind_of(each.root))
+            places[each.root] = _Places({name: row for row, name in enumerate(each.names)},
+                                        transforms_for(faces, each.names, native, view, size))
+        self._places = places
 
-    def _recipe(self, kind):
-        """Make the embedder.Recipe for crops of a kind, one of crop_kinds.KINDS."""
+    def _seen_of(self, kind):
+        """Tell what is seen of crops of a kind, one of crop_kinds.KINDS -> (input_size.View, side of the crops)."""
         window = input_size.window_for(self._weights.native, kind)
         view = input_size.View(self._image_size, self._weights.standardization, window)
-        return Recipe(input_size.crop_for(view.size, window), view, self._weights.architecture,
-                      placed=self._placed)
+        return view, input_size.crop_for(view.size, window)
+
+    def _recipe(self, kind):
+        """Make the embedder.Recipe for crops of a kind."""
+        view, size = self._seen_of(kind)
+        return Recipe(size, view, self._weights.architecture, placed=bool(self._places))
 
     def _network(self, kind):
         """Build the Embedder for crops of a kind; all share the variables, which get their values with the first."""
@@ -87,12 +105,9 @@ class SetEmbedder:
         return self._networks[kind]
 
     def embed(self, images):
-        """Embed the images of Renderings or an ImageSet -> float32 [n, E], nan for an image that can't be decoded.
-
-        Faces are placed as `place_alike` found.
-        """
+        """Embed the images of one of the sets -> float32 [n, E], nan for an image that can't be decoded."""
         kind = crop_kinds.kind_of(images.root)
-        recipe, transforms = self._recipe(kind), self._transforms(kind, images.root, images.names)
+        recipe, transforms = self._recipe(kind), self._transforms(images.root, images.names)
         cache = EmbeddingCache(self._settings.cache, f"{self.sha256} {recipe.view} {recipe.size} {kind}")
         found = np.full([len(images.names), self.size], np.nan, np.float32)
         try:
@@ -107,8 +122,8 @@ class SetEmbedder:
 
     def _embed_some(self, images, part, kind, transforms, cache, found):
         """Fill in the rows `part` of `found`, from the `cache` or by the network."""
-        keys = [self._key(os.path.join(images.root, images.names[i]), None if transforms is None else transforms[i])
-                for i in part]
+        keys = [digest_of(os.path.join(images.root, images.names[i]),
+                          b"" if transforms is None else transforms[i].tobytes()) for i in part]
         known = cache.find([key for key in keys if key])
         for i, key in zip(part, keys):
             if key in known and len(known[key]) == self.size:
@@ -120,30 +135,20 @@ class SetEmbedder:
                 None if transforms is None else transforms[missing])
             cache.keep([keys[i - part[0]] for i in missing], found[missing])
 
-    @staticmethod
-    def _key(path, transform):
-        """Compute the key of an image, None where its file can't be read."""
-        try:
-            with open_image(path) as file:
-                return digest(file.read(), b"" if transform is None else transform.tobytes())
-        except OSError:
-            return None
-
     def embed_pixels(self, pixels, images, indices):
         """Embed changed copies of the images number `indices` of a set: `pixels` uint8 [n, S, S, 3] -> float32 [n, E].
 
         S is `side_for(images)`. Nothing is kept.
         """
-        kind = crop_kinds.kind_of(images.root)
-        transforms = self._transforms(kind, images.root, [images.names[i] for i in indices])
-        return self._network(kind).embed_arrays(self._session, pixels, transforms)
+        transforms = self._transforms(images.root, [images.names[i] for i in indices])
+        return self._network(crop_kinds.kind_of(images.root)).embed_arrays(self._session, pixels, transforms)
 
-    def _transforms(self, kind, root, names):
-        """Place the images `names` in `root` by their landmarks -> [n, 8]; None where all show the window."""
-        if not self._placed:
+    def _transforms(self, root, names):
+        """Tell how the images `names` of the set in `root` are placed -> [n, 8]; None where all show the window."""
+        if not self._places:
             return None
-        recipe, native = self._recipe(kind), self._weights.native
-        return transforms_for(find_faces(root, names, native), names, native, recipe.view, recipe.size)
+        places = self._places[root]
+        return places.transforms[[places.rows[name] for name in names]]
 
     def side_for(self, images):
         """Tell the side in pixels at which the images of a set are read."""
@@ -156,9 +161,5 @@ class SetEmbedder:
 
 def sha256_of(path):
     """Compute the SHA-256 of weights: of one file, or of the data file of a checkpoint's prefix -> 64 digits."""
-    state = hashlib.sha256()
     data = f"{path}.data-00000-of-00001"
-    with open(data if os.path.isfile(data) else path, "rb") as file:
-        while content := file.read(1 << 20):
-            state.update(content)
-    return state.hexdigest()
+    return utils.sha256_of(data if os.path.isfile(data) else path)

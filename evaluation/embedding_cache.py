@@ -1,11 +1,10 @@
 """Keep embeddings on disk by what they are made of, so that no image is embedded twice by one network.
 
-The key of an embedding is a digest of the image file's bytes and of how the face is placed. So a file that was renamed,
-moved or copied is found again, and one that has changed is not. SQLite writes whole batches or nothing: a kill loses
-the batch under way, and nothing else. Several programs may use one cache.
+The key of an embedding is a digest of the image file's bytes and of how the face is placed (evaluation.contents). So a
+file that was renamed, moved or copied is found again, and one that has changed is not. SQLite writes whole batches or
+nothing: a kill loses the batch under way, and nothing else. Several programs may use one cache.
 """
 import contextlib
-import hashlib
 import logging
 import os
 import sqlite3
@@ -19,19 +18,11 @@ _TABLE = ("CREATE TABLE IF NOT EXISTS embeddings (recipe TEXT, image BLOB, value
           "WITHOUT ROWID")
 _WAIT = 60              # seconds to wait for another program that writes
 _ASKED = 500            # keys in a question; SQLite has a limit
-DIGEST = 16             # bytes
 
 
 def usual_path():
     """Name the file of the cache where no option does: it lies beside the environment, as the caches of models do."""
     return os.path.join(sys.prefix, "var", "facegan", "embeddings.sqlite3")
-
-
-def digest(content, placement=b""):
-    """Compute the key of an image: of its file's bytes, and of how its face is placed -> bytes [DIGEST]."""
-    state = hashlib.blake2b(content, digest_size=DIGEST)
-    state.update(b"\0" + placement)
-    return state.digest()
 
 
 class EmbeddingCache:

@@ -1,4 +1,5 @@
 """A judgement: sets are read and embedded, each section measures them, and what is found becomes a report."""
+import contextlib
 import logging
 import os
 import time
@@ -9,24 +10,25 @@ import numpy as np
 import utils
 from datasets.image_sets import find_renderings, LABELS, Renderings
 from datasets.images import BrokenImage, load_image, read_picture
-from datasets.scores import CSV_NAME, read_scores
+from datasets.scores import CSV_NAME, read_columns
 from engine import runs
-from evaluation import balance, calibration, face_points, identity, label_keeping, leakage, realism
-from evaluation.distances import neighbours, pixels
+from evaluation.choosing import calibration
+from evaluation.distances import neighbours, pixels, realism
 from evaluation.embedding import sha256_of
-from evaluation.figures import PHOTOS, PIXELS, RENDERINGS, SET
-from evaluation.illustrations import illustrate
-from evaluation.known_labels import read_labels
-from evaluation.nearest import nearest
+from evaluation.figures import HIGHER, PHOTOS, PIXELS, RENDERINGS, SET
+from evaluation.labels import balance, face_points, label_keeping
+from evaluation.labels.known_labels import read_labels
+from evaluation.people import identity, leakage
+from evaluation.people.nearest import nearest
+from evaluation.people.uniqueness import distances_to_means, means_of
+from evaluation.report.illustrations import illustrate
 from evaluation.subjects import balanced, halves, measurable, part_of, Subject
-from evaluation.uniqueness import distances_to_means, means_of
 from utils import UserError
 
 MOST_SEEN = 2000                # images of a set in which faces and labels are looked for
 MOST_PIXELS = 5000              # images of a set whose bare pixels are compared
 PIXEL_SIDE = 27                 # pixels of a side, of bare pixels
 SIDE = 64                       # pixels of a side, at most, at which patches and colours are compared
-SCORES = "d_score", "s_score", "c_score"
 
 
 class Sets(NamedTuple):
@@ -39,24 +41,41 @@ class Sets(NamedTuple):
 
 class Judgement(NamedTuple):
     """What was found."""
-    sections: list                  # of Section
-    confidences: np.ndarray | None  # [n] of the judged images, None where they could not be had
+    sections: list                  # of Section, in the order of the report
+    confidences: np.ndarray | None  # [n] of the subject's images, None where they could not be had
     subject: Subject                # the judged set, without images that can't be read
-    leaked: object                  # Figure: share of images that show a photo of the training
+    gallery: Renderings             # the photos that its images were compared with for leakage
+    leaked: object                  # Figure: share of images that show one of these photos
+
+    def illustrated(self, seed):
+        """Add pictures of the images -> the sections."""
+        scores = {} if self.confidences is None else {"confidence": self.confidences}
+        return illustrate(self.sections, self.subject.images, self.gallery, scores, seed)
+
+    def confidences_of(self, names):
+        """List the confidences of images by their `names` -> [n]; nan for those that can't be read."""
+        known = dict(zip(self.subject.images.names, self.confidences))
+        return np.array([known.get(name, np.nan) for name in names])
 
 
 class Judge:
-    """Measures the sets of a judgement, one section after another."""
+    """Measures the sets of a judgement. A section that needs what another one found is given it."""
 
     def __init__(self, sets, embedder, workers, seed=0):
         """Embed all images of Sets by an embedding.SetEmbedder. `workers` processes look for faces."""
-        self._sets, self._embedder, self._workers, self._seed = sets, embedder, workers, seed
-        self.by_landmarks = embedder.place_alike([each for each in sets if each is not None])
-        self.subject = self._read(sets.judged)
-        self._first, self._second = halves(self._read(sets.photos), seed)
-        rows = {SET: self.subject, RENDERINGS: sets.renderings and self._read(sets.renderings), PHOTOS: self._second}
-        self._rows = {name: row for name, row in rows.items() if row}
-        self._training = self._read(sets.training) if sets.training else None
+        self._embedder, self._workers, self._seed = embedder, workers, seed
+        there = [each for each in sets if each is not None]
+        embedder.place_alike(there)
+        read = {}                       # by folder: the photos may be those of the training
+        for each in there:
+            if each.root not in read:
+                read[each.root] = self._read(each)
+        subject = read[sets.judged.root]
+        self._subject = subject._replace(labels=read_labels(subject.images))
+        self._first, self._second = halves(read[sets.photos.root], seed)
+        self._training = read[sets.training.root] if sets.training else None
+        self._rows = {SET: self._subject, **({RENDERINGS: read[sets.renderings.root]} if sets.renderings else {}),
+                      PHOTOS: self._second}
 
     def _read(self, images):
         """Embed Renderings -> Subject, without the images that can't be read. Raises UserError where none is left."""
@@ -68,175 +87,142 @@ class Judge:
 
     def judge(self):
         """Measure everything -> Judgement."""
-        labels = {**read_labels(self.subject.images)}
-        self.subject = self.subject._replace(labels=labels)
-        self._rows[SET] = self.subject
-        steps = {"realism": self._realism, "identity": self._identity, "labels": self._labels,
-                 "leakage": self._leakage, "confidence": self._confidence, "balance": self._balance}
-        sections = []
-        for name, step in steps.items():
-            logging.info("measuring: %s", name)
-            sections.append(step())
-        order = {"confidence": 5, "balance": 4}
-        sections.sort(key=lambda section: order.get(section.key, 0))
-        return Judgement(sections, self._values, self.subject, leakage.share_of(self._leaks))
+        found = [self._realism(), self._identity()]
+        labels, errors = self._labels()
+        leaks = self._leakage()
+        confidence, values = self._confidence(errors)
+        found += [labels, leaks, self._balance(values), confidence]
+        gallery = self._first if self._training is None else self._training
+        return Judgement(found, values, self._subject, gallery.images, leakage.share_of(leaks))
 
     # The sections
 
     def _realism(self):
-        """Measure how real the images look."""
-        sides = [self.side_of(each.images) for each in (*self._rows.values(), self._first)]
-        side = min(SIDE, *sides)
+        """Measure how real the images look -> Section."""
+        logging.info("measuring: realism")
         everything = {**self._rows, realism.REFERENCE: self._first}
-        images = {name: self._reader(each, side) for name, each in everything.items()}
-        degraded = {name: self._degraded(each) for name, each in everything.items()}
+        side = min(SIDE, *(side_of(each.images) for each in everything.values()))
+        images = {name: _reader(each.images, side) for name, each in everything.items()}
+        degraded = {name: self._degraded(each.images) for name, each in everything.items()}
         return realism.measure(self._rows, self._first, images, self._embedder.name, self._seed, degraded)
 
-    @staticmethod
-    def side_of(images):
-        """Tell the shorter side in pixels of the first image of Renderings that can be read."""
-        for name in images.names:
-            try:
-                return min(read_picture(os.path.join(images.root, name)).size)
-            except BrokenImage:
-                continue
-        return SIDE
-
-    @staticmethod
-    def _reader(subject, side):
-        """Make the function that reads images by their indices at `side` pixels -> uint8 [n, side, side, 3]."""
-        def read(indices):
-            return np.stack([_load(subject.images, i, side) for i in indices])
-        return read
-
-    def _degraded(self, subject):
+    def _degraded(self, images):
         """Make the function that embeds shrunken and recompressed copies of images by their indices."""
+        read = _reader(images, self._embedder.side_for(images))
+
         def embed(indices):
-            read = self._reader(subject, self._embedder.side_for(subject.images))
-            return self._embedder.embed_pixels(pixels.degrade(read(indices)), subject.images, indices)
+            return self._embedder.embed_pixels(pixels.degrade(read(indices)), images, indices)
         return embed
 
     def _identity(self):
-        """Measure whether everybody is a different person, and always the same."""
-        chosen = part_of(self.subject, balanced(self.subject.images.labels, MOST_PIXELS, self._seed))
-        bare = self._reader(chosen, PIXEL_SIDE)(range(chosen.count)).reshape(chosen.count, -1).astype(np.float32)
+        """Measure whether everybody is a different person, and always the same -> Section."""
+        logging.info("measuring: identity")
+        chosen = part_of(self._subject, balanced(self._subject.images.labels, MOST_PIXELS, self._seed))
+        bare = _reader(chosen.images, PIXEL_SIDE)(range(chosen.count)).reshape(chosen.count, -1).astype(np.float32)
         bare -= bare.mean(axis=1, keepdims=True)
         bare /= np.maximum(np.linalg.norm(bare, axis=1, keepdims=True), 1e-6)
         rows = {**self._rows, PIXELS: chosen._replace(features=bare)}
         return identity.judge(rows, self._first, self._embedder.name, self._seed)
 
     def _labels(self):
-        """Measure whether images keep their labels, on some of them."""
-        self._errors = None
+        """Measure whether images keep their labels, on some of them -> (Section, label_keeping.Errors or None)."""
+        logging.info("measuring: labels")
         missing = face_points.missing()
         if missing:
-            return label_keeping.unmeasured(missing)
+            return label_keeping.unmeasured(missing), None
         rows, seen = {}, {}
         for name, row in self._rows.items():
             row = part_of(row, balanced(row.images.labels, MOST_SEEN, self._seed))
             rows[name] = row._replace(labels=label_keeping.read_labels(row.images))
             points = face_points.find(row.images, self._workers)
-            bright = label_keeping.reduce(self._reader(row, SIDE)(range(row.count)))
+            bright = label_keeping.reduce(_reader(row.images, SIDE)(range(row.count)))
             seen[name] = label_keeping.Seen(points, bright)
-        self._errors = label_keeping.errors_of(rows, seen)
         section = label_keeping.measure(rows, seen, self._seed)
-        if rows[SET].count < self.subject.count:
-            section.notes.append(f"Measured on {rows[SET].count} of {self.subject.count} images, chosen evenly over "
+        if rows[SET].count < self._subject.count:
+            section.notes.append(f"Measured on {rows[SET].count} of {self._subject.count} images, chosen evenly over "
                                  "identities.")
-        return section
+        return section, label_keeping.errors_of(rows, seen)
 
     def _leakage(self):
-        """Measure whether the set shows somebody of the training photos."""
-        training, strangers = self._training, None
-        if training is None:
-            training, strangers = self._first, self._second
+        """Measure whether the set shows somebody of the training photos -> Section."""
+        logging.info("measuring: leakage")
+        if self._training is not None:
+            return leakage.judge(self._rows, self._training, None, self._embedder.name, self._seed)
         # The second half of the photos can't show how near strangers come where they say what that is.
-        rows = {name: row for name, row in self._rows.items() if name != PHOTOS or strangers is None}
-        self._leaks = leakage.judge(rows, training, strangers, self._embedder.name, self._seed)
-        if self._training is None:
-            self._leaks.notes.insert(0, "The training photos were not named (--train_photos): the first half of "
-                                     "--photos stands for them.")
-        self._gallery = training
-        return self._leaks
+        rows = {name: row for name, row in self._rows.items() if name != PHOTOS}
+        section = leakage.judge(rows, self._first, self._second, self._embedder.name, self._seed)
+        section.notes.insert(0, "The training photos were not named (--train_photos): the first half of --photos "
+                             "stands for them.")
+        return section
 
-    def _confidence(self):
-        """Turn scores into the probability that an image is good."""
-        self._values = None
-        scores = self._scores()
-        means, labels = means_of(self.subject), self.subject.images.labels
-        own = distances_to_means(self.subject, means)
-        others, _ = nearest(self.subject.features, means, labels, np.arange(len(means)))
-        scores |= {"near its identity": -own,
-                   "far from other identities": np.where(np.isfinite(others), others, np.nan),
-                   "near to photos": -nearest(self.subject.features, self._first.features)[0]}
-        known, parts = np.ones(self.subject.count, bool), {"shows its identity": own < others}
-        parts["looks like photos"] = self._looks_real()
-        if self._errors is not None:
-            kept = np.zeros(self.subject.count, bool)
-            places = {name: i for i, name in enumerate(self.subject.images.names)}
-            indices = np.array([places[name] for name in self._errors.names])
-            kept[indices] = calibration.keeps_labels(self._errors.own, self._errors.renderings)
-            known[:] = False
-            known[indices] = True
+    def _confidence(self, errors):
+        """Turn scores into the probability that an image is good -> (Section, [n], or None where there is none).
+
+        `errors` are the label_keeping.Errors of some images, or None.
+        """
+        logging.info("measuring: confidence")
+        subject, photos = self._subject, self._first
+        means, labels = means_of(subject), subject.images.labels
+        own = distances_to_means(subject, means)
+        others, _ = nearest(subject.features, means, labels, np.arange(len(means)))
+        scores = {**self._scores(), "near its identity": -own,
+                  "far from other identities": np.where(np.isfinite(others), others, np.nan),
+                  "near to photos": -nearest(subject.features, photos.features)[0]}
+        known, parts = np.ones(subject.count, bool), {"shows its identity": own < others}
+        with contextlib.suppress(ValueError):                   # too few photos
+            radii, = neighbours.squared_radii(photos.features, photos.images.labels, neighbours.DENSITY_K)
+            parts["looks like photos"] = neighbours.lie_among(subject.features, photos.features, radii)
+        if errors is not None:
+            places = {name: i for i, name in enumerate(subject.images.names)}
+            measured = [places[name] for name in errors.names]
+            known, kept = np.zeros((2, subject.count), bool)
+            known[measured], kept[measured] = True, calibration.keeps_labels(errors.own, errors.renderings)
             parts["keeps its labels"] = kept
+        good, named = calibration.outcomes(parts)
         try:
-            good, named = calibration.outcomes(parts)
             found = calibration.confidences(scores, good, labels, self._seed, known)
         except ValueError as problem:
-            return calibration.unmeasured(str(problem))
-        self._values = found.values
+            return calibration.unmeasured(str(problem)), None
         found.section.notes.append(f"An image is good if it {', '.join(named)}.")
-        return found.section
-
-    def _looks_real(self):
-        """Tell which images lie among photos, as precision does it; None where there are too few photos."""
-        try:
-            radii = neighbours.squared_radii(self._first.features, self._first.images.labels, neighbours.DENSITY_K)[0]
-        except ValueError:
-            return None
-        inside = np.zeros(self.subject.count, bool)
-        gallery, wide = self._first.features.astype(np.float64), np.sqrt(radii)
-        for start in range(0, self.subject.count, 1024):
-            part = self.subject.features[start:start + 1024].astype(np.float64)
-            distances = np.sqrt(np.maximum(2 - 2 * part @ gallery.T, 0))
-            inside[start:start + 1024] = (distances <= wide).any(axis=1)
-        return inside
+        return found.section, found.values
 
     def _scores(self):
         """Read the scores that synthesis wrote -> {name: [n], higher is better, nan where unknown}."""
-        root = self.subject.images.root
-        if not os.path.isfile(os.path.join(root, CSV_NAME)):
+        images = self._subject.images
+        if not os.path.isfile(os.path.join(images.root, CSV_NAME)):
             return {}
-        there = read_scores(root, "judge a copy without it")
-        rows = np.array([there.get(os.path.abspath(os.path.join(root, name)), (np.nan,) * 3)
-                         for name in self.subject.images.names])
-        return {name: -rows[:, i] for i, name in enumerate(SCORES) if np.isfinite(rows[:, i]).any()}
+        return {name: -values for name, values in read_columns(images, "judge a copy without it").items()
+                if np.isfinite(values).any()}
 
-    def _balance(self):
-        """Measure whom the set represents, and whether a group is worse off."""
-        values = {}
-        if self._values is not None:
-            values["confidence"] = ("Confidence", "higher", self._values)
-        return balance.judge(self.subject, values=values, seed=self._seed)
-
-    def confidences_of_all(self, judgement):
-        """List all images that were found, and their confidences -> (names, [n]); nan for those that can't be read."""
-        names = self._sets.judged.names
-        known = dict(zip(self.subject.images.names, judgement.confidences))
-        return names, np.array([known.get(name, np.nan) for name in names])
-
-    def pictures(self, judgement):
-        """Add pictures of the images -> the sections of a Judgement."""
-        scores = {} if judgement.confidences is None else {"confidence": judgement.confidences}
-        return illustrate(judgement.sections, self.subject.images, self._gallery.images, scores, self._seed)
+    def _balance(self, confidences):
+        """Measure whom the set represents, and whether a group is worse off -> Section."""
+        logging.info("measuring: balance")
+        values = {} if confidences is None else {"confidence": ("Confidence", HIGHER, confidences)}
+        return balance.judge(self._subject, values=values, seed=self._seed)
 
 
-def _load(images, index, side):
-    """Load image number `index` at `side` pixels -> uint8 [side, side, 3]; grey where it can't be decoded any more."""
-    try:
-        return load_image(os.path.join(images.root, images.names[index]), side)
-    except BrokenImage:
-        return np.full([side, side, 3], 128, np.uint8)
+def _reader(images, side):
+    """Make the function that reads images of Renderings by their indices at `side` pixels -> uint8 [n, side, side, 3].
+
+    An image that can't be decoded any more is grey.
+    """
+    def load(index):
+        try:
+            return load_image(os.path.join(images.root, images.names[index]), side)
+        except BrokenImage:
+            return np.full([side, side, 3], 128, np.uint8)
+
+    return lambda indices: np.stack([load(index) for index in indices])
+
+
+def side_of(images):
+    """Tell the shorter side in pixels of the first image of Renderings that can be read."""
+    for name in images.names:
+        try:
+            return min(read_picture(os.path.join(images.root, name)).size)
+        except BrokenImage:
+            continue
+    return SIDE
 
 
 def find_sets(judged, photos, renderings="", training=""):
@@ -260,7 +246,7 @@ def facts_of(sets, named, embedder, generator, command, seed):
     not known.
     """
     known = {row: {"folder": named[row], "images": len(images.names), "identities": len(images.identities),
-                   "size": Judge.side_of(images), "labels": _names_of_labels(images),
+                   "size": side_of(images), "labels": _names_of_labels(images),
                    "settings": _json_in(images.root, "settings.json")}
              for row, images in ((SET, sets.judged), (RENDERINGS, sets.renderings), (PHOTOS, sets.photos)) if images}
     facts = {"command": command, "date": time.strftime("%Y-%m-%d %H:%M"), "seed": seed,

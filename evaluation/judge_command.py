@@ -10,7 +10,7 @@ from datasets.neighbours import check_outside
 from datasets.packed import records
 from engine import runs, weight_files
 from engine.startup import start
-from evaluation import confidence_file
+from evaluation.choosing import confidence_file
 from evaluation.figures import PHOTOS, RENDERINGS, SET
 from evaluation.report import console, report
 
@@ -106,7 +106,7 @@ def _check_read(options, data):
 
 
 def _judge_one(options, data, command):
-    """Judge one data set -> (judge.Judge, judge.Judgement, facts). Raises UserError."""
+    """Judge one data set -> (judge.Sets, judge.Judgement, facts). Raises UserError."""
     from evaluation import judge as judging
     from evaluation.embedding import SetEmbedder, Settings
     from evaluation.embedding_cache import usual_path
@@ -116,15 +116,14 @@ def _judge_one(options, data, command):
     embedder = SetEmbedder(options.weights, Settings(options.batch_size, options.num_worker, options.use_gpu,
                                                      options.cache or usual_path()))
     try:
-        judge_of = judging.Judge(sets, embedder, options.num_worker, options.seed)
-        found = judge_of.judge()
+        found = judging.Judge(sets, embedder, options.num_worker, options.seed).judge()
         named = {SET: data, PHOTOS: options.photos, RENDERINGS: options.renderings}
         facts = judging.facts_of(sets, named, embedder, options.generator, command, options.seed)
     finally:
         embedder.close()
     for warning in facts["warnings"]:
         logging.warning("%s", warning)
-    return judge_of, found, facts
+    return sets, found, facts
 
 
 def check(options, data=()):
@@ -155,15 +154,16 @@ def judge(options, words=()):
     data, folder = options.data[0], check(options, options.data)
     began = time.monotonic()
     start()
-    judge_of, found, facts = _judge_one(options, data, list(words))
+    sets, found, facts = _judge_one(options, data, list(words))
     os.makedirs(folder, exist_ok=True)
     if options.utility:
-        found.sections.append(_measure_use(options, data, folder))
+        found.sections.append(_measure_use(options, sets, folder))
     facts["seconds"] = round(time.monotonic() - began)
     print(console.table_of({data: found.sections}))
-    report.save(judge_of.pictures(found), facts, folder)
+    report.save(found.illustrated(options.seed), facts, folder)
     if found.confidences is not None:
-        confidence_file.write(os.path.join(folder, confidence_file.NAME), *judge_of.confidences_of_all(found))
+        names = sets.judged.names
+        confidence_file.write(os.path.join(folder, confidence_file.NAME), names, found.confidences_of(names))
     logging.info("%s: %s", folder, ", ".join(report.NAMES))
     if options.gate is not None and (found.leaked.value is None or found.leaked.value > options.gate):
         share = "was not measured" if found.leaked.value is None else f"is {found.leaked.value:.4f}"
@@ -172,16 +172,13 @@ def judge(options, words=()):
     return 0
 
 
-def _measure_use(options, data, folder):
-    """Train recognisers on the set `data` and on what it is compared with -> Section. `folder` keeps the results."""
-    from evaluation import utility
-    from evaluation.judge import training_of
-    from evaluation.usefulness import rows, training
+def _measure_use(options, sets, folder):
+    """Train recognisers on the judged one of judge.Sets and on the others -> Section. `folder` keeps the results."""
+    from evaluation.usefulness import rows, training, utility
 
-    sets = rows.Sets(options.photos, options.renderings or None, data, options.filtered or None,
-                     options.train_photos or training_of(options.generator) or None)
+    compared = rows.Sets(sets.photos, sets.renderings, sets.judged, options.filtered or None, sets.training)
     try:
-        trained, held_out, notes = rows.make(sets, seed=options.seed)
+        trained, held_out, notes = rows.make(compared, seed=options.seed)
     except utils.UserError as problem:
         return utility.impossible(str(problem))
     settings = training.Settings(workers=options.num_worker, use_gpu=options.use_gpu)

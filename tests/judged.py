@@ -12,7 +12,6 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
-from evaluation import charts, sheets
 from evaluation.figures import (
     Figure,
     HIGHER,
@@ -27,7 +26,7 @@ from evaluation.figures import (
     Section,
     SET,
 )
-from evaluation.report import report
+from evaluation.report import charts, report, sheets
 from recognition.verification import roc
 
 ROOT = Path(__file__).resolve().parent.parent

@@ -12,7 +12,8 @@ ROOT = Path(__file__).resolve().parent.parent
 PACKAGES = "engine", "cli", "datasets", "morphable", "recognition", "evaluation"
 ROOMS = (                                       # within packages
     "datasets/export", "datasets/packed", "morphable/fitting", "morphable/makehuman", "recognition/conversion",
-    "evaluation/distances", "evaluation/report", "evaluation/usefulness")
+    "evaluation/choosing", "evaluation/distances", "evaluation/labels", "evaluation/people", "evaluation/report",
+    "evaluation/usefulness")
 FILES = {".".join(path.relative_to(ROOT).with_suffix("").parts): path
          for folder in ("", *PACKAGES, *ROOMS) for path in sorted((ROOT / folder).glob("*.py"))}
 MODULES = [name for name in FILES if not name.endswith("__init__")]
@@ -40,9 +41,10 @@ WITHOUT_TENSORFLOW = (
     "recognition.known_people",
     "cli.cautions", "config", "footprint", "engine.memory", "engine.endings", "cli.interrupts", "datasets.sources",
     "morphable.mat_files", "preflight",
-    "evaluation.realism", "evaluation.identity", "evaluation.leakage", "evaluation.balance", "evaluation.charts",
-    "evaluation.judge_command", "evaluation.sheets", "evaluation.illustrations", "evaluation.report.report",
-    "evaluation.filter_command", "evaluation.utility",
+    "evaluation.judge_command", "evaluation.choosing.filter_command", "evaluation.distances.realism",
+    "evaluation.labels.balance", "evaluation.people.identity", "evaluation.people.leakage",
+    "evaluation.report.charts", "evaluation.report.illustrations", "evaluation.report.report",
+    "evaluation.report.sheets", "evaluation.usefulness.utility",
     "main",
     "gen_syn_latent", "align", "recognizer", "evaluate")
 # Third-party packages of a room; the most exact name counts.
@@ -66,11 +68,11 @@ NEEDS = {
     "recognition.alignment": {"numpy"}, "recognition.dlib_file": {"numpy"},
     **{f"recognition.conversion.{name}": {"numpy"} for name in (
         "published", "torch_weights", "iresnet_weights", "onnx_file", "onnx_iresnet")},
-    "evaluation": {"numpy", "scipy"}, "evaluation.face_points": {"numpy", "PIL"},
+    "evaluation": {"numpy", "scipy"}, "evaluation.labels.face_points": {"numpy", "PIL"},
     "evaluation.figures": set(), "evaluation.judge_command": set(), "evaluation.bootstrap": {"numpy"},
-    "evaluation.embedding": {"numpy", "tensorflow"}, "evaluation.utility": {"numpy", "tqdm"},
+    "evaluation.embedding": {"numpy", "tensorflow"}, "evaluation.usefulness.utility": {"numpy", "tqdm"},
     "evaluation.distances.pixels": {"numpy", "PIL"},
-    "evaluation.charts": {"numpy", "matplotlib"}, "evaluation.report.pictures": {"numpy", "PIL"},
+    "evaluation.report.charts": {"numpy", "matplotlib"}, "evaluation.report.pictures": {"numpy", "PIL"},
     **{f"evaluation.report.{name}": set() for name in (
         "report", "page", "markup", "standing", "datasheet", "verdicts", "console", "numbers", "facts")},
     "config": set(), "footprint": set(), "graph": {"tensorflow"}, "preflight": set(),

@@ -45,7 +45,7 @@ def compare(features, reference, radii, reference_radii):
     The radii are what `squared_radii` returns for PRECISION_K and DENSITY_K. Radii of the set for DENSITY_K are not
     needed.
     """
-    slack = TOLERANCE * (features.astype(np.float64) ** 2).sum(axis=1).mean()
+    slack = _slack(features)
     own, (near, wide) = radii[0] + slack, reference_radii + slack
     precision, density = np.zeros(len(features), bool), np.zeros(len(features))
     recall, coverage = np.zeros(len(reference), bool), np.zeros(len(reference), bool)
@@ -58,15 +58,32 @@ def compare(features, reference, radii, reference_radii):
     return Membership(precision, recall, density, coverage)
 
 
+def lie_among(features, reference, radii):
+    """Tell which of features [n, d] lie in any ball of a reference [m, d] -> bool [n].
+
+    `radii` [m] are a row of what `squared_radii` returns for the reference.
+    """
+    inside, wide = np.zeros(len(features), bool), radii + _slack(features)
+    for part, distances in _blocks(features, reference):
+        inside[part] = (distances <= wide).any(axis=1)
+    return inside
+
+
+def _slack(features):
+    """Tell by how much rounding may enlarge a squared distance of features [n, d]."""
+    return TOLERANCE * np.einsum("ij,ij->i", features, features, dtype=np.float64).mean()
+
+
 def _blocks(first, second):
     """Compute the squared distances of all pairs by blocks -> slices of `first`, and distances [rows, m]."""
-    first, second = first.astype(np.float64), second.astype(np.float64)
-    lengths, others = (first ** 2).sum(axis=1), (second ** 2).sum(axis=1)
+    second = second.astype(np.float64)
+    others = (second ** 2).sum(axis=1)
     step = max(1, BLOCK // len(second))
     for start in range(0, len(first), step):
         part = slice(start, min(start + step, len(first)))
-        distances = first[part] @ second.T
+        rows = first[part].astype(np.float64)
+        distances = rows @ second.T
         distances *= -2
-        distances += lengths[part, None]
+        distances += (rows ** 2).sum(axis=1)[:, None]
         distances += others
         yield part, np.maximum(distances, 0, out=distances)

@@ -4,21 +4,9 @@ The classifier is a logistic regression on features. It is tested on identities 
 says that it finds no difference, 1 that no image is mistaken for one of the other set.
 """
 import numpy as np
-from scipy.optimize import minimize
 
-FOLDS = 5
-PENALTY = 1.            # of the squared weights, beside the sum of losses over images: a usual default
-
-
-def folds_of(labels, seed=0):
-    """Divide identities into FOLDS folds of images -> the fold of each image [n].
-
-    Sets of equal labels are divided alike. So a set that is tested against itself has no image both in training and
-    test.
-    """
-    _, numbers = np.unique(labels, return_inverse=True)
-    order = np.random.default_rng(seed).permutation(numbers.max() + 1)
-    return (order % FOLDS)[numbers]
+from evaluation import logistic
+from evaluation.logistic import FOLDS
 
 
 def tell_apart(first, second, first_labels, second_labels, seed=0):
@@ -27,7 +15,7 @@ def tell_apart(first, second, first_labels, second_labels, seed=0):
     Features are [n, d] and [m, d]. Returns bool [n] and bool [m]; the accuracy is the mean of their means. Raises
     ValueError where a set has fewer than FOLDS identities.
     """
-    folds = [folds_of(labels, seed) for labels in (first_labels, second_labels)]
+    folds = [logistic.folds_of(labels, seed) for labels in (first_labels, second_labels)]
     if any(len(np.unique(each)) < FOLDS for each in folds):
         raise ValueError(f"{FOLDS} folds need as many identities on each side")
     features = np.concatenate([first, second]).astype(np.float64)
@@ -38,25 +26,15 @@ def tell_apart(first, second, first_labels, second_labels, seed=0):
         mean, deviation = features[seen].mean(axis=0), features[seen].std(axis=0)
         standard = (features - mean) / np.where(deviation > 1e-12, deviation, 1)
         weights = train(standard[seen], side[seen])
-        correct[~seen] = (standard[~seen] @ weights[:-1] + weights[-1] > 0) == (side[~seen] > 0)
+        correct[~seen] = (logistic.probability(weights, standard[~seen]) > .5) == (side[~seen] > 0)
     return correct[:len(first)], correct[len(first):]
 
 
 def train(features, side):
     """Fit a logistic regression -> weights [d + 1], the last of which is the constant.
 
-    `side` [n] is 0 or 1. Both sides count the same in all, however many images they have. The squared weights are
-    penalized, the constant is not.
+    `side` [n] is 0 or 1. Both sides count the same in all, however many images they have.
     """
     ones = side.mean()
     importance = np.where(side > 0, .5 / max(ones, 1e-12), .5 / max(1 - ones, 1e-12))
-
-    def loss(weights):
-        scores = features @ weights[:-1] + weights[-1]
-        losses = np.logaddexp(0, scores) - side * scores
-        slope = importance * (.5 * (1 + np.tanh(scores / 2)) - side)
-        value = importance @ losses + PENALTY / 2 * weights[:-1] @ weights[:-1]
-        return value, np.append(features.T @ slope + PENALTY * weights[:-1], slope.sum())
-
-    return minimize(loss, np.zeros(features.shape[1] + 1), jac=True, method="L-BFGS-B",
-                    options={"maxiter": 500, "gtol": 1e-5 * len(features)}).x
+    return logistic.fit(features, side, importance, maxiter=500, gtol=1e-5 * len(features))

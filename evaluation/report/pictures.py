@@ -8,7 +8,7 @@ from typing import NamedTuple
 import numpy as np
 from PIL import Image
 
-from evaluation import charts
+from evaluation.report import charts
 
 MOST_BYTES = 2_000_000              # of all pictures of a page together: with all else it stays below 3 MB
 WIDEST = 1280                       # pixels of a picture: more than a page shows on most screens

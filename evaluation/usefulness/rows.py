@@ -6,7 +6,7 @@ from typing import NamedTuple
 import numpy as np
 
 from datasets.image_sets import find_renderings, Renderings, subset
-from datasets.packed.opening import open_image
+from evaluation import contents
 from evaluation.figures import PHOTOS, RENDERINGS, SET
 from utils import UserError
 
@@ -14,7 +14,6 @@ FILTERED, BOTH = "filtered set", "photos and set"
 TITLES = {RENDERINGS: "renderings", SET: "the set", FILTERED: "the filtered set", PHOTOS: "real people",
           BOTH: "real people and the set"}
 LEAST_PEOPLE = 10               # with several photos, on either side: fewer make intervals too narrow to mean anything
-_DIGEST = 16                    # bytes
 
 
 class Row(NamedTuple):
@@ -71,8 +70,8 @@ def split(photos, people=None, train_photos=None, seed=0):
 
     `people` of those with two photos or more are learned from, by default half of them. All others are held out, but
     for the people of the Renderings `train_photos`. Of these, as many as possible are among the learned ones, so that
-    few are lost, see `shared_people`. Raises UserError where fewer
-    than LEAST_PEOPLE people with several photos are left on a side.
+    few are lost, see `shared_people`. Raises UserError where fewer than LEAST_PEOPLE people with several photos are
+    left on a side.
     """
     counts = np.bincount(photos.labels, minlength=len(photos.identities))
     several = np.flatnonzero(counts > 1)
@@ -101,26 +100,21 @@ def shared_people(photos, others):
     if same_folder:
         names = set(others.identities)
         return {label for label, name in enumerate(photos.identities) if name in names}
-    contents = set(contents_of(others)) - {b""}
-    return {int(label) for label, content in zip(photos.labels, contents_of(photos)) if content in contents}
+    known = set(contents_of(others)) - {b""}
+    return {int(label) for label, content in zip(photos.labels, contents_of(photos)) if content in known}
 
 
 def contents_of(images):
-    """Digest the content of each image of Renderings -> yields bytes [_DIGEST] for each, b"" where it can't be read."""
-    for name in images.names:
-        try:
-            with open_image(os.path.join(images.root, name)) as file:
-                yield hashlib.blake2b(file.read(), digest_size=_DIGEST).digest()
-        except OSError:
-            yield b""
+    """Digest the content of each image of Renderings -> yields bytes for each, b"" where it can't be read."""
+    return (contents.digest_of(os.path.join(images.root, name)) for name in images.names)
 
 
-def digest_of(images, contents):
-    """Digest the `contents` of Renderings, which `contents_of` yields, and which images show one person -> a word.
+def digest_of(images, digests):
+    """Digest what is in the images of Renderings, and which of them show one person -> a word.
 
-    Names and places do not count.
+    `digests` are those that `contents_of` yields. Names and places do not count.
     """
-    state = hashlib.blake2b(np.ascontiguousarray(images.labels, np.int64).tobytes(), digest_size=_DIGEST)
-    for content in contents:
-        state.update(content)
+    state = hashlib.blake2b(np.ascontiguousarray(images.labels, np.int64).tobytes(), digest_size=contents.DIGEST)
+    for each in digests:
+        state.update(each)
     return state.hexdigest()

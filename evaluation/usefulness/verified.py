@@ -5,8 +5,9 @@ from typing import NamedTuple
 import numpy as np
 from scipy import stats
 
-from evaluation import bootstrap, face_pairs, separation
+from evaluation import bootstrap
 from evaluation.figures import Figure, not_measured
+from evaluation.people import face_pairs, separation
 from evaluation.subjects import measurable
 from recognition import verification
 

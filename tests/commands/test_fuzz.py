@@ -36,7 +36,7 @@ from datasets.scores import ScoreStore, write_scores
 from drawn import draw_face, write
 from engine import startup
 from engine.runs import Run
-from evaluation import confidence_file
+from evaluation.choosing import confidence_file
 from morphable import latents, model_files
 from tool import builtin_face_model, call, share_model
 from utils import save_json, UserError

@@ -18,7 +18,8 @@ from conftest import NAMES, NARROW, SMALL, small_classifier, words, write_checkp
 from datasets import selection
 from datasets.image_sets import find_renderings
 from drawn import write_dataset
-from evaluation import confidence_file, judge_command
+from evaluation import judge_command
+from evaluation.choosing import confidence_file
 from preflight import GENERATOR
 from tool import call, share_model, Tool, touch
 

@@ -27,7 +27,7 @@ from conftest import (
 from datasets import image_sets
 from drawn import draw_face, write
 from engine import checkpoints, runs
-from evaluation import charts
+from evaluation.report import charts
 from losses import classifier_rate
 from recognition import pretrained, registry, schedule, training
 from tool import finish, Tool

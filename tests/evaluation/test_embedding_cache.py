@@ -8,7 +8,8 @@ import sys
 import numpy as np
 import pytest
 
-from evaluation.embedding_cache import DIGEST, digest, EmbeddingCache
+from evaluation.contents import DIGEST, digest, digest_of
+from evaluation.embedding_cache import EmbeddingCache
 
 VALUES = np.random.default_rng(0).normal(size=[1200, 4]).astype(np.float32)
 KEYS = [digest(str(i).encode()) for i in range(len(VALUES))]
@@ -35,6 +36,12 @@ def test_keys_tell_content_and_placement_apart():
     keys = {digest(b"a"), digest(b"b"), digest(b"a", b"x"), digest(b"a\0x"), digest(b"")}
     assert len(keys) == 5 and {len(key) for key in keys} == {DIGEST}
     assert digest(b"a", b"x") == digest(b"a", b"x") != digest(b"a")
+
+
+def test_an_image_without_a_file_has_no_digest(tmp_path):
+    (tmp_path / "1.jpg").write_bytes(b"a")
+    assert digest_of(str(tmp_path / "1.jpg"), b"x") == digest(b"a", b"x")
+    assert digest_of(str(tmp_path / "2.jpg")) == digest_of(str(tmp_path)) == b""
 
 
 @pytest.mark.parametrize("make", [lambda path: path.write_bytes(b"no database " * 100), lambda path: path.mkdir()])

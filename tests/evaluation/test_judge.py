@@ -11,9 +11,12 @@ from conftest import small_classifier, tree, words, write_checkpoint
 from datasets.image_sets import find_renderings
 from datasets.images import save_image
 from drawn import draw_face
-from evaluation import confidence_file, face_points, judge_command, utility
+from evaluation import judge_command
+from evaluation.choosing import confidence_file
 from evaluation.figures import PHOTOS, RENDERINGS, SET
+from evaluation.labels import face_points
 from evaluation.report import report
+from evaluation.usefulness import utility
 from tool import call
 
 SIZE, PEOPLE, EACH = 32, 10, 6

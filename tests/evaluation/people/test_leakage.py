@@ -1,10 +1,10 @@
-"""evaluation.leakage and nearest: a planted photo is found, and only it; strangers are no leak; against slow twins."""
+"""evaluation.people.leakage and nearest: a planted photo is found, and only it; strangers are none; slow twins."""
 import numpy as np
 import pytest
 
-from evaluation import leakage
 from evaluation.figures import PHOTOS, SET
-from evaluation.nearest import nearest
+from evaluation.people import leakage
+from evaluation.people.nearest import nearest
 from evaluation.subjects import part_of
 from people_of import people, subject_of, unit
 
@@ -27,8 +27,8 @@ def figures_of(section, row=SET):
 
 @pytest.mark.parametrize("block", [7, 4096])
 def test_nearest_is_exact(block, monkeypatch):
-    monkeypatch.setattr("evaluation.nearest._QUERIES", block)
-    monkeypatch.setattr("evaluation.nearest._GALLERY", 2 * block)
+    monkeypatch.setattr("evaluation.people.nearest._QUERIES", block)
+    monkeypatch.setattr("evaluation.people.nearest._GALLERY", 2 * block)
     rng = np.random.default_rng(0)
     queries, gallery = unit(rng.normal(size=(20, 6))), unit(rng.normal(size=(50, 6)))
     own, owners = rng.integers(3, size=20), rng.integers(3, size=50)

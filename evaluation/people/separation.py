@@ -5,8 +5,9 @@ from typing import NamedTuple
 
 import numpy as np
 
-from evaluation import bootstrap, face_pairs
+from evaluation import bootstrap
 from evaluation.figures import Figure, not_measured
+from evaluation.people import face_pairs
 from evaluation.subjects import NO_IMAGES
 from recognition import verification
 

@@ -17,9 +17,9 @@ from datasets.image_sets import find_renderings, subset
 from datasets.labelled_crops import find
 from datasets.scores import read_scores
 from drawn import draw_face, write
-from evaluation import confidence_file, filtering
+from evaluation.choosing import confidence_file, filtering
 from evaluation.figures import Figure, HIGHER, LOWER, Measure, NEITHER, Section
-from evaluation.known_labels import read_labels
+from evaluation.labels.known_labels import read_labels
 from evaluation.report import report
 from judged import FACTS, sections
 from tool import call, Tool

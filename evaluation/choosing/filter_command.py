@@ -5,11 +5,11 @@ import os
 import utils
 from cli import outputs, places
 from cli.options import checked, number, one_of, place, text, whole
-from datasets import selection
+from datasets import scores, selection
 from datasets.export.source import Source
 from datasets.image_sets import check_images, find_renderings, subset
 from datasets.neighbours import check_links, check_outside, warn_of_others
-from evaluation import confidence_file, filtering
+from evaluation.choosing import confidence_file, filtering
 from evaluation.report import report
 from utils import UserError
 
@@ -91,7 +91,7 @@ def _find_confidences(options, data):
     if problem:
         typed = f"--confidences {options.confidences}" if options.confidences else f"--by {options.by}"
         raise UserError(f"{typed}: {path}: {problem}; judge the set (evaluate.py judge), name its report's folder with "
-                        f"--confidences, or choose --by {', '.join(filtering.SCORES)}")
+                        f"--confidences, or choose --by {', '.join(scores.COLUMNS)}")
     return judged
 
 

@@ -1,4 +1,4 @@
-"""evaluation.label_keeping: kept labels, lost ones, chance; against slow twins. evaluation.face_points on a face."""
+"""evaluation.labels: kept labels, lost ones, chance; against slow twins. face_points on a face."""
 import itertools
 
 import numpy as np
@@ -8,9 +8,9 @@ from PIL import Image
 import gen_syn_latent
 from conftest import words
 from datasets.image_sets import find_renderings, ImageSet, Renderings
-from evaluation import face_points, label_keeping
 from evaluation.figures import PHOTOS, RENDERINGS, SET
-from evaluation.label_keeping import LANDMARKS, MESH_EYES, MESH_POINTS, Seen
+from evaluation.labels import face_points, label_keeping
+from evaluation.labels.label_keeping import LANDMARKS, MESH_EYES, MESH_POINTS, Seen
 from evaluation.subjects import part_of, Subject
 from morphable.fitting.landmark_net import FoundFace
 from tool import call

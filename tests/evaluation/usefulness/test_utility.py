@@ -1,4 +1,4 @@
-"""evaluation.utility: who is held out, what a training depends on, intervals, tables, going on; and real trainings."""
+"""evaluation.usefulness: who is held out, what a training depends on, intervals, tables, going on; real trainings."""
 import json
 import os
 import signal
@@ -9,10 +9,9 @@ import pytest
 from cli.options import PRESETS
 from datasets.image_sets import find_renderings, subset
 from drawn import draw_face, write
-from evaluation import utility
 from evaluation.figures import PHOTOS, RENDERINGS, SET
 from evaluation.subjects import Subject
-from evaluation.usefulness import rows, store, training, verified
+from evaluation.usefulness import rows, store, training, utility, verified
 from evaluation.usefulness.rows import BOTH, FILTERED
 from people_of import people, subject_of
 from recognition import verification

@@ -1,8 +1,9 @@
-"""evaluation.calibration: probabilities that mean what they say, and the choice of the best images."""
+"""evaluation.choosing.calibration: probabilities that mean what they say, and the choice of the best images."""
 import numpy as np
 import pytest
 
-from evaluation import calibration
+from evaluation import logistic
+from evaluation.choosing import calibration
 from evaluation.figures import SET
 
 LABELS = np.repeat(np.arange(40), 25)
@@ -63,14 +64,14 @@ def test_fit_finds_the_least_loss():
     rng = np.random.default_rng(0)
     columns = rng.normal(size=[200, 3])
     good = rng.uniform(size=200) < 1 / (1 + np.exp(-columns @ [1, -2, .5] - .3))
-    best = calibration.fit(columns, good)
+    best = logistic.fit(columns, good)
 
     def loss(weights):
         chance = 1 / (1 + np.exp(-(columns @ weights[:3] + weights[3])))
         return -np.log(np.where(good, chance, 1 - chance)).sum() + .5 * (weights[:3] ** 2).sum()
 
     assert all(loss(best) < loss(best + step) for step in rng.normal(0, .05, [50, 4]))
-    assert np.allclose(calibration.probability(best, columns), 1 / (1 + np.exp(-(columns @ best[:3] + best[3]))))
+    assert np.allclose(logistic.probability(best, columns), 1 / (1 + np.exp(-(columns @ best[:3] + best[3]))))
 
 
 def test_ranking_and_error_equal_slow_twins():

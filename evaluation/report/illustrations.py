@@ -5,8 +5,8 @@ import os
 import numpy as np
 
 from datasets.images import BrokenImage, load_image
-from evaluation import sheets
 from evaluation.figures import Picture, Section
+from evaluation.report import sheets
 from evaluation.report.numbers import title
 
 SIDE = 96                           # pixels of an image in a picture

@@ -3,20 +3,16 @@
 A generator that moves an eye or turns a head makes the labels wrong which the images carry. Each is measured on the
 renderings too, whose labels are exact: what is measured there is what the measuring itself loses. And each is measured
 against the labels of another view of the same identity: that is chance.
-Points are those that a detector finds (evaluation.face_points), in shares of a crop's sides.
+Points are those that a detector finds (evaluation.labels.face_points), in shares of a crop's sides.
 """
-import os
-import zipfile
-import zlib
 from typing import NamedTuple
 
 import numpy as np
 
-from datasets.image_sets import LABELS
-from datasets.images import stem
 from datasets.landmarks import similarity, transform
-from evaluation import bootstrap, known_labels
+from evaluation import bootstrap
 from evaluation.figures import Figure, HIGHER, LOWER, Measure, not_measured, RENDERINGS, Section, SET
+from evaluation.labels import known_labels
 
 TITLE = "Are the labels kept?"
 CHANCE = "another view"         # the row of labels of another image of the same identity
@@ -52,36 +48,13 @@ def read_labels(images):
 
     What no file tells is left out: landmarks, pose, expression, light. One warning tells of damaged files.
     """
-    known, found = known_labels.read_labels(images), {}
+    known = known_labels.read_labels(images, shapes=True)
+    found = {name: known[label] for name, label in (("landmarks", "landmarks"), ("expression", "coefficients"))
+             if label in known}
     for name, parts in (("pose", ("pitch", "yaw", "roll")), ("light", ("light_side", "light_height"))):
         if all(part in known for part in parts):
             found[name] = np.stack([known[part] for part in parts], 1)
-    labels = np.asarray(images.labels)
-    for identity in np.unique(labels):
-        own = np.flatnonzero(labels == identity)
-        for name, values in _read_arrays(os.path.join(images.root, images.identities[identity]), [
-                images.names[i] for i in own]).items():
-            if name not in found:
-                found[name] = np.full((len(labels), *values.shape[1:]), np.nan)
-            if found[name].shape[1:] == values.shape[1:]:
-                found[name][own] = values
     return found
-
-
-def _read_arrays(folder, names):
-    """Read landmarks and expression of the images `names` from the LABELS in `folder` -> {name: [n, ...]}."""
-    try:
-        with np.load(os.path.join(folder, LABELS), allow_pickle=False) as fields:
-            rows = {stem(str(name)): row for row, name in enumerate(fields["names"])}
-            landmarks = (np.asarray(fields["landmarks"], np.float64) + .5) / float(fields["size"])
-            expression = np.asarray(fields["Exp_Para"], np.float64).reshape(len(rows), -1)
-    except (OSError, ValueError, KeyError, TypeError, EOFError, zipfile.BadZipFile, zlib.error, NotImplementedError):
-        return {}                       # `known_labels` has warned of what is damaged
-    if landmarks.shape != (len(rows), 68, 2):
-        return {}
-    places = np.array([rows.get(stem(os.path.basename(name)), -1) for name in names])
-    return {name: np.where((places >= 0).reshape(-1, *[1] * (values.ndim - 1)), values[places], np.nan)
-            for name, values in (("landmarks", landmarks), ("expression", expression))}
 
 
 def errors_of(subjects, seen):

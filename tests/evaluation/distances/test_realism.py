@@ -1,4 +1,4 @@
-"""evaluation.realism: all measures of sets whose answers are known, on drawn faces and on drawn features."""
+"""evaluation.distances.realism: all measures of sets whose answers are known, on drawn faces and on drawn features."""
 import json
 import tracemalloc
 
@@ -8,8 +8,8 @@ from scipy.ndimage import gaussian_filter
 
 from datasets.image_sets import Renderings
 from drawn import draw_face
-from evaluation import bootstrap, realism
-from evaluation.distances import neighbours, pixels
+from evaluation import bootstrap
+from evaluation.distances import neighbours, pixels, realism
 from evaluation.figures import HIGHER, LOWER
 from evaluation.subjects import balanced, halves, part_of, Subject
 

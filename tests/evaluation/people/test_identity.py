@@ -4,8 +4,8 @@ import itertools
 import numpy as np
 import pytest
 
-from evaluation import face_pairs, identity, separation, uniqueness
 from evaluation.figures import PHOTOS, PIXELS, RENDERINGS, SET
+from evaluation.people import face_pairs, identity, separation, uniqueness
 from evaluation.subjects import at_most, part_of
 from people_of import doubled, people, subject_of, unit
 from recognition import verification

@@ -10,15 +10,14 @@ from typing import NamedTuple
 import numpy as np
 
 from datasets import scores
-from evaluation import calibration
+from evaluation.choosing import calibration
 from evaluation.figures import HIGHER, LOWER, SET
 from evaluation.report import numbers
 from utils import UserError
 
 COMMAND = "evaluate.py filter"
 CALIBRATED, CONFIDENCE = "calibrated", "confidence"     # the word for --by, and the column
-SCORES = "d_score", "s_score", "c_score"
-KINDS = CALIBRATED, *SCORES
+KINDS = CALIBRATED, *scores.COLUMNS
 MOST_UNKNOWN = .1               # share of images without a confidence, above which it is of another set
 OF_A_CHOICE = "by", "keep", "threshold", "at_least", "source", "chosen"
 
@@ -53,10 +52,8 @@ def read_columns(images, by, confidences=None):
     """
     columns = {}
     if by != CALIBRATED or os.path.isfile(os.path.join(images.root, scores.CSV_NAME)):
-        rows = scores.read_scores(images.root, "choose by the confidences of evaluate.py judge (--by calibrated)"
-                                  if by != CALIBRATED else "move it away to go without")
-        known = [rows.get(os.path.abspath(os.path.join(images.root, name)), (np.nan,) * 3) for name in images.names]
-        columns.update(zip(SCORES, np.array(known, np.float64).reshape(-1, 3).T))
+        columns.update(scores.read_columns(images, "move it away to go without" if by == CALIBRATED else
+                                           "choose by the confidences of evaluate.py judge (--by calibrated)"))
     if confidences is not None:
         _check_confidences(images, confidences)
         columns[CONFIDENCE] = np.array([confidences.get(name, np.nan) for name in images.names], np.float64)

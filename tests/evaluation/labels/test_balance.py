@@ -1,11 +1,12 @@
-"""evaluation.balance and known_labels: what files tell of each image, counts by group, measures by group."""
+"""evaluation.labels.balance and known_labels: what files tell of each image, counts by group, measures by group."""
 import numpy as np
 import pytest
 
 from datasets.image_sets import find_renderings, Renderings
-from evaluation import balance, separation
 from evaluation.figures import Figure, HIGHER, LOWER
-from evaluation.known_labels import name_expressions, read_labels
+from evaluation.labels import balance, label_keeping
+from evaluation.labels.known_labels import name_expressions, read_labels
+from evaluation.people import separation
 from evaluation.subjects import part_of
 from morphable.makehuman import expressions
 from people_of import people, subject_of, unit
@@ -42,6 +43,26 @@ def test_labels_of_images_and_of_their_people(tmp_path):
     np.testing.assert_allclose(labels["yaw"], [0, .1, .2] * 2, atol=1e-6)
     assert labels["origin_caucasian"] == pytest.approx([.7] * 6) and labels["light_side"].tolist() == [.5] * 6
     assert labels["expression"].tolist() == ["other"] * 6 and labels["expression_strength"].tolist() == [0] * 6
+
+
+def test_shapes_are_read_where_they_are_asked_for(tmp_path):
+    landmarks = np.random.default_rng(0).uniform(0, 96, (3, 68, 2))
+    write_identity(tmp_path, 1, landmarks=landmarks, size=96)
+    write_identity(tmp_path, 2, Exp_Para=np.ones((3, 2)), model="another")
+    images = find_renderings(str(tmp_path))
+    labels = read_labels(images, shapes=True)
+    np.testing.assert_allclose(labels["landmarks"][:3], (landmarks + .5) / 96)
+    assert np.isnan(labels["landmarks"][3:]).all() and np.isnan(labels["coefficients"][3:]).all()
+    assert (labels["coefficients"][:3] == 0).all() and labels["expression_strength"][3:].tolist() == [1] * 3
+    assert read_labels(images).keys() == labels.keys() - {"landmarks", "coefficients"}
+    kept = label_keeping.read_labels(images)
+    assert kept.keys() == {"landmarks", "expression", "pose", "light"} and kept["pose"][2].tolist()[0] == 0
+    np.testing.assert_allclose(kept["pose"][:3, 1], [0, .1, .2], atol=1e-6)
+
+
+def test_landmarks_that_are_none_are_damage(tmp_path, caplog):
+    write_identity(tmp_path, 1, landmarks=np.zeros((3, 67, 2)), size=96)
+    assert read_labels(find_renderings(str(tmp_path)), shapes=True) == {} and "damaged" in caplog.text
 
 
 def test_rows_are_found_by_name_and_not_by_place(tmp_path):

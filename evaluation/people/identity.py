@@ -3,8 +3,8 @@ import logging
 
 import numpy as np
 
-from evaluation import face_pairs, separation, uniqueness
 from evaluation.figures import HIGHER, LOWER, Measure, NEITHER, not_measured, Picture, PIXELS, Section, SET
+from evaluation.people import face_pairs, separation, uniqueness
 from evaluation.subjects import at_most, measurable, measurable_rows
 
 # Pixels separate nearly as well from this far below the embedder's AUC on. AUC rather than d': it needs no scale and no

@@ -1,4 +1,4 @@
-"""evaluation.charts: what matplotlib draws, as pixels and as SVG; odd names and values; without matplotlib."""
+"""evaluation.report.charts: what matplotlib draws, as pixels and as SVG; odd names and values; without matplotlib."""
 import functools
 import importlib.util
 import xml.etree.ElementTree as ElementTree
@@ -7,8 +7,8 @@ import numpy as np
 import pytest
 
 import recognizer
-from evaluation import charts
 from evaluation.figures import Figure, not_measured
+from evaluation.report import charts
 from recognition.verification import FacePairs, roc, Verification, verify
 
 pytestmark = pytest.mark.skipif(importlib.util.find_spec("matplotlib") is None, reason="needs matplotlib")

@@ -7,10 +7,10 @@ import numpy as np
 
 from evaluation import bootstrap
 from evaluation.figures import Figure, HIGHER, LOWER, NEITHER, not_measured, Picture, Section
-from evaluation.known_labels import EXPRESSIONS, ORIGIN, OTHER, WORDS
-from evaluation.nearest import nearest
+from evaluation.labels.known_labels import EXPRESSIONS, ORIGIN, OTHER, WORDS
+from evaluation.people.nearest import nearest
+from evaluation.people.uniqueness import distances_to_means, means_of
 from evaluation.subjects import part_of
-from evaluation.uniqueness import distances_to_means, means_of
 
 AGES = 18, 30, 45, 60               # years at which groups of ages begin
 TURNED = 15, 30, 45                 # degrees of yaw to either side at which groups of poses begin

@@ -1,11 +1,11 @@
-"""evaluation.illustrations: what is shown of a set's files, in which places; files that can't be shown."""
+"""evaluation.report.illustrations: what is shown of a set's files, in which places; files that can't be shown."""
 import numpy as np
 import pytest
 
 from datasets.image_sets import find_photos, find_renderings
 from datasets.images import save_image
 from evaluation.figures import Section
-from evaluation.illustrations import best_and_worst, ENDS, illustrate, pairs_of, sample, SIDE
+from evaluation.report.illustrations import best_and_worst, ENDS, illustrate, pairs_of, sample, SIDE
 
 
 @pytest.fixture

@@ -10,14 +10,13 @@ import pytest
 
 import judged
 import utils
-from evaluation import charts, sheets
 from evaluation.figures import Figure, HIGHER, LOWER, Measure, NEITHER, not_measured, Picture, Section
-from evaluation.report import datasheet, page, pictures, report, standing, verdicts
+from evaluation.report import charts, datasheet, page, pictures, report, sheets, standing, verdicts
 from evaluation.report.markup import element, join, Markup
 from evaluation.report.numbers import in_words, number, of_figure
 from tool import one_line
 
-FILES = Path(__file__).resolve().parent.parent.parent / "docs/files.md"
+FILES = Path(__file__).resolve().parents[3] / "docs/files.md"
 HOSTILE = "<script>alert(1)</script>\"' onload=x &amp; [a](http://evil) `|\n\udcff"
 EMPTY = {"meta", "img", "br", "hr", "wbr", "path", "rect", "circle", "line", "use"}
 NOISE = np.random.default_rng(0).integers(0, 256, [700, 900, 3], np.uint8)

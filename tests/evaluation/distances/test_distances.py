@@ -8,7 +8,7 @@ import scipy.stats
 from PIL import Image
 from scipy.ndimage import convolve
 
-from evaluation import bootstrap
+from evaluation import bootstrap, logistic
 from evaluation.distances import features, neighbours, patches, pixels, sliced, two_sample
 
 
@@ -174,7 +174,7 @@ def test_the_regression_is_the_best():
 
 def test_nobody_is_in_two_folds():
     labels = np.repeat([5, 2, 9, 11, 30, 31, 40], 4)
-    folds = two_sample.folds_of(labels)
+    folds = logistic.folds_of(labels)
     assert all(len({*folds[labels == label]}) == 1 for label in labels) and {*folds} == set(range(5))
 
 

@@ -17,9 +17,9 @@ import numpy as np
 from datasets.image_sets import Renderings
 from evaluation import bootstrap
 from evaluation.figures import Figure, HIGHER, LOWER, Measure, not_measured, Picture, Section, SET
-from evaluation.nearest import nearest, work_of
+from evaluation.people.nearest import nearest, work_of
+from evaluation.people.uniqueness import means_of, typical_images
 from evaluation.subjects import measurable, measurable_rows, NO_IMAGES, part_of, Subject
-from evaluation.uniqueness import means_of, typical_images
 from recognition import verification
 
 LEVEL = 1e-3                        # share of strangers who are within the threshold

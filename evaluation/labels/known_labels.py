@@ -32,13 +32,15 @@ _DAMAGE = (OSError, ValueError, KeyError, EOFError, TypeError, IndexError, zipfi
            NotImplementedError)
 
 
-def read_labels(images):
+def read_labels(images, shapes=False):
     """Read what is known of the images of Renderings -> {name: array [n]}: floats, nan where unknown, or WORDS.
 
     The names are age in years, female (1 for a woman, 0 for a man), a share origin_NAME of each origin; pitch, yaw and
     roll in radians; light_height and light_side, the direction of the light in radians, which comes from above and from
     the right of the image where they are positive; expression_strength, the root mean square of the coefficients; hair,
-    beard, glasses and expression. A name of which nothing is known is left out. One warning tells of damaged files.
+    beard, glasses and expression. With `shapes`, there are also `landmarks` [n, 68, 2] in shares of a crop's sides and
+    `coefficients` [n, m] of the expression. A name of which nothing is known is left out. One warning tells of damaged
+    files.
     """
     result, damaged = {}, []
     people = _read_people(images.root)
@@ -50,23 +52,30 @@ def read_labels(images):
         known, rows = people.get(identity, {}), np.zeros(len(own), np.int64)
         if os.path.lexists(path):
             try:
-                places, known = _read_identity(path)
+                places, known = _read_identity(path, shapes)
                 rows = np.array([places.get(stem(os.path.basename(images.names[i])), -1) for i in own])
             except _DAMAGE:
                 damaged.append(os.path.join(identity, LABELS))
         there = rows >= 0
         for name, values in known.items():
             if name not in result:
-                result[name] = (np.full(len(labels), "", "U24") if name in WORDS else
-                                np.full(len(labels), np.nan, np.float32))
-            result[name][own[there]] = values[rows[there]] if np.ndim(values) else values
+                result[name] = _unknown(name, len(labels), np.shape(values)[1:])
+            if result[name].shape[1:] == np.shape(values)[1:]:          # else coefficients of another model
+                result[name][own[there]] = values[rows[there]] if np.ndim(values) else values
     if damaged:
         logging.warning("%s: %d files of labels are damaged, and what they tell is taken as unknown, such as %s",
                         images.root, len(damaged), damaged[0])
     return result
 
 
-def _read_identity(path):
+def _unknown(name, count, shape):
+    """Make the array [count, *shape] of a label of which nothing is known."""
+    if name in WORDS:
+        return np.full(count, "", "U24")
+    return np.full([count, *shape], np.nan, np.float64 if shape else np.float32)
+
+
+def _read_identity(path, shapes):
     """Read the file LABELS at `path` -> ({name of an image without suffix: its row}, {label: number, word or array}).
 
     Arrays have a row for each image. Raises one of _DAMAGE where the file is damaged or somebody else's.
@@ -85,8 +94,13 @@ def _read_identity(path):
         if "Exp_Para" in fields:
             moves = _rows(fields["Exp_Para"], count)
             known["expression_strength"] = np.sqrt(np.mean(moves ** 2, axis=1))
+            if shapes:
+                known["coefficients"] = moves
             if str(fields["model"]) == makehuman_model.NAME and moves.shape[1] == len(_MODES):
                 known["expression"] = name_expressions(moves)
+        if shapes and "landmarks" in fields:
+            landmarks = _rows(fields["landmarks"], count, (68, 2))
+            known["landmarks"] = (landmarks + .5) / float(fields["size"])
         if "origins" in fields:
             known.update({name: _each(fields[name], count) for name in people_index.PLAIN})
             for name, share in zip(fields["origins"].tolist(), np.moveaxis(fields["origin"], -1, 0)):
@@ -94,10 +108,10 @@ def _read_identity(path):
     return {stem(str(name)): row for row, name in enumerate(names)}, known
 
 
-def _rows(values, count):
-    """Return `values` [count, k] as float64. Raises ValueError where they are others."""
+def _rows(values, count, shape=None):
+    """Return `values` [count, k], or [count, *shape], as float64. Raises ValueError where they are others."""
     values = np.asarray(values, np.float64)
-    if values.ndim != 2 or len(values) != count:
+    if values.shape != (count, *(shape or values.shape[1:2])) or values.ndim < 2:
         raise ValueError("not one row for each image")
     return values
 

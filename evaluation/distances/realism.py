@@ -14,6 +14,7 @@ from evaluation.distances import neighbours, patches, sliced, two_sample
 from evaluation.distances.features import FEW_REPEATS, repeats_for
 from evaluation.distances.pixels import shrink, SHRUNK, to_lab
 from evaluation.figures import Figure, HIGHER, LOWER, Measure, not_measured, Section
+from evaluation.logistic import FOLDS
 from evaluation.subjects import balanced
 
 REFERENCE = "reference"             # the key of the reference beside the names of the sets
@@ -164,8 +165,8 @@ def unfit(sample):
 
 def accuracy(sample, base, seed):
     """Measure how well a classifier tells two Samples apart -> Figure. Draws repeat the test, not the training."""
-    if min(sample.identities, base.identities) < two_sample.FOLDS:
-        return not_measured(f"needs {two_sample.FOLDS} identities on each side: add people")
+    if min(sample.identities, base.identities) < FOLDS:
+        return not_measured(f"needs {FOLDS} identities on each side: add people")
     sides = (sample, base)
     correct = two_sample.tell_apart(*(side.features for side in sides), *(side.labels for side in sides), seed)
     draws = [bootstrap.shares(values, side.labels, side.drawn) for values, side in zip(correct, sides)]

@@ -8,12 +8,11 @@ comes from a regression that has not seen its identity. So it is an honest guess
 from typing import NamedTuple
 
 import numpy as np
-from scipy.optimize import minimize
 
+from evaluation import logistic
 from evaluation.figures import Figure, HIGHER, LOWER, Measure, not_measured, Section, SET
+from evaluation.logistic import FOLDS
 
-FOLDS = 5
-PENALTY = 1.                # of the squared weights, beside the sum of the losses over images
 BINS = 10                   # of equally many images, for the calibration's error
 LEAST_OF_A_KIND = 10        # good images, and others, for a regression
 WORST_LABELS = .9           # quantile of the renderings' own landmark errors up to which labels count as kept
@@ -64,33 +63,16 @@ def confidences(scores, good, labels, seed=0, known=None):
                          f"{LEAST_OF_A_KIND}, {LEAST_OF_A_KIND} and {FOLDS} are needed")
     columns = np.stack([_ranks(np.asarray(values, np.float64)) for values in scores.values()], 1)
     columns = np.concatenate([columns, columns ** 2], 1)        # what is best may lie in the middle
-    fold_of = np.random.default_rng(seed).permutation(len(identities)) % FOLDS
+    fold_of = logistic.folds_of(identities, seed)
     places = np.minimum(np.searchsorted(identities, labels), len(identities) - 1)
     folds = np.where(identities[places] == labels, fold_of[places], -1)        # -1: no image of the identity is known
     values = np.empty(everybody)
     for fold in range(-1, FOLDS):
         learn = known & (folds != fold)
-        values[folds == fold] = probability(fit(columns[learn], good[learn]), columns[folds == fold])
+        weights = logistic.fit(columns[learn], good[learn])
+        values[folds == fold] = logistic.probability(weights, columns[folds == fold])
     return Confidences(values, good, _section(values[known], good_known, {
         name: np.asarray(each, np.float64)[known] for name, each in scores.items()}))
-
-
-def fit(columns, good):
-    """Fit a logistic regression -> weights [k + 1], the last of which is the constant. `good` [n] is bool."""
-    wanted = good.astype(np.float64)
-
-    def loss(weights):
-        logits = columns @ weights[:-1] + weights[-1]
-        slope = .5 * (1 + np.tanh(logits / 2)) - wanted
-        value = (np.logaddexp(0, logits) - wanted * logits).sum() + PENALTY / 2 * weights[:-1] @ weights[:-1]
-        return value, np.append(columns.T @ slope + PENALTY * weights[:-1], slope.sum())
-
-    return minimize(loss, np.zeros(columns.shape[1] + 1), jac=True, method="L-BFGS-B").x
-
-
-def probability(weights, columns):
-    """Compute the probabilities [n] that a regression's `weights` give to rows of `columns` [n, k]."""
-    return .5 * (1 + np.tanh((columns @ weights[:-1] + weights[-1]) / 2))
 
 
 def _ranks(values):
