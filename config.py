@@ -29,7 +29,9 @@ LEGACY = [
 # Options that decide which variables a checkpoint holds, or what they mean: a resumed run must keep them.
 STRUCTURAL_IDENTITY = ("embedding_size", "model_def", "facenet_scope", "standardization")
 STRUCTURAL = ("input_scale_size", "conv_hidden_num", "conv_hidden_num_res", "num_res_rep", "z_num", "grayscale",
-              "optimizer", "method_c", "relax_c", *STRUCTURAL_IDENTITY)
+              "upsampling", "game", "d_scales", "optimizer", "method_c", "relax_c", *STRUCTURAL_IDENTITY)
+# What these options were before there was a choice: of the original's runs, and of old ones.
+FORMERLY = {"upsampling": "transposed", "game": "began", "d_scales": 1}
 # Options that tell what to do now and where: a run does not remember them.
 OF_THE_MOMENT = {"preset", "dry_run", "train_generator", "generate_dataset", "fit_dataset", "is_train", "cont",
                  "load_path", "pretrained_gen", "save_syn_dataset", "save_fitting", "overwrite", "task",
@@ -62,6 +64,11 @@ scope = checked("NAME", str, re.compile(r"[A-Za-z0-9.][A-Za-z0-9_.\\/>-]{0,199}"
                 "a scope's name, of letters, digits and _ . - /")
 
 
+augmentations = checked("LIST", lambda word: ",".join(word.lower().replace(" ", "").split(",")),
+                        lambda word: word == "none" or not set(word.split(",")) - {"shift", "cut", "color"},
+                        "none, or some of shift, cut and color, with commas between them")
+
+
 def network_options(add):
     """Add the options of the group Network."""
     add("input_scale_size", side, 64,
@@ -74,6 +81,11 @@ def network_options(add):
         "width of the generators' first convolution; their deepest has 4 times it")
     add("num_res_rep", whole(1, 100), 3, "residual blocks in each generator")
     add("z_num", whole(1, 65536), 64, "length of the discriminators' code")
+    add("upsampling", one_of(("transposed", "resize")), "transposed", "how generators double the size: transposed "
+        "convolutions, the original's, or upscaling and a convolution, which leaves no checkerboard")
+    add("game", one_of(("began", "hinge")), "began", "the discriminators: began, auto-encoders as in the paper; "
+        "hinge, patch discriminators with spectral norm and hinge loss, without gamma, lambda_k and z_num")
+    add("d_scales", whole(1, 4), 1, "hinge: sizes at which patches are judged, each half of the one before")
     add("dropout_keep", number(above=0, most=1), .9,
         "keep probability of G's dropout, in training and while synthesizing (1: none)")
 
@@ -140,6 +152,10 @@ def training_options(add):
         "parses .5 but trains with Adam's own .9")
     add("beta2", number(0, below=1), .999,
         "adam and rmsprop: decay of the mean squared gradient; sgd has no use for it")
+    add("average_decay", number(0, below=1), .9999, "most that an average of a weight keeps of itself in a step")
+    add("augment", augmentations, "none", "hinge: what discriminators see real and generated images through, so that "
+        "they don't memorise a small set: none, or some of shift, cut and color, with commas")
+    add("r1", number(0), 0., "hinge: weight of the penalty on the discriminators' gradient at real images (R1)")
     add("use_gpu", boolean, True, "use a GPU where there is one")
     add("random_seed", whole(0, 2 ** 31 - 1), 123, "seed of weights, data order, crops, flips and dropout")
 
@@ -152,6 +168,8 @@ def loss_options(add):
     add("lambda_d", number(0), .5, "weight of the paired loss, for G_inv")
     add("lambda_s", number(0), .5, "weight of the cycle loss, for G and G_inv")
     add("lambda_p", number(0), .1, "weight of the pixel loss between rendering and photo, for G")
+    add("lambda_f", number(0), 0., "weight of the paired loss forward, between the photo of a pair and what G makes of "
+        "its rendering, for G; the original has none")
     add("lambda_c", number(0), .001, "weight of the identity loss, for G")
     add("lambda_c_upper", number(0), None,
         "ceiling of lambda_c, which doubles whenever the learning rates are halved", "0.001, or lambda_c if larger")
@@ -408,12 +426,12 @@ def get_config(words=None):
 def structural_differences(config, saved, options=STRUCTURAL):
     """List what differs between `config` and `saved`, the params.json of a run: 'name (run: x, given: y)'.
 
-    Only `options` are compared, and an option that the run lacks agrees. Without an identity loss, the options of the
-    classifier do not count.
+    Only `options` are compared. An option that the run lacks agrees, unless FORMERLY tells what it was. Without an
+    identity loss, the options of the classifier do not count.
     """
     if config.method_c == "none":
         options = [option for option in options if option not in STRUCTURAL_IDENTITY]
-    return differences_in(options, config, saved)
+    return differences_in(options, config, {**FORMERLY, **saved} if saved else {})
 
 
 def differences_in(options, config, saved):

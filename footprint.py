@@ -18,6 +18,7 @@ PROGRAM, TRAINING = .55 * GIB, .2 * GIB         # Python, TensorFlow and its thr
 IN_WORK = 2                         # copies of a weight, outside of a training
 AHEAD = 3                           # batches of a loader, besides one for each worker
 GENERATOR_KEPT, DISCRIMINATOR_KEPT = 3.75, 1.17         # times the activations of an image: of all calls in a step
+PATCH_KEPT = 4                      # numbers that both patch discriminators keep for each pixel and filter
 # Numbers that a head keeps for each image and identity, as measured with 1,000 and 100,000 identities.
 HEAD_KEPT = {"softmax_center": 5, "arcface": 7.5, "cosface": 7.5, "adaface": 9.5}
 SYNTHESIS_BATCH = 16                # images at a time
@@ -89,6 +90,11 @@ def discriminator_weights(size, hidden, code):
     return encoder + dense + 2 * levels * (9 * hidden + 1) * hidden + 9 * 3 * hidden + 3
 
 
+def patch_discriminator_weights(filters, scales):
+    """Count the weights of a patch discriminator with `filters` of its first convolution."""
+    return scales * (16 * (3 + 2 * filters + 8 * filters + 16 * filters + 4) * filters + 11 * filters + 1)
+
+
 def _level_weights(level, levels, hidden):
     """Count the weights of one size of a discriminator's encoder."""
     before, here = hidden * max(level - 1, 1), hidden * level
@@ -115,6 +121,11 @@ def discriminator_activations(size, hidden):
     return size ** 2 * hidden * (encoder + 8)
 
 
+def patch_discriminator_activations(size, filters, scales):
+    """Count the numbers that a patch discriminator keeps of an image for its gradients."""
+    return sum(size ** 2 * (PATCH_KEPT * filters + 3 * 6) / 4 ** scale for scale in range(scales))
+
+
 # The commands
 
 def of_main(config, identities, classifier_width=1.):
@@ -125,8 +136,12 @@ def of_main(config, identities, classifier_width=1.):
     size, width, hidden = config.input_scale_size, config.conv_hidden_num_res, config.conv_hidden_num
     both = generator_weights(width, config.num_res_rep, True) + generator_weights(width, config.num_res_rep, False)
     judged = config.train_generator or (config.generate_dataset and config.scores)
-    without_code = 2 * discriminator_weights(size, hidden, 0) if judged else 0
-    code = 2 * discriminator_weights(size, hidden, config.z_num) - without_code if judged else 0
+    without_code = code = 0
+    if judged and config.game == "hinge":
+        without_code = 2 * patch_discriminator_weights(hidden, config.d_scales)
+    elif judged:
+        without_code = 2 * discriminator_weights(size, hidden, 0)
+        code = 2 * discriminator_weights(size, hidden, config.z_num) - without_code
     copies = copies_of(config.optimizer) if config.train_generator else IN_WORK
     parts = [Part(PROGRAM + config.train_generator * TRAINING, ""),
              Part(FLOAT * copies * both, "--conv_hidden_num_res or --num_res_rep", on_device=True),
@@ -150,7 +165,10 @@ def _training_of(config, identities, width):
     size, batch = config.input_scale_size, config.batch_size * config.num_gpu
     smaller = "--batch_size" if config.batch_size > 1 else "--input_scale_size"
     kept = GENERATOR_KEPT * generator_activations(size, config.conv_hidden_num_res, config.num_res_rep)
-    kept += DISCRIMINATOR_KEPT * discriminator_activations(size, config.conv_hidden_num)
+    if config.game == "hinge":
+        kept += patch_discriminator_activations(size, config.conv_hidden_num, config.d_scales)
+    else:
+        kept += DISCRIMINATOR_KEPT * discriminator_activations(size, config.conv_hidden_num)
     parts = [Part(FLOAT * batch * kept, smaller, on_device=True),
              Part((config.num_worker + AHEAD) * 4 * batch * 3 * size ** 2, f"{smaller} or --num_worker")]
     if config.pretrained_rec:

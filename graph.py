@@ -5,11 +5,13 @@ import tensorflow as tf
 
 import data_loader
 import losses
+from began import Began
 from engine import layers
 from engine.checkpoints import average_of, names_of
 from engine.layers import to_image, to_network
 from engine.session import check_optimized_once
-from models import DiscriminatorCNN, Generator
+from hinge import Hinge
+from models import Generator
 from recognition import networks, registry
 from recognition.input_size import offsets_of, View
 from recognition.preprocessing import preprocess
@@ -18,6 +20,8 @@ tf1 = tf.compat.v1
 
 # Added to the seed, so that no two uses of random numbers in a step share theirs; dropout counts on from its own.
 DROPOUT_STREAM, BOTTLENECK_STREAM, CROP_STREAM, FLIP_STREAM = 0, 1000, 2000, 3000
+PAIRED_STREAM, FORW_STREAM, BACK_STREAM = 4000, 5000, 6000
+GAMES = {"began": Began, "hinge": Hinge}
 
 
 class Networks:
@@ -29,11 +33,11 @@ class Networks:
 
     def __init__(self, config, view=None, architecture=None):
         self.config, self.precision, self.view = config, tf.as_dtype(config.precision), view or View(config.image_size)
-        generator = config.conv_hidden_num_res, config.num_res_rep
-        self.G = Generator("G_inf", *generator, skips=True, precision=self.precision)
-        self.G_inv = Generator("G_inv", *generator, skips=False, precision=self.precision)
-        self.D_forw = DiscriminatorCNN("D_forw", config.conv_hidden_num, config.z_num, self.precision)
-        self.D_back = DiscriminatorCNN("D_back", config.conv_hidden_num, config.z_num, self.precision)
+        self.G, self.G_inv = (Generator(name, config.conv_hidden_num_res, config.num_res_rep, skips, self.precision,
+                                        config.upsampling == "resize")
+                              for name, skips in (("G_inf", True), ("G_inv", False)))
+        self.game = GAMES[config.game](config)
+        self.D_forw, self.D_back = (self.game.discriminator(name, self.precision) for name in ("D_forw", "D_back"))
         self.has_classifier = bool(config.pretrained_rec)
         self.architecture = architecture or registry.named_by(config)
         self.classifier_variables = []
@@ -65,28 +69,21 @@ class Batch(NamedTuple):
     paired_rendering: tf.Tensor | None = None
 
 
-class Game(NamedTuple):
-    """One discriminator's play on a batch: reconstructions [B, S, S, 3], its terms, and gradients of the losses."""
-    fake_reconstruction: tf.Tensor
-    real_reconstruction: tf.Tensor
-    terms: losses.BeganTerms
-    by_fake: tf.Tensor              # of the generator's loss by the fake images; None in a graph without gradients
-    by_variables: list              # of the discriminator's loss by each of its variables; None likewise
-
-
 class Tower(NamedTuple):
     """What one device computes for its share of the batch: images [B, S, S, 3] in [-1, 1], embeddings [B, E]."""
     s: tf.Tensor                    # renderings
     r: tf.Tensor                    # real photos
+    paired_photo: tf.Tensor         # None without pairs
     paired_rendering: tf.Tensor     # renderings of the paired photos; None without pairs
     mask: tf.Tensor                 # where the renderings show a face, 0 or 1
     label: tf.Tensor                # classes [B] of the renderings
     x: tf.Tensor                    # photos generated from s
     y: tf.Tensor                    # renderings generated from x
     fitted: tf.Tensor               # renderings generated from the paired photos; None without pairs
-    forw: Game                      # D_forw on x and r
-    back: Game                      # D_back on y and s
-    x_reconstruction: tf.Tensor
+    painted: tf.Tensor              # photos generated from the paired renderings; None where no loss asks for them
+    forw: losses.Game               # D_forw on x and r
+    back: losses.Game               # D_back on y and s
+    x_reconstruction: tf.Tensor     # None in a game without reconstructions, as the next three
     r_reconstruction: tf.Tensor
     y_reconstruction: tf.Tensor
     s_reconstruction: tf.Tensor
@@ -172,31 +169,33 @@ class TrainingGraph:
         s, r, paired_photo, paired_rendering = (None if images is None else to_network(images) for images in inputs)
         with tf1.name_scope("G"):
             x = net.G(s, self._dropout(self.config.dropout_keep, DROPOUT_STREAM, index))
+            painted = None
+            if paired_rendering is not None and self.config.lambda_f:
+                painted = net.G(paired_rendering, self._dropout(self.config.dropout_keep, PAIRED_STREAM, index))
         with tf1.name_scope("G_inv"):
             y = net.G_inv(x if paired_photo is None else tf.concat([x, paired_photo], 0))
             y, fitted = (y, None) if paired_photo is None else tf.split(y, 2)
         with tf1.name_scope("D_forw"):
-            forw = self._play(net.D_forw, x, r, self.k_now[0])
+            forw = self._play(net.D_forw, x, r, self.k_now[0], self._dropout(1, FORW_STREAM, index))
         with tf1.name_scope("D_back"):
-            back = self._play(net.D_back, y, s, self.k_now[1], after=forw)
+            back = self._play(net.D_back, y, s, self.k_now[1], self._dropout(1, BACK_STREAM, index), after=forw)
         with tf1.name_scope("identity"):
             with tf.control_dependencies(_gradients_of(back)):          # by then, the memory of both games is free
                 seen = tf.identity(x)
             bottleneck, embeddings = self._embed_at_random(seen, index) if net.has_classifier else (None, None)
         mask = tf.cast(batch.rendering > 0, tf.float32)
-        return Tower(s, r, paired_rendering, mask, batch.label, x, y, fitted, forw, back, forw.fake_reconstruction,
-                     forw.real_reconstruction, back.fake_reconstruction, back.real_reconstruction, bottleneck,
-                     embeddings)
+        return Tower(s, r, paired_photo, paired_rendering, mask, batch.label, x, y, fitted, painted, forw, back,
+                     forw.fake_reconstruction, forw.real_reconstruction, back.fake_reconstruction,
+                     back.real_reconstruction, bottleneck, embeddings)
 
-    def _play(self, discriminator, fake, real, k, after=None):
-        """Build the Game of a discriminator, which waits for the Game `after`: two at a time take twice the memory."""
+    def _play(self, discriminator, fake, real, k, chance, after=None):
+        """Build the Game of a discriminator, which waits for the Game `after`: two at a time take twice the memory.
+
+        `chance` is the layers.Dropout that seeds what is random in it.
+        """
         with tf.control_dependencies(_gradients_of(after)):
             images = tf.concat([fake, real], 0)
-        reconstruction, network = discriminator.reconstruct(images)
-        fake_reconstruction, real_reconstruction = tf.split(reconstruction, 2)
-        terms = losses.began_terms(real, real_reconstruction, fake, fake_reconstruction, k, self.config.gamma)
-        by_both = both_players(network, fake, terms.real + terms.generator, k) if self.with_gradients else (None, None)
-        return Game(fake_reconstruction, real_reconstruction, terms, *by_both)
+        return self.networks.game.play(discriminator, images, k, self.with_gradients, chance)
 
     def _seed(self, stream):
         """Make the seed [2] int32 of one use of random numbers in this step."""
@@ -240,6 +239,8 @@ class TrainingGraph:
             d_loss_back=back.discriminator, g_loss_back=back.generator, balance2=back.balance,
             sd_loss_forw=paired.generator, sd_loss_real_forw=paired.real, balance3=paired.balance,
             s_loss=s_loss, p_loss=losses.pixel_loss(tower.x, tower.s, tower.mask), c_loss=tf.reduce_mean(c_each))
+        if tower.painted is not None:
+            terms["f_loss"] = tf.reduce_mean(losses.l1_per_example(tower.painted, tower.paired_photo))
         return terms, dict(d_score=forw.fake_each, s_score=s_each, c_score=c_each)
 
     def _identity_losses(self, towers):
@@ -289,6 +290,8 @@ class TrainingGraph:
         others = {
             "G": self.lambda_c * loss["c_loss"] + config.lambda_s * loss["s_loss"] + config.lambda_p * loss["p_loss"],
             "G_inv": config.lambda_d * loss["sd_loss_forw"] + config.lambda_s * loss["s_loss"]}
+        if "f_loss" in loss:
+            others["G"] += config.lambda_f * loss["f_loss"]
         if config.weight_decay:
             decayed = [tf.nn.l2_loss(variable) for variable in self._identity_variables()]
             others["G"] += config.weight_decay * tf.add_n(decayed or [0.])
@@ -307,7 +310,8 @@ class TrainingGraph:
         config, loss = self.config, self.losses
         rates = {"G": self.g_lr, "G_inv": self.g_lr, "D": self.d_lr}
         state = [(k, losses.update_k(now, loss[balance], config.lambda_k))
-                 for k, now, balance in zip(self.k, self.k_now, ("balance1", "balance2", "balance3"))]
+                 for k, now, balance in zip(self.k, self.k_now, ("balance1", "balance2", "balance3"))
+                 if self.networks.game.balances]
         if self.moved_centroids is not None:
             state.append((self.centroids, self.moved_centroids))
         computed = [gradient for by_variable in self.gradients.values() for gradient, _ in by_variable]
@@ -315,7 +319,7 @@ class TrainingGraph:
         averaged = self._averaged_variables()
         shadows = [average_of(variable) for variable in averaged]
         step = tf.cast(self.step_now, tf.float32)
-        decay = tf.minimum(0.9999, (1 + step) / (10 + step))
+        decay = tf.minimum(config.average_decay, (1 + step) / (10 + step))
         # shadow - (1 - decay) (shadow - variable), in one pass over memory
         with tf.control_dependencies(computed):
             averages = tf1.train.GradientDescentOptimizer(1 - decay).apply_gradients(
@@ -345,11 +349,13 @@ class TrainingGraph:
         scalars.update({"misc/k_t": self.k_now[0], "misc/k_t2": self.k_now[1], "misc/k_t3": self.k_now[2],
                         "misc/d_lr": self.d_lr, "misc/g_lr": self.g_lr, "misc/lambda_c": self.lambda_c,
                         "misc/balance": loss["balance1"]})
+        if "f_loss" in loss:
+            scalars["loss/f_loss"] = loss["f_loss"]
         images = dict(real=tower.r, generated=tower.x, generated_rendering=tower.y, rendering=tower.s,
                       generated_reconstruction=tower.x_reconstruction, real_reconstruction=tower.r_reconstruction)
         self.summary = tf1.summary.merge(
             [tf1.summary.scalar(name, value) for name, value in scalars.items()]
-            + [tf1.summary.image(name, to_image(value), 4) for name, value in images.items()])
+            + [tf1.summary.image(name, to_image(value), 4) for name, value in images.items() if value is not None])
 
 
 def _mean(tensors):
@@ -388,7 +394,7 @@ class SynthesisGraph:
             self.photos = to_image(x)
             self.scores = []
             if scores:
-                self.scores += [losses.l1_per_example(networks.D_forw(x), x),
+                self.scores += [networks.game.score(networks.D_forw, x),
                                 losses.l1_per_example(networks.G_inv(x), s)]
                 self.scores += [networks.embed(x)[1]] if networks.has_classifier else []
 
@@ -411,50 +417,6 @@ class FittingGraph:
             self.error = losses.l1_per_example(fitted, to_network(self.annotations))
 
 
-# One backward pass through a discriminator for both players
-
 def _gradients_of(game):
     """List the gradients of a Game: [] for None, and in a graph without gradients."""
     return [game.by_fake, *game.by_variables] if game and game.by_variables else []
-
-
-def both_players(layers_called, fake, loss, k):
-    """Back-propagate both losses of a discriminator at once (Berthelot et al. 2017, sec. 3.4).
-
-    `layers_called` are the `models.Layer`s of the discriminator's call on images [fake, real], as many of the one as of
-    the other. `fake` [B, S, S, 3] are the first half, and `loss` is L(real) + L(fake).
-
-    One pass gives the gradient of `loss` by each layer's output. On the fake half, this gradient is that of L(fake),
-    which the generator minimises. The discriminator minimises L(real) - k L(fake). Its gradient differs by a factor of
-    -k on the fake half. Each layer sums over examples when it forms its weight gradient. The factor -k is applied to
-    the fake half at that moment. Nothing is divided by k, so k = 0 is exact.
-
-    Returns the gradient of L(fake) by `fake`, and those of L(real) - k L(fake) by every variable in the layers' order.
-    """
-    first = layers_called[0]
-    *upstream, directly = _gradients(loss, [layer.output for layer in layers_called] + [fake], stop=[first.output])
-    through = _gradients(first.product(fake), [fake], tf.split(upstream[0], 2)[0])[0]
-    by_variables = [by for layer, gradient in zip(layers_called, upstream) for by in _by_variables(layer, gradient, k)]
-    return directly + through, by_variables
-
-
-def _by_variables(layer, upstream, k):
-    """Compute the gradients of L(real) - k L(fake) by a layer's weights and biases.
-
-    `upstream` [2B, ...] is the gradient of L(real) + L(fake) by the layer's output. The gradient by the biases is one
-    sum over both halves of the batch, as in the original: halves that are summed apart are rounded differently, by more
-    than 1e-4. The gradient by the weights is such a sum too where an output has fewer numbers than the weights, since
-    one sum is faster there.
-    """
-    half = tf.ones([tf.shape(upstream)[0] // 2] + [1] * (upstream.shape.rank - 1))
-    weighted = tf.concat([-k * half, half], 0) * upstream
-    if upstream.shape[1:].num_elements() <= layer.weights.shape.num_elements():
-        return _gradients(layer.output, [layer.weights, layer.biases], weighted)
-    fake, real = (_gradients(layer.product(x), [layer.weights], gradient)[0]
-                  for x, gradient in zip(tf.split(layer.input, 2), tf.split(upstream, 2)))
-    return [real - k * fake] + _gradients(layer.output, [layer.biases], weighted)
-
-
-def _gradients(ys, xs, upstream=None, stop=None):
-    """Call `tf.gradients`, with each gradient on the device of the operation that it belongs to."""
-    return tf1.gradients(ys, xs, upstream, colocate_gradients_with_ops=True, stop_gradients=stop)

@@ -12,21 +12,47 @@ def l1_per_example(first, second):
     return tf.reduce_mean(tf.abs(first - second), axis=[1, 2, 3])
 
 
-class BeganTerms(NamedTuple):
-    """The losses of a discriminator D and its generator G, where L is D's reconstruction error."""
-    discriminator: tf.Tensor        # scalar: L(real) - k L(fake), which D minimises
-    generator: tf.Tensor            # scalar: L(fake), which G minimises
-    real: tf.Tensor                 # scalar: L(real)
-    balance: tf.Tensor              # scalar: gamma L(real) - L(fake), which moves k
-    fake_each: tf.Tensor            # [B], L(fake) of each example
+class GameTerms(NamedTuple):
+    """The losses of a discriminator D and its generator G. In BEGAN's game, L is D's reconstruction error."""
+    discriminator: tf.Tensor        # scalar, which D minimises. BEGAN: L(real) - k L(fake)
+    generator: tf.Tensor            # scalar, which G minimises. BEGAN: L(fake)
+    real: tf.Tensor                 # scalar: what D minimises on real images alone. BEGAN: L(real)
+    balance: tf.Tensor              # scalar, which moves k. BEGAN: gamma L(real) - L(fake)
+    fake_each: tf.Tensor            # [B], what G minimises, of each example
+
+
+class Game(NamedTuple):
+    """A discriminator's play on a batch: its GameTerms and their gradients."""
+    terms: GameTerms
+    by_fake: tf.Tensor              # of the generator's loss by the fake images; None in a graph without gradients
+    by_variables: list              # of the discriminator's loss by each of its variables; None likewise
+    fake_reconstruction: tf.Tensor = None           # [B, S, S, 3]; None where the discriminator makes none
+    real_reconstruction: tf.Tensor = None
 
 
 def began_terms(real, real_reconstruction, fake, fake_reconstruction, k, gamma):
-    """Compute the BeganTerms of images and their reconstructions (Berthelot et al. 2017, sec. 3.4)."""
+    """Compute the GameTerms of images and their reconstructions (Berthelot et al. 2017, sec. 3.4)."""
     real_loss = tf.reduce_mean(l1_per_example(real_reconstruction, real))
     fake_each = l1_per_example(fake_reconstruction, fake)
     fake_loss = tf.reduce_mean(fake_each)
-    return BeganTerms(real_loss - k * fake_loss, fake_loss, real_loss, gamma * real_loss - fake_loss, fake_each)
+    return GameTerms(real_loss - k * fake_loss, fake_loss, real_loss, gamma * real_loss - fake_loss, fake_each)
+
+
+def hinge_terms(fake, real):
+    """Compute the GameTerms of a discriminator's verdicts on patches (Lim, Ye 2017, eq. 4; Miyato et al. 2018, eq. 17).
+
+    `fake` and `real` are lists of verdicts [B, h, w, 1], one for each scale. All scales count alike (Wang et al. 2018).
+    D pushes the verdicts on real patches above 1, and those on fake ones below -1. G pushes the latter up.
+    """
+    on_fake, on_real = (tf.reduce_mean(tf.stack([tf.reduce_mean(tf.nn.relu(1 + sign * each)) for each in verdicts]))
+                        for sign, verdicts in ((1, fake), (-1, real)))
+    fake_each = verdict_per_example(fake)
+    return GameTerms(on_real + on_fake, tf.reduce_mean(fake_each), on_real, tf.zeros([]), fake_each)
+
+
+def verdict_per_example(verdicts):
+    """Compute what G minimises of each example: minus the mean of a list of verdicts [B, h, w, 1] -> [B]."""
+    return -tf.reduce_mean(tf.stack([tf.reduce_mean(each, axis=[1, 2, 3]) for each in verdicts]), 0)
 
 
 class PairedTerms(NamedTuple):

@@ -38,13 +38,15 @@ class Generator(Network):
 
     WEIGHTS = layers.WeightSpec(initializer=tf1.random_normal_initializer(0.0, 0.02))
 
-    def __init__(self, name, filters, num_res_rep, skips, precision=tf.float32):
+    def __init__(self, name, filters, num_res_rep, skips, precision=tf.float32, resizes=False):
         """Choose `filters` at full size, and `num_res_rep` residual blocks.
 
-        With `skips`, the features of each size on the way down are used again on the way up.
+        With `skips`, the features of each size on the way down are used again on the way up. With `resizes`, the way up
+        is by upscaling and a convolution, instead of a transposed convolution, which leaves a checkerboard pattern
+        (Odena et al. 2016, Deconvolution and Checkerboard Artifacts).
         """
         super().__init__(name, precision)
-        self.filters, self.num_res_rep, self.skips = filters, num_res_rep, skips
+        self.filters, self.num_res_rep, self.skips, self.resizes = filters, num_res_rep, skips, resizes
 
     def __call__(self, x, dropout=None):
         """Translate images `x` [B, S, S, 3] in [-1, 1] -> the same shape and range. S is a multiple of 4.
@@ -74,6 +76,9 @@ class Generator(Network):
 
     def _upsample(self, name, x, filters):
         with tf1.variable_scope(name):
+            if self.resizes:
+                return tf.nn.relu(layers.lay_out_upscaled(
+                    layers.conv2d_of_upscaled(x, filters, self.WEIGHTS.initializer)))
             return tf.nn.relu(layers.conv2d_transpose(x, filters, 3, 2, self.WEIGHTS))
 
     def _residual_block(self, x):

@@ -401,9 +401,10 @@ def warn_of_two_sources(config, resumed, weights):
 
 def check_networks(config, weights):
     """Raise UserError if the networks to be built are not those of `weights`, a run's folder or a checkpoint."""
-    options = ("conv_hidden_num_res", "num_res_rep", "grayscale")
+    options = ("conv_hidden_num_res", "num_res_rep", "upsampling", "grayscale")
     if config.train_generator or (config.generate_dataset and config.scores):         # these need a discriminator
-        options += ("conv_hidden_num", "z_num", "input_scale_size")
+        options += ("game", "conv_hidden_num", "input_scale_size") + (
+            ("z_num",) if config.game == "began" else ("d_scales",))
     differences = structural_differences(config, runs.load_params(runs.folder_of(weights)), options)
     shapes = checkpoint_index.read_shapes(runs.list_checkpoints(weights), weights)
     if shapes is not None and GENERATOR not in shapes:
@@ -419,7 +420,16 @@ def networks_of(shapes):
     """Tell the options of the networks from the `shapes` {name: shape} of their variables, as far as possible."""
     sizes = {"conv_hidden_num_res": (GENERATOR, -1), "conv_hidden_num": ("D_forw/Conv/weights", -1),
              "z_num": ("D_forw/fully_connected/weights", -1)}
+    patches = "D_forw/scale{}/conv1/weights".format
+    if patches(1) in shapes:
+        sizes["conv_hidden_num"] = patches(1), -1
     found = {option: shapes[name][axis] for option, (name, axis) in sizes.items() if name in shapes}
+    found["game"] = "hinge" if patches(1) in shapes else "began"
+    if patches(1) in shapes:
+        found["d_scales"] = sum(patches(scale) in shapes for scale in range(1, 5))
+    upwards = shapes.get("G_inf/u64/weights", (3, 3, 1, 1))         # from more channels to fewer
+    if upwards[2] != upwards[3]:
+        found["upsampling"] = "transposed" if upwards[2] < upwards[3] else "resize"
     blocks = {name.split("/")[1] for name in shapes if name.startswith("G_inf/R")}
     return {**found, "num_res_rep": len(blocks)} if blocks else found
 

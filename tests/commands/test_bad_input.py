@@ -245,6 +245,13 @@ def test_a_bare_checkpoint_of_other_networks(place, bare, undecoded, option):
 
 
 @pytest.mark.slow
+@pytest.mark.parametrize("option, given, was", [("game", "hinge", "began"), ("upsampling", "resize", "transposed")])
+def test_a_bare_checkpoint_of_another_game(place, bare, undecoded, option, given, was):
+    for way in ({"pretrained_gen": "bare"}, {"load_path": "bare", "generate_dataset": True}):
+        refused(BASE | {option: given} | way, f"{option} (run: {was}, given: {given})", "give the run's", "bare")
+
+
+@pytest.mark.slow
 def test_what_needs_no_discriminator_takes_any_of_its_widths(place, bare, monkeypatch):
     """Synthesis without scores, fitting and drawing samples get as far as TensorFlow."""
     class Reached(Exception):

@@ -122,6 +122,29 @@ def test_two_identical_runs_are_identical(uninterrupted, resumed):
     assert all(ours[key] == theirs[key] for key in theirs)
 
 
+@pytest.fixture(scope="module")
+def hinge_runs(tools):
+    """The hinge game: 6 steps at once, and 3 steps and 3 more -> both run directories."""
+    options = narrow(tools, game="hinge", d_scales=2, augment="shift,cut,color", r1=.1, upsampling="resize",
+                     lambda_f=1, checkpoint_step=3, log_step=3)
+    again = {**options, "log_dir": tools.new_folder()}
+    succeed_here(main, *words(**options, max_step=6))
+    succeed_here(main, *words(**again, max_step=3))
+    succeed_here(main, *words(log_dir=again["log_dir"], cont="gen", max_step=6))
+    return only_run(options["log_dir"]), only_run(again["log_dir"])
+
+
+def test_the_hinge_game_resumes_exactly_and_trains_everything(hinge_runs):
+    once, resumed = hinge_runs
+    assert not differences(once / "model.ckpt-6", resumed / "model.ckpt-6")
+    before, after = (read_checkpoint(once / f"model.ckpt-{step}") for step in (3, 6))
+    still = {name for name in after if np.array_equal(before[name], after[name])}
+    # While all verdicts lie between -1 and 1, real and fake ones pull alike at the last bias.
+    assert {name for name in still if "/verdict/biases" not in name} == {"k_t", "k_t2", "k_t3"}
+    assert not any(after[name].any() for name in still)
+    assert ("loss/f_loss", 6) in events(once)[0]
+
+
 def test_a_killed_run_goes_on_before_its_damaged_checkpoint_and_repeats_its_steps(uninterrupted, killed):
     run_dir, saved, result = killed
     assert saved[0] + 1 == saved[1] < 9
@@ -468,6 +491,7 @@ def test_a_new_checkpoint_stays_when_later_ones_are_damaged(tmp_path):
 
 @pytest.mark.parametrize("option, other", [
     ("conv_hidden_num", 8), ("conv_hidden_num_res", 8), ("num_res_rep", 2), ("z_num", 4), ("grayscale", True),
+    ("game", "hinge"), ("upsampling", "resize"),
     ("optimizer", "sgd"), ("method_c", "center"), ("relax_c", True), ("embedding_size", 8),
     ("facenet_scope", "Other"), ("standardization", "fixed"), ("input_scale_size", 32)])
 def test_a_run_of_other_structural_options_is_refused(trained, tmp_path, monkeypatch, option, other):

@@ -20,6 +20,7 @@ import tensorflow as tf
 
 import data_loader
 import graph
+import hinge
 import main
 import preflight
 import trainer as trainer_module
@@ -27,7 +28,7 @@ import utils
 from config import COMMAND, get_config
 from conftest import draw_face, NAMES, NARROW, SMALL, small_classifier, tree, words, write, write_checkpoint
 from datasets.image_sets import Pairs
-from engine import layers, runs
+from engine import checkpoints, layers, runs
 from engine.session import session_options
 from evaluation import judge_command
 from graph import make_optimizer, Networks, SynthesisGraph, TrainingGraph
@@ -350,6 +351,11 @@ def calls(case, module, name, pick):
     return seen
 
 
+def calls_of(module, name, pick):
+    """A probe of `calls`."""
+    return lambda case: calls(case, module, name, pick)
+
+
 def workers(case):
     """The threads that decode photos, renderings and pairs."""
     return calls(case, data_loader, "in_parallel", lambda dataset, function, workers: workers)
@@ -417,7 +423,8 @@ def bottleneck(trainer):
     return float(trainer.session.run(found["InceptionResnetV1/Bottleneck/weights"])[0, 0]) if found else None
 
 
-TERMS = {"G": ("g_loss_forw", "c_loss", "s_loss", "p_loss"), "G_inv": ("g_loss_back", "sd_loss_forw", "s_loss")}
+TERMS = {"G": ("g_loss_forw", "c_loss", "s_loss", "p_loss", "f_loss"),
+         "G_inv": ("g_loss_back", "sd_loss_forw", "s_loss")}
 
 
 @functools.cache
@@ -432,8 +439,8 @@ def learner(line):
     with trainer.session.graph.as_default():
         for net, names in TERMS.items():
             weights = (trainer.networks.G if net == "G" else trainer.networks.G_inv).variables[-4:]
-            gradients[net] = weights, [tf1.gradients(graph.losses[name], weights, unconnected_gradients="zero")
-                                       for name in names]
+            gradients[net] = weights, [tf1.gradients(graph.losses.get(name, tf.zeros([])), weights,
+                                                     unconnected_gradients="zero") for name in names]
     trainer.session.run(graph.iterator.initializer, {graph.start_step: 0})
     return trainer, gradients
 
@@ -468,6 +475,19 @@ def balance(case):
     real = loss["d_loss_forw"] + .5 * loss["g_loss_forw"]
     return (round(float((loss["balance1"] + loss["g_loss_forw"]) / real), 3),
             round(float((trainer.session.run(trainer.variables["k_t"]) - .5) / loss["balance1"]), 3))
+
+
+def average_kept(case):
+    """The share of itself that an average keeps in a step at which it could keep nearly all."""
+    trainer, _ = learner(case.line)
+    average = "G_inv/output/weights" + checkpoints.AVERAGE
+    before = trainer.session.run(trainer.variables[average])
+    trainer.set_values({average: np.ones_like(before), "step": 10 ** 6})
+    weights = trainer.session.run(trainer.variables["G_inv/output/weights"])
+    trainer.run_step(0, {})
+    after = trainer.session.run(trainer.variables[average])
+    trainer.set_values({average: before, "step": 0})
+    return round(float(np.mean((after - weights) / (1 - weights))), 4)
 
 
 def decay(case):
@@ -549,7 +569,8 @@ DRAWN = dict(is_train=False, load_path="new")
 RATES = dict(g_lr=8e-4, d_lr=4e-4, lr_update_step=10)
 SHORT = dict(max_step=6, log_step=1, save_step=3)
 # One training differs from BASE in all of these, as building one takes seconds; each row sees one of them alone.
-OTHER = dict(**REC, lambda_s=.7, lambda_d=.3, lambda_p=.2, gamma=.4, lambda_k=.03, method_c="softmax", weight_decay=.25)
+OTHER = dict(**REC, lambda_s=.7, lambda_d=.3, lambda_p=.2, lambda_f=.6, gamma=.4, lambda_k=.03, method_c="softmax",
+             weight_decay=.25)
 
 
 def learned(*flags):
@@ -568,6 +589,9 @@ ROWS = [
     Row("conv_hidden_num_res", 6, shape("G_inf/c7s1_32/weights"), [7, 7, 3, 6]),
     Row("num_res_rep", 2, blocks, [2, 2]),
     Row("z_num", 5, shape("D_forw/fully_connected/biases"), [5]),
+    Row("upsampling", "resize", shape("G_inf/u64/weights"), [3, 3, 16, 8]),
+    Row("game", "hinge", shape("D_forw/scale1/conv1/weights"), [4, 4, 3, 4]),
+    Row("d_scales", 2, shape("D_back/scale2/verdict/biases"), [1], dict(game="hinge")),
     Row("dropout_keep", .6, keeps, [.6]),
 
     Row("data_dir", "{data}/../elsewhere", data_of("photos"), "../elsewhere/real"),
@@ -614,6 +638,10 @@ ROWS = [
     Row("beta1", .3, updates, updated("rmsprop", beta1=.3), dict(optimizer="rmsprop")),
     Row("beta2", .5, updates, updated("adam", beta2=.5)),
     Row("beta2", .5, updates, updated("rmsprop", beta2=.5), dict(optimizer="rmsprop")),
+    Row("average_decay", .05, average_kept, .05),
+    Row("augment", "cut,shift", calls_of(hinge, "augment", lambda images, kinds, chance: kinds), ["cut,shift"] * 2,
+        dict(game="hinge")),
+    Row("r1", .1, calls_of(hinge, "slope_at_real", lambda seen, verdicts: len(verdicts)), [1, 1], dict(game="hinge")),
     Row("use_gpu", False, gpus, 0),
     Row("random_seed", 5, draws, lambda before, seen: all(a != b for a, b in zip(before, seen))),
 
@@ -623,6 +651,7 @@ ROWS = [
     learns("lambda_s", weight_of("G_inv", "s_loss"), .7),
     learns("lambda_s", weight_of("G", "s_loss"), .7),
     learns("lambda_p", weight_of("G", "p_loss"), .2),
+    learns("lambda_f", weight_of("G", "f_loss"), .6),
     learns("method_c", weight_of("G", "c_loss"), 1.),
     Row("lambda_c", 5e-4, rates(0), (8e-5, 8e-5, 5e-4)),
     Row("lambda_c_upper", .003, rates(12), (5e-6, 5e-6, .003), dict(lr_update_step=5)),

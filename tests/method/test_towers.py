@@ -10,6 +10,7 @@ from datasets.image_sets import find_pairs, find_photos, find_renderings
 from preflight import Data
 from trainer import Trainer
 
+HINGE = dict(game="hinge", d_scales=2, augment="shift,cut,color", r1=.1, upsampling="resize", lambda_f=1)
 INPUTS = ("photo", "rendering", "paired_photo", "paired_rendering")
 
 
@@ -34,9 +35,10 @@ def one_step(folder, towers, batch_size, pairs=True, **options):
 
 
 @pytest.mark.slow
-def test_two_towers_take_the_step_of_one_with_the_whole_batch(drawn):
-    one, after_one, _ = one_step(drawn, towers=1, batch_size=4)
-    two, after_two, devices = one_step(drawn, towers=2, batch_size=2)
+@pytest.mark.parametrize("options", [{}, HINGE], ids=["began", "hinge"])
+def test_two_towers_take_the_step_of_one_with_the_whole_batch(drawn, options):
+    one, after_one, _ = one_step(drawn, towers=1, batch_size=4, **options)
+    two, after_two, devices = one_step(drawn, towers=2, batch_size=2, **options)
     assert {"/device:GPU:0", "/device:GPU:1"} <= devices
     assert after_one.keys() == after_two.keys()
     for name, loss in one["losses"].items():
