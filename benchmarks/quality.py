@@ -24,6 +24,7 @@ sys.path.insert(0, os.path.dirname(os.path.dirname(os.path.abspath(__file__))))
 import numpy as np
 
 import config
+import preflight
 import utils
 from benchmarks import quality_data, quality_table
 from cli import places, program
@@ -95,10 +96,11 @@ def read(arguments):
     """Read the words of the command line -> (options, words for main.py). Raises UserError before long work."""
     place = arguments.index("--") if "--" in arguments else len(arguments)
     options, words = parse(COMMAND, arguments[:place]).options, arguments[place + 1:]
-    typed = config.read_command_line(words).typed
-    taken = sorted(typed.keys() & (OWN | ({"max_step"} if options.steps else set())))
+    asked = config.read_command_line(words)
+    taken = sorted(asked.typed.keys() & (OWN | ({"max_step"} if options.steps else set())))
     if taken:
         raise UserError(f"--{taken[0]}: quality.py gives this option of main.py itself; leave it out")
+    preflight.check_classifier(asked.options)
     quality_data.check(options.domain, options.photos_root)
     places.check_written(f"--out {options.out}", [os.path.join(options.out, "table.md")])
     weight_files.check_packaged("--weights", options.weights)
@@ -117,12 +119,14 @@ class Training:
         self.folder = os.path.join(options.out, "runs", options.name)
         self._path = os.path.join(self.folder, _STATE)
         settings = {"domain": options.domain, "size": options.size, "seed": options.seed, "options": words}
-        state = utils.load_json(self._path, {"settings": settings, "sessions": []})
-        different = [key for key, value in settings.items() if state["settings"].get(key) != value]
-        if different:
-            raise UserError(f"{options.name}: begun with another {different[0]}: "
-                            f"{state['settings'].get(different[0])}; give the same, or another name")
-        self.state, self.sessions = state, state["sessions"]
+        begun = {"settings": settings, "sessions": []}
+        self.state = utils.load_json(self._path, begun) if self.run else begun
+        self.sessions = self.state["sessions"]
+        for key, value in settings.items():
+            before = self.state["settings"].get(key)
+            if before != value:
+                shown = " ".join(before) if isinstance(before, list) else before
+                raise UserError(f"{options.name}: was begun with {key} {shown}; give the same, or another name")
         if options.steps and options.steps < self.steps:
             raise UserError(f"{options.name}: has {self.steps} steps already; give --steps {self.steps} or more, or "
                             "another name")
@@ -278,7 +282,8 @@ def save_sheet(split, made, size, path):
 
 
 def keep_grids(run, folder):
-    """Copy the last sample grids of a run, and those of the data."""
+    """Copy the last sample grids of a run, and those of the data, instead of earlier ones."""
+    shutil.rmtree(folder, ignore_errors=True)
     grids = [os.path.basename(path) for path in glob.glob(os.path.join(glob.escape(run), "*.png"))]
     steps = [int(match[0]) for match in (re.match(r"\d+", grid) for grid in grids) if match]
     os.makedirs(folder, exist_ok=True)

@@ -17,7 +17,7 @@ PHOTOS, DRAWN = DOMAINS = "faces108", "drawn"
 SIZES = {PHOTOS: 64, DRAWN: 48}                 # usual side in pixels; the demo's is 48
 PEOPLE, IDENTITIES = 1 / 5, 1 / 3               # shares of the photos' people and of the renderings that are held out
 # Of --domain drawn: with the held-out third and fifth taken away, 80 identities and 1,000 photos are left to train on.
-DRAWN_IDENTITIES, DRAWN_PHOTOS = 120, 1250
+DRAWN_IDENTITIES, DRAWN_PHOTOS, DRAWN_PAIRS = 120, 1250, 300
 
 
 class Split(NamedTuple):
@@ -91,7 +91,7 @@ def _draw(folder, size):
     program = [sys.executable, os.path.join(utils.PROJECT, "gen_syn_latent.py")]
     usual = ["--preset", "demo", "--size", str(size)]
     for words in (["people", *usual, "--n_id", str(DRAWN_IDENTITIES), "--output", os.path.join(folder, "syn")],
-                  ["drawn", *usual, "--photos", str(DRAWN_PHOTOS), "--output", folder]):
+                  ["drawn", *usual, "--photos", str(DRAWN_PHOTOS), "--pairs", str(DRAWN_PAIRS), "--output", folder]):
         done = subprocess.run(program + words)
         if done.returncode:
             raise UserError(f"gen_syn_latent.py {words[0]} ended with status {done.returncode}; its message stands "
