@@ -109,13 +109,14 @@ def _remove_old(run_dir, step, keep, keep_every):
 def read(prefix, names):
     """Read the variables `names`, or all if None, of the checkpoint `prefix` -> {name: array}.
 
-    Names that the checkpoint lacks are left out. Checksums are verified.
+    Names that the checkpoint lacks are left out. Checksums are verified. Numbers of 16 bits become float32.
     Raises one of FILE_ERRORS for a checkpoint that is not whole.
     """
     with _without_wildcards(prefix) as plain:
         reader = tf1.train.load_checkpoint(plain)
         there = reader.get_variable_to_shape_map()
-        return {name: reader.get_tensor(name) for name in (there if names is None else names) if name in there}
+        values = {name: reader.get_tensor(name) for name in (there if names is None else names) if name in there}
+    return {name: value.astype(np.float32) if value.dtype == np.float16 else value for name, value in values.items()}
 
 
 @contextlib.contextmanager

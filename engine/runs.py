@@ -20,6 +20,7 @@ from utils import Diverged, UserError
 IDENTITIES, PARAMS, STATS = "identities.json", "params.json", "stats.jsonl"
 OF_A_CHECKPOINT = re.compile(r"\.(index|meta|data-\d{5}-of-\d{5})$")      # ends the names of a checkpoint's files
 MOST_TASK = 200              # bytes of a branch's name in that of a run's folder
+SHIPPED = "demo",            # words for weights that come with the program, folders of weights/
 RECOGNIZER = re.compile(r"_rec_\d{4}_\d{6}(_\d+)?$")         # ends the folder's name of a run of recognizer.py
 
 
@@ -143,13 +144,15 @@ def find_run(log_dir, load_path, missing="error"):
 
 
 def find_checkpoint(log_dir, path, missing="error"):
-    """Find the folder or prefix that --pretrained_gen names: `path` itself, or `path` in `log_dir`.
+    """Find the folder or prefix that --pretrained_gen names: `path`, `path` in `log_dir`, or weights that come with us.
 
-    Where neither has a checkpoint, raises UserError, or returns None if `missing` is None.
+    Where none of them has a checkpoint, raises UserError, or returns None if `missing` is None.
     """
     for place in map(prefix_of, (path, os.path.join(log_dir, path))):
         if list_checkpoints(place):
             return place
+    if path in SHIPPED:
+        return os.path.join(utils.PROJECT, "weights", path)
     if missing is None:
         return None
     raise UserError(f"--pretrained_gen {path}: {weight_files.describe(path)}no checkpoint there; give its "

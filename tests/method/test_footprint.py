@@ -32,7 +32,11 @@ TRAININGS = [
     ("--batch_size 2 --z_num 4096", 5.475), ("--batch_size 2 --z_num 4096 --optimizer sgd", 4.696),
     ("--size 108", 3.53), ("--batch_size 32 --conv_hidden_num 8 --conv_hidden_num_res 8 --num_res_rep 1", 1.074),
     ("--conv_hidden_num 128", 2.626), ("--conv_hidden_num_res 64", 2.454), ("--num_res_rep 12 --batch_size 8", 2.155),
-    ("--size 512 --batch_size 1 --conv_hidden_num 4 --conv_hidden_num_res 4", 1.523)]
+    ("--size 512 --batch_size 1 --conv_hidden_num 4 --conv_hidden_num_res 4", 1.523),
+    ("--game hinge", 1.372), ("--game hinge --batch_size 64 --d_scales 2", 2.993),
+    ("--game hinge --conv_hidden_num 128 --r1 1 --augment shift,cut,color --batch_size 8", 1.566),
+    ("--game hinge --size 128 --batch_size 8 --upsampling resize --lambda_f 1", 1.991),
+    ("--game hinge --conv_hidden_num 256 --batch_size 2", 2.6)]
 IDENTITY = [        # with a frozen or tuned Inception-ResNet-v1
     ("--method_c magnet", 2.09), ("--method_c magnet --size 108", 3.783),
     ("--method_c magnet --size 108 --batch_size 2", 1.673), ("--method_c softmax --relax_c", 3.103)]
@@ -127,13 +131,16 @@ def test_the_peak_of_rendering(line, measured):
 
 @pytest.mark.parametrize("line", [
     "", "--size 108 --conv_hidden_num 24 --z_num 100", "--size 16 --conv_hidden_num_res 5 --num_res_rep 2",
-    "--size 512 --conv_hidden_num 4", "--size 20 --conv_hidden_num 3 --z_num 7"])
+    "--size 512 --conv_hidden_num 4", "--size 20 --conv_hidden_num 3 --z_num 7",
+    "--game hinge --upsampling resize", "--game hinge --d_scales 2 --size 20 --conv_hidden_num 3"])
 def test_weights_are_counted_as_the_networks_have_them(line):
     from trainer import count_parameters
     config = config_of(line)
     found = count_parameters(config)
     generator = config.conv_hidden_num_res, config.num_res_rep
-    discriminator = footprint.discriminator_weights(config.input_scale_size, config.conv_hidden_num, config.z_num)
+    discriminator = footprint.patch_discriminator_weights(
+        config.conv_hidden_num, config.d_scales) if config.game == "hinge" else footprint.discriminator_weights(
+        config.input_scale_size, config.conv_hidden_num, config.z_num)
     assert found == {"G_inf": footprint.generator_weights(*generator, True), "D_forw": discriminator,
                      "G_inv": footprint.generator_weights(*generator, False), "D_back": discriminator}
 
