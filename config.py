@@ -29,9 +29,10 @@ LEGACY = [
 # Options that decide which variables a checkpoint holds, or what they mean: a resumed run must keep them.
 STRUCTURAL_IDENTITY = ("embedding_size", "model_def", "facenet_scope", "standardization")
 STRUCTURAL = ("input_scale_size", "conv_hidden_num", "conv_hidden_num_res", "num_res_rep", "z_num", "grayscale",
-              "upsampling", "game", "d_scales", "optimizer", "method_c", "relax_c", *STRUCTURAL_IDENTITY)
+              "upsampling", "game", "d_scales", "background",
+              "optimizer", "method_c", "relax_c", *STRUCTURAL_IDENTITY)
 # What these options were before there was a choice: of the original's runs, and of old ones.
-FORMERLY = {"upsampling": "transposed", "game": "began", "d_scales": 1}
+FORMERLY = {"upsampling": "transposed", "game": "began", "d_scales": 1, "background": "black"}
 # Options that tell what to do now and where: a run does not remember them.
 OF_THE_MOMENT = {"preset", "dry_run", "train_generator", "generate_dataset", "fit_dataset", "is_train", "cont",
                  "load_path", "pretrained_gen", "save_syn_dataset", "save_fitting", "overwrite", "task",
@@ -86,6 +87,8 @@ def network_options(add):
     add("game", one_of(("began", "hinge")), "began", "the discriminators: began, auto-encoders as in the paper; "
         "hinge, patch discriminators with spectral norm and hinge loss, without gamma, lambda_k and z_num")
     add("d_scales", whole(1, 4), 1, "hinge: sizes at which patches are judged, each half of the one before")
+    add("background", one_of(("black", "noise")), "black", "what G sees around a face: black, as in the paper, or "
+        "smooth random colours, of which it makes a background for each image")
     add("dropout_keep", number(above=0, most=1), .9,
         "keep probability of G's dropout, in training and while synthesizing (1: none)")
 
@@ -169,7 +172,7 @@ def loss_options(add):
     add("lambda_s", number(0), .5, "weight of the cycle loss, for G and G_inv")
     add("lambda_p", number(0), .1, "weight of the pixel loss between rendering and photo, for G")
     add("lambda_f", number(0), 0., "weight of the paired loss forward, between the photo of a pair and what G makes of "
-        "its rendering, for G; the original has none")
+        "its rendering, where that shows a face, for G; the original has none")
     add("lambda_c", number(0), .001, "weight of the identity loss, for G")
     add("lambda_c_upper", number(0), None,
         "ceiling of lambda_c, which doubles whenever the learning rates are halved", "0.001, or lambda_c if larger")

@@ -20,7 +20,7 @@ tf1 = tf.compat.v1
 
 # Added to the seed, so that no two uses of random numbers in a step share theirs; dropout counts on from its own.
 DROPOUT_STREAM, BOTTLENECK_STREAM, CROP_STREAM, FLIP_STREAM = 0, 1000, 2000, 3000
-PAIRED_STREAM, FORW_STREAM, BACK_STREAM = 4000, 5000, 6000
+PAIRED_STREAM, FORW_STREAM, BACK_STREAM, BACKGROUND_STREAM, PAIRED_BACKGROUND_STREAM = 4000, 5000, 6000, 7000, 8000
 GAMES = {"began": Began, "hinge": Hinge}
 
 
@@ -41,6 +41,16 @@ class Networks:
         self.has_classifier = bool(config.pretrained_rec)
         self.architecture = architecture or registry.named_by(config)
         self.classifier_variables = []
+
+    def photos_of(self, s, dropout, noise):
+        """Make photos of renderings `s` [B, S, S, 3] by G, under a Dropout. The Dropout `noise` seeds backgrounds.
+
+        With --background noise, smooth random colours take the place of the black around a face: without anything
+        random there, G would give everybody the same background.
+        """
+        if self.config.background == "noise":
+            s = tf.where(tf.reduce_max(s, axis=3, keepdims=True) > -1, s, layers.smooth_noise(s, noise))
+        return self.G(s, dropout)
 
     def embed(self, x, offset=None, flips=None, dropout=None):
         """Embed photos `x` [B, S, S, 3] -> bottleneck and embeddings [B, E].
@@ -76,6 +86,7 @@ class Tower(NamedTuple):
     paired_photo: tf.Tensor         # None without pairs
     paired_rendering: tf.Tensor     # renderings of the paired photos; None without pairs
     mask: tf.Tensor                 # where the renderings show a face, 0 or 1
+    paired_mask: tf.Tensor          # where the paired renderings do; None without pairs
     label: tf.Tensor                # classes [B] of the renderings
     x: tf.Tensor                    # photos generated from s
     y: tf.Tensor                    # renderings generated from x
@@ -168,10 +179,13 @@ class TrainingGraph:
         inputs = batch.rendering, batch.photo, batch.paired_photo, batch.paired_rendering
         s, r, paired_photo, paired_rendering = (None if images is None else to_network(images) for images in inputs)
         with tf1.name_scope("G"):
-            x = net.G(s, self._dropout(self.config.dropout_keep, DROPOUT_STREAM, index))
+            x = net.photos_of(s, self._dropout(self.config.dropout_keep, DROPOUT_STREAM, index),
+                              self._dropout(1, BACKGROUND_STREAM, index))
             painted = None
             if paired_rendering is not None and self.config.lambda_f:
-                painted = net.G(paired_rendering, self._dropout(self.config.dropout_keep, PAIRED_STREAM, index))
+                painted = net.photos_of(
+                    paired_rendering, self._dropout(self.config.dropout_keep, PAIRED_STREAM, index),
+                    self._dropout(1, PAIRED_BACKGROUND_STREAM, index))
         with tf1.name_scope("G_inv"):
             y = net.G_inv(x if paired_photo is None else tf.concat([x, paired_photo], 0))
             y, fitted = (y, None) if paired_photo is None else tf.split(y, 2)
@@ -183,8 +197,9 @@ class TrainingGraph:
             with tf.control_dependencies(_gradients_of(back)):          # by then, the memory of both games is free
                 seen = tf.identity(x)
             bottleneck, embeddings = self._embed_at_random(seen, index) if net.has_classifier else (None, None)
-        mask = tf.cast(batch.rendering > 0, tf.float32)
-        return Tower(s, r, paired_photo, paired_rendering, mask, batch.label, x, y, fitted, painted, forw, back,
+        masks = (None if images is None else tf.cast(images > 0, tf.float32)
+                 for images in (batch.rendering, batch.paired_rendering))
+        return Tower(s, r, paired_photo, paired_rendering, *masks, batch.label, x, y, fitted, painted, forw, back,
                      forw.fake_reconstruction, forw.real_reconstruction, back.fake_reconstruction,
                      back.real_reconstruction, bottleneck, embeddings)
 
@@ -240,7 +255,7 @@ class TrainingGraph:
             sd_loss_forw=paired.generator, sd_loss_real_forw=paired.real, balance3=paired.balance,
             s_loss=s_loss, p_loss=losses.pixel_loss(tower.x, tower.s, tower.mask), c_loss=tf.reduce_mean(c_each))
         if tower.painted is not None:
-            terms["f_loss"] = tf.reduce_mean(losses.l1_per_example(tower.painted, tower.paired_photo))
+            terms["f_loss"] = losses.pixel_loss(tower.painted, tower.paired_photo, tower.paired_mask)
         return terms, dict(d_score=forw.fake_each, s_score=s_each, c_score=c_each)
 
     def _identity_losses(self, towers):
@@ -390,7 +405,9 @@ class SynthesisGraph:
             self.renderings = tf1.placeholder(tf.uint8, [self.BATCH, size, size, 3])
             self.seeds = tf1.placeholder(tf.int32, [self.BATCH, 2])
             s = to_network(self.renderings)
-            x = networks.G(s, layers.Dropout(config.dropout_keep, self.seeds) if config.generation_dropout else None)
+            x = networks.photos_of(
+                s, layers.Dropout(config.dropout_keep, self.seeds) if config.generation_dropout else None,
+                layers.Dropout(1, self.seeds + [BACKGROUND_STREAM, 0]))
             self.photos = to_image(x)
             self.scores = []
             if scores:

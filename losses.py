@@ -71,7 +71,7 @@ def paired_terms(fitted, rendering, cycle_loss, k, gamma):
 def pixel_loss(photo, rendering, mask):
     """Compute the mean of mask |photo - rendering| over all values -> scalar.
 
-    `mask`, 0 or 1, says where the rendering shows a face.
+    `mask`, 0 or 1, says where the rendering shows a face. The paired loss forward is of this kind too.
     """
     return tf.reduce_mean(mask * tf.abs(photo - rendering))
 

@@ -13,7 +13,7 @@ from cli import program
 from cli.options import changed_options
 from config import COMMAND, read_command_line
 from engine import endings
-from engine.runs import folder_of, Run
+from engine.runs import folder_of, Run, samples_folder
 from engine.startup import start
 from evaluation import judge_command
 
@@ -63,7 +63,9 @@ def run(config, work):
                 make = trainer.generate_dataset if product.scores else trainer.fit_dataset
                 make(product.images, product.folder)
         if not config.is_train:
-            trainer.test(data.renderings, data.test_renderings, os.path.dirname(prefix), prefix)
+            folder = samples_folder(prefix, config.log_dir)
+            os.makedirs(folder, exist_ok=True)
+            trainer.test(data.renderings, data.test_renderings, folder, prefix)
     finally:
         trainer.close()
     if config.judge and config.generate_dataset:

@@ -85,7 +85,7 @@ def check(config, typed=MappingProxyType({})):
         if not resumed:
             check_without_photos("--log_dir", config.log_dir)
     elif not config.is_train:
-        check_sheets(runs.folder_of(weights))
+        check_sheets(runs.samples_folder(weights, config.log_dir))
     if config.judge and config.generate_dataset:
         check_judging(config)
     data = Data(**{FIELDS[option]: FINDERS[option](folder) for option, folder in folders.items()})
@@ -126,7 +126,8 @@ def find_folders(config, typed=MappingProxyType({})):
               "syn_dataset": config.train_generator or config.generate_dataset or not (
                   config.is_train or config.test_data_path),
               # Without a paired loss, pairs are read only because they always were: the steps stay the same.
-              "dataset_3dmm": config.train_generator and (config.lambda_d > 0 or there(config.dataset_3dmm)),
+              "dataset_3dmm": config.train_generator and (
+                  config.lambda_d > 0 or config.lambda_f > 0 or there(config.dataset_3dmm)),
               "dataset_3dmm_test": config.train_generator and (
                   "dataset_3dmm_test" in typed or there(config.dataset_3dmm_test))}
     folders = {option: data_folder(f"--{option}", config.data_dir, getattr(config, option), config.split)
@@ -401,7 +402,7 @@ def warn_of_two_sources(config, resumed, weights):
 
 def check_networks(config, weights):
     """Raise UserError if the networks to be built are not those of `weights`, a run's folder or a checkpoint."""
-    options = ("conv_hidden_num_res", "num_res_rep", "upsampling", "grayscale")
+    options = ("conv_hidden_num_res", "num_res_rep", "upsampling", "background", "grayscale")
     if config.train_generator or (config.generate_dataset and config.scores):         # these need a discriminator
         options += ("game", "conv_hidden_num", "input_scale_size") + (
             ("z_num",) if config.game == "began" else ("d_scales",))

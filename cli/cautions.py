@@ -30,7 +30,7 @@ MAIN = (
     Rule(("overwrite",), lambda config: config.generate_dataset or config.fit_dataset,
          "only --generate_dataset True and --fit_dataset True make images"),
     Rule(("save_fitting",), lambda config: config.fit_dataset, "only --fit_dataset True makes renderings"),
-    Rule(("generation_dropout", "dropout_keep"), _draws, "no photo is made"),
+    Rule(("generation_dropout", "dropout_keep", "background"), _draws, "no photo is made"),
     Rule(("num_log_id", "num_log_samples"), lambda config: config.train_generator or not config.is_train,
          "no sample grid is drawn"),
     Rule(("profile", "max_step", "lr_update_step", "lr_lower_boundary", "warm_up", "g_lr", "d_lr", "beta1", "beta2",

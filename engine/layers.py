@@ -240,6 +240,21 @@ def uniform_share(shape, how):
     return noise[how.tower * shape[0]:(how.tower + 1) * shape[0]]
 
 
+def smooth_noise(x, how, cells=4):
+    """Make smooth random images in [-1, 1] of the shape of `x` [B, H, W, C], from the seed of a Dropout.
+
+    They are interpolated from `cells` x `cells` random pixels. With a seed for each example, an image does not depend
+    on the other ones.
+    """
+    shape = [cells, cells, x.shape[-1]]
+    if how.seed.shape.rank == 2:
+        noise = tf.map_fn(lambda each: tf.random.stateless_uniform(shape, each), how.seed,
+                          fn_output_signature=tf.float32)
+    else:
+        noise = uniform_share(tf.stack([tf.shape(x)[0], *shape]), how)
+    return tf.image.resize(2 * noise - 1, x.shape[1:3])
+
+
 def reflect_pad(x, width):
     """Mirror `width` pixels around `x` [B, H, W, C], without repeating the edge.
 

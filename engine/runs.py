@@ -159,6 +159,17 @@ def find_checkpoint(log_dir, path, missing="error"):
                     "prefix, such as RUN/model.ckpt-1000, or a run directory")
 
 
+def samples_folder(weights, log_dir):
+    """Name the folder that samples drawn with the checkpoint or run `weights` are written to.
+
+    It is the run's. Samples of weights that come with the program lie in a folder of `log_dir` with their name.
+    """
+    folder = folder_of(weights)
+    if os.path.dirname(os.path.abspath(folder)) == os.path.join(utils.PROJECT, "weights"):
+        return os.path.join(log_dir, os.path.basename(folder))
+    return folder
+
+
 def prepare_dirs(log_dir, task, kind="gen"):
     """Create the folder `<log_dir>/<task>_<kind>_<mmdd_HHMMSS>` -> its path, ending in `_2`, `_3`, ... if taken.
 

@@ -126,7 +126,7 @@ def test_two_identical_runs_are_identical(uninterrupted, resumed):
 def hinge_runs(tools):
     """The hinge game: 6 steps at once, and 3 steps and 3 more -> both run directories."""
     options = narrow(tools, game="hinge", d_scales=2, augment="shift,cut,color", r1=.1, upsampling="resize",
-                     lambda_f=1, checkpoint_step=3, log_step=3)
+                     lambda_f=1, background="noise", checkpoint_step=3, log_step=3)
     again = {**options, "log_dir": tools.new_folder()}
     succeed_here(main, *words(**options, max_step=6))
     succeed_here(main, *words(**again, max_step=3))

@@ -16,7 +16,7 @@ from utils import UserError
 DEFAULTS = dict(
     preset=None, dry_run=False,
     input_scale_size=64, syn_scale_size=64, conv_hidden_num=64, conv_hidden_num_res=32, num_res_rep=3, z_num=64,
-    upsampling="transposed", game="began", d_scales=1,
+    upsampling="transposed", game="began", d_scales=1, background="black",
     data_dir="data", dataset="vgg-aligned-64", syn_dataset="syn_lsfm-64", dataset_3dmm="paired_data-64",
     dataset_3dmm_test="AFLW-test", split="", batch_size=16, grayscale=False, num_worker=4, num_gpu=1, test_data_path="",
     train_generator=True, generate_dataset=False, fit_dataset=False, is_train=True, cont="", load_path="",
@@ -38,7 +38,7 @@ OTHERS = dict(
     preset=("cpu", "cpu"), dry_run=("yes", True),
     input_scale_size=("108", 108), syn_scale_size=("64", 64), conv_hidden_num=("7", 7), conv_hidden_num_res=("5", 5),
     num_res_rep=("1", 1), z_num=("9", 9), dropout_keep=("1", 1.),
-    upsampling=("Resize", "resize"), game=("hinge", "hinge"), d_scales=("2", 2),
+    upsampling=("Resize", "resize"), game=("hinge", "hinge"), d_scales=("2", 2), background=("noise", "noise"),
     data_dir=("d", "d"), dataset=("photos", "photos"), syn_dataset=("syn", "syn"), dataset_3dmm=("p", "p"),
     dataset_3dmm_test=("q", "q"), split=("train", "train"), batch_size=("2", 2), grayscale=("yes", True),
     num_worker=("1", 1), num_gpu=("2", 2), test_data_path=("t", "t"),

@@ -592,6 +592,7 @@ ROWS = [
     Row("upsampling", "resize", shape("G_inf/u64/weights"), [3, 3, 16, 8]),
     Row("game", "hinge", shape("D_forw/scale1/conv1/weights"), [4, 4, 3, 4]),
     Row("d_scales", 2, shape("D_back/scale2/verdict/biases"), [1], dict(game="hinge")),
+    Row("background", "noise", calls_of(layers, "smooth_noise", lambda x, how: how.seed.shape.rank), [1]),
     Row("dropout_keep", .6, keeps, [.6]),
 
     Row("data_dir", "{data}/../elsewhere", data_of("photos"), "../elsewhere/real"),
