@@ -1,4 +1,4 @@
-"""The static graph: the networks, one step of training, and the synthesis of images from them."""
+"""The static graph: the networks, and one step of training."""
 from typing import NamedTuple
 
 import tensorflow as tf
@@ -370,51 +370,6 @@ def make_optimizer(config, rate):
     if config.optimizer == "sgd":
         return tf1.train.MomentumOptimizer(rate, config.beta1)
     return tf1.train.AdamOptimizer(rate, config.beta1, config.beta2)
-
-
-class SynthesisGraph:
-    """Turns renderings into photos, N = `BATCH` at a time.
-
-    The number is fixed, since a convolution may round differently for another one: an image must not depend on
-    --batch_size. A caller feeds `renderings` uint8 [N, S, S, 3] and `seeds` int32 [N, 2], a dropout seed for each
-    image. A caller runs `photos` uint8 [N, S, S, 3] and, in a graph with scores, the list `scores`: d_score [N],
-    s_score [N] and, with a classifier, embeddings [N, E].
-    """
-
-    BATCH = 16
-
-    def __init__(self, networks, scores):
-        config = networks.config
-        with tf1.name_scope("synthesis"):
-            size = config.input_scale_size
-            self.renderings = tf1.placeholder(tf.uint8, [self.BATCH, size, size, 3])
-            self.seeds = tf1.placeholder(tf.int32, [self.BATCH, 2])
-            s = to_network(self.renderings)
-            x = networks.G(s, layers.Dropout(config.dropout_keep, self.seeds) if config.generation_dropout else None)
-            self.photos = to_image(x)
-            self.scores = []
-            if scores:
-                self.scores += [networks.game.score(networks.D_forw, x),
-                                losses.l1_per_example(networks.G_inv(x), s)]
-                self.scores += [networks.embed(x)[1]] if networks.has_classifier else []
-
-
-class FittingGraph:
-    """Turns photos into renderings, N = `BATCH` at a time.
-
-    A caller feeds `photos` uint8 [N, S, S, 3] and runs `renderings`, of the same shape. A caller that runs `error` [N],
-    the mean absolute difference to the right renderings, feeds these as `annotations` uint8 [N, S, S, 3].
-    """
-
-    BATCH = 16
-
-    def __init__(self, networks):
-        size = networks.config.input_scale_size
-        with tf1.name_scope("fitting"):
-            self.photos, self.annotations = (tf1.placeholder(tf.uint8, [self.BATCH, size, size, 3]) for _ in range(2))
-            fitted = networks.G_inv(to_network(self.photos))
-            self.renderings = to_image(fitted)
-            self.error = losses.l1_per_example(fitted, to_network(self.annotations))
 
 
 def _gradients_of(game):
