@@ -11,6 +11,7 @@ class Began:
     """The game of Berthelot et al. 2017: the two players are balanced by a number k."""
 
     balances = True                 # whether the k's move
+    reconstructs = True             # whether a discriminator makes an image of what it sees
 
     def __init__(self, config):
         """Take `gamma` and the discriminators' widths from the options `config`."""

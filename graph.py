@@ -1,4 +1,4 @@
-"""The static graph: the networks, one step of training, and the synthesis of images from them."""
+"""The static graph: the networks, and one step of training."""
 from typing import NamedTuple
 
 import tensorflow as tf
@@ -20,7 +20,7 @@ tf1 = tf.compat.v1
 
 # Added to the seed, so that no two uses of random numbers in a step share theirs; dropout counts on from its own.
 DROPOUT_STREAM, BOTTLENECK_STREAM, CROP_STREAM, FLIP_STREAM = 0, 1000, 2000, 3000
-PAIRED_STREAM, FORW_STREAM, BACK_STREAM, BACKGROUND_STREAM, PAIRED_BACKGROUND_STREAM = 4000, 5000, 6000, 7000, 8000
+PAIRED_STREAM, FORW_STREAM, BACK_STREAM, PAIRED_BACKGROUND_STREAM = 4000, 5000, 6000, 8000
 GAMES = {"began": Began, "hinge": Hinge}
 
 
@@ -30,6 +30,8 @@ class Networks:
     Every graph below calls them and so shares their variables. `view`, a View, is what the classifier sees of a photo;
     by default, the central window of config.image_size pixels. `architecture` is that of the classifier's weights.
     """
+
+    BACKGROUND_STREAM = 7000            # added to a seed for `photos_of`
 
     def __init__(self, config, view=None, architecture=None):
         self.config, self.precision, self.view = config, tf.as_dtype(config.precision), view or View(config.image_size)
@@ -180,7 +182,7 @@ class TrainingGraph:
         s, r, paired_photo, paired_rendering = (None if images is None else to_network(images) for images in inputs)
         with tf1.name_scope("G"):
             x = net.photos_of(s, self._dropout(self.config.dropout_keep, DROPOUT_STREAM, index),
-                              self._dropout(1, BACKGROUND_STREAM, index))
+                              self._dropout(1, net.BACKGROUND_STREAM, index))
             painted = None
             if paired_rendering is not None and self.config.lambda_f:
                 painted = net.photos_of(
@@ -385,53 +387,6 @@ def make_optimizer(config, rate):
     if config.optimizer == "sgd":
         return tf1.train.MomentumOptimizer(rate, config.beta1)
     return tf1.train.AdamOptimizer(rate, config.beta1, config.beta2)
-
-
-class SynthesisGraph:
-    """Turns renderings into photos, N = `BATCH` at a time.
-
-    The number is fixed, since a convolution may round differently for another one: an image must not depend on
-    --batch_size. A caller feeds `renderings` uint8 [N, S, S, 3] and `seeds` int32 [N, 2], a dropout seed for each
-    image. A caller runs `photos` uint8 [N, S, S, 3] and, in a graph with scores, the list `scores`: d_score [N],
-    s_score [N] and, with a classifier, embeddings [N, E].
-    """
-
-    BATCH = 16
-
-    def __init__(self, networks, scores):
-        config = networks.config
-        with tf1.name_scope("synthesis"):
-            size = config.input_scale_size
-            self.renderings = tf1.placeholder(tf.uint8, [self.BATCH, size, size, 3])
-            self.seeds = tf1.placeholder(tf.int32, [self.BATCH, 2])
-            s = to_network(self.renderings)
-            x = networks.photos_of(
-                s, layers.Dropout(config.dropout_keep, self.seeds) if config.generation_dropout else None,
-                layers.Dropout(1, self.seeds + [BACKGROUND_STREAM, 0]))
-            self.photos = to_image(x)
-            self.scores = []
-            if scores:
-                self.scores += [networks.game.score(networks.D_forw, x),
-                                losses.l1_per_example(networks.G_inv(x), s)]
-                self.scores += [networks.embed(x)[1]] if networks.has_classifier else []
-
-
-class FittingGraph:
-    """Turns photos into renderings, N = `BATCH` at a time.
-
-    A caller feeds `photos` uint8 [N, S, S, 3] and runs `renderings`, of the same shape. A caller that runs `error` [N],
-    the mean absolute difference to the right renderings, feeds these as `annotations` uint8 [N, S, S, 3].
-    """
-
-    BATCH = 16
-
-    def __init__(self, networks):
-        size = networks.config.input_scale_size
-        with tf1.name_scope("fitting"):
-            self.photos, self.annotations = (tf1.placeholder(tf.uint8, [self.BATCH, size, size, 3]) for _ in range(2))
-            fitted = networks.G_inv(to_network(self.photos))
-            self.renderings = to_image(fitted)
-            self.error = losses.l1_per_example(fitted, to_network(self.annotations))
 
 
 def _gradients_of(game):

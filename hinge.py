@@ -57,7 +57,7 @@ class PatchDiscriminator(Network):
 class Hinge:
     """The game of patch discriminators. Nothing balances the two players: the k's stay at 0."""
 
-    balances = False
+    balances = reconstructs = False
 
     def __init__(self, config):
         """Take the discriminators' width and scales, the augmentation and R1's weight from the options `config`."""

@@ -43,7 +43,8 @@ def main(arguments):
 
 def run(config, work):
     """Build one graph for all that is asked for, and do it. `work` is what `preflight.check` found."""
-    from trainer import sample_sheet, Trainer
+    from sheets import sample_sheet
+    from trainer import Trainer
 
     data, weights = work.data, work.weights
     trainer = Trainer(config)

@@ -2,8 +2,6 @@
 import contextlib
 import logging
 import os
-import zlib
-from typing import NamedTuple
 
 import numpy as np
 import tensorflow as tf
@@ -12,7 +10,7 @@ from tqdm.contrib.logging import logging_redirect_tqdm
 import losses
 from data_loader import count_readable, read_in_order, Reading
 from datasets.image_sets import ImageSet
-from datasets.images import BrokenImage, load_image, make_grid, output_name, save_image
+from datasets.images import BrokenImage, make_grid, output_name, save_image
 from datasets.scores import ScoreStore, write_scores
 from datasets.sources import SourceRecord
 from datasets.writer import copy_labels, existing_images, ImageWriter
@@ -20,8 +18,10 @@ from engine import checkpoints, runs
 from engine.checkpoint_index import fingerprint
 from engine.loop import Due, run_steps, StepResult
 from engine.session import session_options
-from graph import FittingGraph, Networks, SynthesisGraph, TrainingGraph
+from graph import Networks, TrainingGraph
 from recognition import pretrained
+from sheets import first_of_rows, image_seed, load_images, load_spread, sample_sheet, Sheet
+from synthesis import FittingGraph, ReconstructionGraph, SynthesisGraph
 from utils import Interrupted, progress_bar, StopRequest
 
 tf1 = tf.compat.v1
@@ -29,43 +29,6 @@ tf1 = tf.compat.v1
 SHEET_ROWS = 32                 # renderings on one sheet of samples
 # What a log line and stats.jsonl call the losses.
 LOGGED_LOSSES = {"Loss_D": "d_loss", "Loss_G": "g_loss", "cycle": "s_loss", "identity": "c_loss"}
-
-
-def image_seed(random_seed, name, sample=0):
-    """Make the dropout seed [2] of one image from the run's seed, the image's name and the `sample`'s number.
-
-    So the image is the same in every batch and every order.
-    """
-    return [random_seed, zlib.crc32(f"{name}#{sample}".encode(errors="surrogateescape")) >> 1]
-
-
-class Sheet(NamedTuple):
-    """A sheet of renderings whose photos are to be drawn."""
-    images: np.ndarray          # uint8 [rows * columns, S, S, 3], black where a row has too few renderings
-    columns: int
-    cells: list                 # (index into `images`, dropout seed) of each cell that is to become a photo
-
-
-def sample_sheet(config, renderings, sample=0):
-    """Lay out a Sheet: the first --num_log_id identities, a row each, with --num_log_samples renderings.
-
-    `sample` numbers the dropout samples of a rendering, from 0.
-    """
-    rows = min(config.num_log_id, len(renderings.identities))
-    images = np.zeros([rows * config.num_log_samples, config.input_scale_size, config.input_scale_size, 3], np.uint8)
-    cells = []
-    for row in range(rows):
-        for column, i in enumerate(np.flatnonzero(renderings.labels == row)[:config.num_log_samples]):
-            name = renderings.names[i]
-            cell = row * config.num_log_samples + column
-            try:
-                images[cell] = load_image(os.path.join(renderings.root, name), config.input_scale_size,
-                                          config.grayscale)
-            except BrokenImage as error:            # of a large set, only a sample was decoded before
-                logging.warning("broken image, left out of the sheet: %s", error)
-                continue
-            cells.append((cell, image_seed(config.random_seed, name, sample)))
-    return Sheet(images, config.num_log_samples, cells)
 
 
 def count_parameters(config):
@@ -89,6 +52,11 @@ def _count(variables):
     return sum(variable.shape.num_elements() for variable in variables)
 
 
+def _save_columns(columns, path):
+    """Write a grid whose columns are arrays uint8 [n, S, S, 3] to the image file `path`."""
+    save_image(make_grid(np.stack(columns, 1).reshape(-1, *columns[0].shape[1:]), len(columns)), path)
+
+
 class Trainer:
     """Holds one graph and the session that runs it.
 
@@ -99,6 +67,7 @@ class Trainer:
     def __init__(self, config):
         self.config = config
         self.training = self.synthesis = self.fitting = self.session = self.all_finite = None
+        self.averaged_synthesis = self.averaged_fitting = self.reconstruction = None
 
     # Building
 
@@ -125,6 +94,8 @@ class Trainer:
                 self.synthesis = SynthesisGraph(self.networks, self.config.generate_dataset and self.config.scores)
             if fitting:
                 self.fitting = FittingGraph(self.networks)
+            if data and synthesis:
+                self._build_grids()
             self.weights = self.networks.weights
             self.session = tf1.Session(graph=graph, config=session_options(self.config.use_gpu, self.config.xla))
             frozen = checkpoints.names_of(self.networks.classifier_variables)
@@ -133,6 +104,15 @@ class Trainer:
             graph.finalize()
         if self.networks.classifier_variables and classifier.values:
             self._load_classifier(classifier)
+
+    def _build_grids(self):
+        """Build what sample grids need besides `synthesis`. It reads variables, and makes none."""
+        with checkpoints.averages_read():
+            self.averaged_synthesis = SynthesisGraph(self.networks, scores=False)
+            if self.data.pairs:
+                self.averaged_fitting = FittingGraph(self.networks)
+        if self.networks.game.reconstructs:
+            self.reconstruction = ReconstructionGraph(self.networks, self.synthesis)
 
     @property
     def variables(self):
@@ -200,6 +180,8 @@ class Trainer:
         """
         config, step = self.config, 0
         self.samples = samples
+        self.shown_pairs = load_spread(config, self.data.pairs) if self.averaged_fitting else None
+        self.shown_photos = load_spread(config, [self.data.photos])[0] if self.reconstruction else None
         if run.checkpoints:
             step = self._resume(run.folder)
         elif weights:
@@ -251,8 +233,12 @@ class Trainer:
         return StepResult(values, {**numbers, "k_t": float(results["k_t"])}, bar, results.get("summary"))
 
     def look(self, run, step, events):
-        """Draw the photos of the sample sheet, and report the paired loss on the test pairs, if there are any."""
-        self.generate(self.samples, os.path.join(run.folder, f"{step}_G.png"))
+        """Draw the sample grids, and report the paired loss on the test pairs, if there are any."""
+        start = os.path.join(run.folder, f"{step}_")
+        self.generate(self.samples, start + "G.png", self.averaged_synthesis)
+        self.generate(self.samples, start + "G_raw.png")
+        self._draw_pairs(start + "pairs.png")
+        self._draw_reconstructions(start + "reconstructions.png")
         if self.data.test_pairs:
             try:
                 error = self._test_error(self.data.test_pairs)
@@ -262,21 +248,34 @@ class Trainer:
             events.add(tf1.Summary(value=[tf1.Summary.Value(tag="loss/paired_test", simple_value=error)]), step)
             logging.info("[%d] paired loss on %d test pairs: %.6f", step, len(self.data.test_pairs.photos.names), error)
 
+    def _draw_pairs(self, path):
+        """Draw some pairs, a row each: the photo, its rendering, and what G_inv's averages make of the photo."""
+        if self.shown_pairs and len(self.shown_pairs[0]):
+            (photos, renderings), graph = self.shown_pairs, self.averaged_fitting
+            _save_columns([photos, renderings, *self._run_padded(graph.BATCH, {graph.photos: photos},
+                                                                 [graph.renderings])], path)
+
+    def _draw_reconstructions(self, path):
+        """Draw what the discriminators see, and their reconstructions of it: the columns of a ReconstructionGraph."""
+        graph, cells = self.reconstruction, first_of_rows(self.samples)
+        rows = min(len(cells), len(self.shown_photos)) if graph else 0
+        if rows:
+            feed = {graph.photos: self.shown_photos[:rows],
+                    graph.renderings: self.samples.images[[cell for cell, _ in cells[:rows]]],
+                    graph.seeds: np.array([seed for _, seed in cells[:rows]])}
+            # One after another: all at once, they would take the memory of a step and more.
+            _save_columns([column for both in graph.columns for column in self._run_padded(graph.BATCH, feed, both)],
+                          path)
+
     def _test_error(self, pairs):
         """Compute the mean error of G_inv's renderings of the photos of Pairs."""
         graph, errors = self.fitting, []
         for first in range(0, len(pairs.photos.names), graph.BATCH):
-            photos, renderings = (self._load_images(images, images.names[first:first + graph.BATCH])
+            photos, renderings = (load_images(self.config, images, images.names[first:first + graph.BATCH])
                                   for images in pairs)
             errors += self._run_padded(graph.BATCH, {graph.photos: photos, graph.annotations: renderings},
                                        [graph.error])[0].tolist()
         return float(np.mean(errors))
-
-    def _load_images(self, image_set, names):
-        """Read the images `names` of an ImageSet -> uint8 [n, S, S, 3]."""
-        config = self.config
-        return np.stack([load_image(os.path.join(image_set.root, name), config.input_scale_size, config.grayscale)
-                         for name in names])
 
     # Synthesis
 
@@ -290,19 +289,21 @@ class Trainer:
                   for tensor, array in feed.items()}
         return [value[:count] for value in self.session.run(fetches, padded)]
 
-    def _synthesize(self, renderings, seeds, fetches):
-        """Run `fetches` of the synthesis on uint8 [n, S, S, 3] with a dropout seed each -> a list of [n, ...]."""
-        graph = self.synthesis
+    def _synthesize(self, graph, renderings, seeds, fetches):
+        """Run `fetches` of a SynthesisGraph on uint8 [n, S, S, 3] with a dropout seed each -> a list of [n, ...]."""
         return self._run_padded(graph.BATCH, {graph.renderings: renderings, graph.seeds: np.array(seeds)}, fetches)
 
-    def generate(self, sheet, path):
-        """Write the photos of a Sheet of renderings as a grid to the image file `path`."""
-        photos = sheet.images.copy()
-        for first in range(0, len(sheet.cells), self.synthesis.BATCH):
-            cells = sheet.cells[first:first + self.synthesis.BATCH]
+    def generate(self, sheet, path, graph=None):
+        """Write the photos of a Sheet of renderings as a grid to the image file `path`.
+
+        They are made by a SynthesisGraph, by default that of the weights and not of their averages.
+        """
+        graph, photos = graph or self.synthesis, sheet.images.copy()
+        for first in range(0, len(sheet.cells), graph.BATCH):
+            cells = sheet.cells[first:first + graph.BATCH]
             index = [cell for cell, _ in cells]
-            photos[index] = self._synthesize(sheet.images[index], [seed for _, seed in cells],
-                                             [self.synthesis.photos])[0]
+            photos[index] = self._synthesize(graph, sheet.images[index], [seed for _, seed in cells],
+                                             [graph.photos])[0]
         save_image(make_grid(photos, sheet.columns), path)
 
     def generate_dataset(self, renderings, folder):
@@ -321,7 +322,7 @@ class Trainer:
 
         def convert(names, images):
             seeds = [image_seed(config.random_seed, name) for name in names]
-            photos, *scores = self._synthesize(images, seeds, [graph.photos] + graph.scores)
+            photos, *scores = self._synthesize(graph, images, seeds, [graph.photos] + graph.scores)
             for name, *row in zip(names, *scores) if scores else ():
                 store.add(name, *row)
             return photos
@@ -429,7 +430,7 @@ class Trainer:
         columns = 1 + config.sample_per_image
         for number, first in enumerate(range(0, len(test_renderings.names), SHEET_ROWS), 1):
             names = test_renderings.names[first:first + SHEET_ROWS]
-            images = np.repeat(self._load_images(test_renderings, names), columns, 0)
+            images = np.repeat(load_images(config, test_renderings, names), columns, 0)
             cells = [(row * columns + column, image_seed(config.random_seed, name, column - 1))
                      for row, name in enumerate(names) for column in range(1, columns)]
             path = os.path.join(folder, f"test_{number:04d}.png")

@@ -224,3 +224,16 @@ def average_of(variable):
     """
     start = tf.identity(variable.initial_value)         # a tensor of its own, for `set_values` to feed
     return tf1.get_variable(variable.op.name + AVERAGE, initializer=start, trainable=False, use_resource=True)
+
+
+@contextlib.contextmanager
+def averages_read():
+    """Let networks that are called in this context read the moving averages of their variables.
+
+    `average_of` must have made these before: ValueError is raised where one is not there, and no variable is created.
+    """
+    def get_average(getter, name, **options):
+        return getter(name + AVERAGE, **{**options, "reuse": True})
+
+    with tf1.variable_scope(tf1.get_variable_scope(), custom_getter=get_average, auxiliary_name_scope=False):
+        yield

@@ -22,9 +22,9 @@ MODULES = [name for name in FILES if not name.endswith("__init__")]
 FLOORS = {
     "utils": 0, "losses": 0,
     "engine": 1, "cli": 1, "datasets": 1,
-    "models": 2, "data_loader": 2, "morphable": 2,
+    "models": 2, "data_loader": 2, "sheets": 2, "morphable": 2,
     "recognition": 3, "began": 3, "hinge": 3,
-    "config": 4, "footprint": 4, "graph": 4, "evaluation": 4,
+    "config": 4, "footprint": 4, "graph": 4, "synthesis": 4, "evaluation": 4,
     "preflight": 5, "trainer": 5,
     "main": 6, "gen_syn_latent": 6, "align": 6, "recognizer": 6, "evaluate": 6}
 # What a room may import, where that is less than all lower floors.
@@ -75,7 +75,7 @@ NEEDS = {
     "evaluation.report.charts": {"numpy", "matplotlib"}, "evaluation.report.pictures": {"numpy", "PIL"},
     **{f"evaluation.report.{name}": set() for name in (
         "report", "page", "markup", "standing", "datasheet", "verdicts", "console", "numbers", "facts")},
-    "config": set(), "footprint": set(), "graph": {"tensorflow"},
+    "config": set(), "footprint": set(), "graph": {"tensorflow"}, "synthesis": {"tensorflow"}, "sheets": {"numpy"},
     "began": {"tensorflow"}, "hinge": {"tensorflow"}, "preflight": set(),
     "trainer": {"numpy", "tensorflow", "tqdm"},
     "main": set(), "gen_syn_latent": set(), "align": {"numpy", "PIL"}, "recognizer": {"numpy"},

@@ -34,8 +34,8 @@ from recognition import networks
 from recognition.input_size import View
 from recognition.preprocessing import preprocess
 from recognition.registry import Architecture
+from sheets import image_seed
 from tool import call, succeed_here
-from trainer import image_seed
 
 tf1 = tf.compat.v1
 pytestmark = pytest.mark.slow

@@ -193,9 +193,11 @@ def test_run_directory_has_the_name_and_the_files_of_the_specification(uninterru
     run_dir, _ = uninterrupted
     assert re.fullmatch(r".+_gen_\d{4}_\d{6}", run_dir.name)
     kinds = {re.sub(r"tfevents\..*", "tfevents", path.name) for path in run_dir.iterdir()}
-    assert kinds == {"params.json", "identities.json", "stats.jsonl", "syn_fixed.png", "5_G.png", "9_G.png",
-                     "checkpoint", "events.out.tfevents", *(f"model.ckpt-{step}.{part}" for step in (3, 6, 8, 9)
-                                              for part in ("index", "data-00000-of-00001"))}
+    assert kinds == {"params.json", "identities.json", "stats.jsonl", "syn_fixed.png", "checkpoint",
+                     "events.out.tfevents", *(f"{step}_{kind}.png" for step in (5, 9)
+                                              for kind in ("G", "G_raw", "pairs", "reconstructions")),
+                     *(f"model.ckpt-{step}.{part}" for step in (3, 6, 8, 9)
+                       for part in ("index", "data-00000-of-00001"))}
 
 
 def test_checkpoints_are_the_last_two_and_every_third(uninterrupted):

@@ -31,8 +31,10 @@ from datasets.image_sets import Pairs
 from engine import checkpoints, layers, runs
 from engine.session import session_options
 from evaluation import judge_command
-from graph import make_optimizer, Networks, SynthesisGraph, TrainingGraph
-from trainer import sample_sheet, Trainer
+from graph import make_optimizer, Networks, TrainingGraph
+from sheets import sample_sheet
+from synthesis import SynthesisGraph
+from trainer import Trainer
 from utils import UserError
 
 tf1 = tf.compat.v1
