@@ -8,14 +8,14 @@ from typing import NamedTuple
 import numpy as np
 
 import utils
-from datasets.image_sets import find_renderings, LABELS, Renderings
-from datasets.images import BrokenImage, load_image, read_picture
-from datasets.scores import CSV_NAME, read_columns
+from datasets.image_sets import LABELS, Renderings
+from datasets.images import BrokenImage, load_image
 from engine import runs
 from evaluation.choosing import calibration
 from evaluation.distances import neighbours, pixels, realism
 from evaluation.embedding import sha256_of
 from evaluation.figures import HIGHER, PHOTOS, PIXELS, RENDERINGS, SET
+from evaluation.judged_sets import check_several, SIDE, side_of
 from evaluation.labels import balance, face_points, label_keeping
 from evaluation.labels.known_labels import read_labels
 from evaluation.people import identity, leakage
@@ -28,15 +28,6 @@ from utils import UserError
 MOST_SEEN = 2000                # images of a set in which faces and labels are looked for
 MOST_PIXELS = 5000              # images of a set whose bare pixels are compared
 PIXEL_SIDE = 27                 # pixels of a side, of bare pixels
-SIDE = 64                       # pixels of a side, at most, at which patches and colours are compared
-
-
-class Sets(NamedTuple):
-    """The sets of a judgement, as files: Renderings; None for what is not there."""
-    judged: Renderings
-    photos: Renderings
-    renderings: Renderings | None = None
-    training: Renderings | None = None          # the photos that the generator has seen
 
 
 class Judgement(NamedTuple):
@@ -64,15 +55,18 @@ class Judge:
     def __init__(self, sets, embedder, workers, seed=0):
         """Embed all images of Sets by an embedding.SetEmbedder. `workers` processes look for faces."""
         self._embedder, self._workers, self._seed = embedder, workers, seed
-        there = [each for each in sets if each is not None]
+        there = [each for each in (sets.judged, sets.photos, sets.renderings, sets.training) if each is not None]
         embedder.place_alike(there)
         read = {}                       # by folder: the photos may be those of the training
         for each in there:
             if each.root not in read:
                 read[each.root] = self._read(each)
-        subject = read[sets.judged.root]
+        subject, photos = read[sets.judged.root], read[sets.photos.root]
+        check_several(sets.judged.root, subject.images.identities)          # some may have had broken images only
+        check_several(sets.photos.root, photos.images.identities, photos=True)
+        self._scores = _rows_of(sets, subject.images)
         self._subject = subject._replace(labels=read_labels(subject.images))
-        self._first, self._second = halves(read[sets.photos.root], seed)
+        self._first, self._second = halves(photos, seed)
         self._training = read[sets.training.root] if sets.training else None
         self._rows = {SET: self._subject, **({RENDERINGS: read[sets.renderings.root]} if sets.renderings else {}),
                       PHOTOS: self._second}
@@ -165,7 +159,7 @@ class Judge:
         means, labels = means_of(subject), subject.images.labels
         own = distances_to_means(subject, means)
         others, _ = nearest(subject.features, means, labels, np.arange(len(means)))
-        scores = {**self._scores(), "near its identity": -own,
+        scores = {**{name: -values for name, values in self._scores.items()}, "near its identity": -own,
                   "far from other identities": np.where(np.isfinite(others), others, np.nan),
                   "near to photos": -nearest(subject.features, photos.features)[0]}
         known, parts = np.ones(subject.count, bool), {"shows its identity": own < others}
@@ -186,19 +180,20 @@ class Judge:
         found.section.notes.append(f"An image is good if it {', '.join(named)}.")
         return found.section, found.values
 
-    def _scores(self):
-        """Read the scores that synthesis wrote -> {name: [n], higher is better, nan where unknown}."""
-        images = self._subject.images
-        if not os.path.isfile(os.path.join(images.root, CSV_NAME)):
-            return {}
-        return {name: -values for name, values in read_columns(images, "judge a copy without it").items()
-                if np.isfinite(values).any()}
-
     def _balance(self, confidences):
         """Measure whom the set represents, and whether a group is worse off -> Section."""
         logging.info("measuring: balance")
         values = {} if confidences is None else {"confidence": ("Confidence", HIGHER, confidences)}
         return balance.judge(self._subject, values=values, seed=self._seed)
+
+
+def _rows_of(sets, images):
+    """Cut the scores of Sets to `images`, some of the judged ones -> {name: [n]}."""
+    if not sets.scores or len(images.names) == len(sets.judged.names):
+        return sets.scores or {}
+    places = {name: place for place, name in enumerate(sets.judged.names)}
+    rows = [places[name] for name in images.names]
+    return {name: values[rows] for name, values in sets.scores.items()}
 
 
 def _reader(images, side):
@@ -213,28 +208,6 @@ def _reader(images, side):
             return np.full([side, side, 3], 128, np.uint8)
 
     return lambda indices: np.stack([load(index) for index in indices])
-
-
-def side_of(images):
-    """Tell the shorter side in pixels of the first image of Renderings that can be read."""
-    for name in images.names:
-        try:
-            return min(read_picture(os.path.join(images.root, name)).size)
-        except BrokenImage:
-            continue
-    return SIDE
-
-
-def find_sets(judged, photos, renderings="", training=""):
-    """Find the images of the folders of a judgement -> Sets. Renderings are those of identities that are judged.
-
-    Raises UserError where a folder has no images, and where the judged set has a single identity.
-    """
-    found = find_renderings(judged)
-    if len(found.identities) < 2:
-        raise UserError(f"{judged}: one identity only; a set that can be judged has two or more")
-    return Sets(found, find_renderings(photos), find_renderings(renderings) if renderings else None,
-                find_renderings(training) if training else None)
 
 
 # What is known of it all
@@ -275,20 +248,13 @@ def _same_network(path, embedder):
         return False
 
 
-def training_of(generator):
-    """Find the folder of the photos that the run of a generator was trained on; "" where it is not there any more."""
-    params = runs.load_params(generator) if generator else {}
-    folder = os.path.join(str(params.get("data_dir", "")), str(params.get("dataset", "")))
-    return folder if params.get("dataset") and os.path.isdir(folder) else ""
-
-
 def _names_of_labels(images):
     """List the names of the arrays in the first identity's labels; none where there are none."""
     path = os.path.join(images.root, images.identities[0], LABELS)
     try:
-        with np.load(path, allow_pickle=False) as file:
+        with utils.open_regular(path) as opened, np.load(opened, allow_pickle=False) as file:
             return list(file.files)
-    except (OSError, ValueError):
+    except utils.ARRAY_ERRORS:
         return []
 
 

@@ -6,13 +6,16 @@ import time
 import utils
 from cli import cautions, outputs, places
 from cli.options import boolean, checked, Command, number, parse, path, place, text, whole
+from datasets.image_sets import find_renderings
 from datasets.neighbours import check_outside
 from datasets.packed import records
 from engine import runs, weight_files
 from engine.startup import start
+from evaluation import judged_sets
 from evaluation.choosing import confidence_file
 from evaluation.figures import PHOTOS, RENDERINGS, SET
 from evaluation.report import console, report
+from evaluation.usefulness import store
 
 GATED = 3                   # exit status where --gate is not passed
 
@@ -105,14 +108,18 @@ def _check_read(options, data):
         cautions.warn_of_same_folder((each, each), ("--photos", options.photos), "it can't be told from them")
 
 
-def _judge_one(options, data, command):
-    """Judge one data set -> (judge.Sets, judge.Judgement, facts). Raises UserError."""
+def _find(options, data):
+    """Find the images of a judgement of the set in `data` -> judged_sets.Sets. Raises UserError."""
+    training = options.train_photos or judged_sets.training_of(options.generator)
+    return judged_sets.find_sets(data, options.photos, options.renderings, training)
+
+
+def _judge_one(options, data, sets, command):
+    """Judge one data set, that in the folder `data`, of Sets -> (judge.Judgement, facts). Raises UserError."""
     from evaluation import judge as judging
     from evaluation.embedding import SetEmbedder, Settings
     from evaluation.embedding_cache import usual_path
 
-    training = options.train_photos or judging.training_of(options.generator)
-    sets = judging.find_sets(data, options.photos, options.renderings, training)
     embedder = SetEmbedder(options.weights, Settings(options.batch_size, options.num_worker, options.use_gpu,
                                                      options.cache or usual_path()))
     try:
@@ -123,7 +130,7 @@ def _judge_one(options, data, command):
         embedder.close()
     for warning in facts["warnings"]:
         logging.warning("%s", warning)
-    return sets, found, facts
+    return found, facts
 
 
 def check(options, data=()):
@@ -141,7 +148,7 @@ def check(options, data=()):
     outputs.check_apart("--output", folder, {name: each for name, each in read.items() if each})
     check_outside("--output", folder)
     written = [*report.NAMES, confidence_file.NAME]
-    outputs.check_begun(folder, written)
+    outputs.check_begun(folder, [*written, store.NAME])
     places.check_written(f"--output {folder}", [os.path.join(folder, name) for name in written])
     return folder
 
@@ -152,9 +159,13 @@ def judge(options, words=()):
     `words` are those of the command line, for the report. Raises UserError.
     """
     data, folder = options.data[0], check(options, options.data)
-    began = time.monotonic()
+    began, sets = time.monotonic(), _find(options, data)
+    if options.utility:
+        store.Store(folder)                             # raises UserError where it is damaged, and not hours later
+        if options.filtered:
+            find_renderings(options.filtered)
     start()
-    sets, found, facts = _judge_one(options, data, list(words))
+    found, facts = _judge_one(options, data, sets, list(words))
     os.makedirs(folder, exist_ok=True)
     if options.utility:
         found.sections.append(_measure_use(options, sets, folder))
@@ -173,7 +184,7 @@ def judge(options, words=()):
 
 
 def _measure_use(options, sets, folder):
-    """Train recognisers on the judged one of judge.Sets and on the others -> Section. `folder` keeps the results."""
+    """Train recognisers on the judged one of Sets and on the others -> Section. `folder` keeps the results."""
     from evaluation.usefulness import rows, training, utility
 
     compared = rows.Sets(sets.photos, sets.renderings, sets.judged, options.filtered or None, sets.training)
@@ -190,6 +201,7 @@ def _measure_use(options, sets, folder):
 def compare(options):
     """Judge several data sets, and print their figures side by side."""
     _check_read(options, options.data)
+    found = {each: _find(options, each) for each in options.data}
     start()
-    found = {each: _judge_one(options, each, [])[1].sections for each in options.data}
+    found = {each: _judge_one(options, each, sets, [])[0].sections for each, sets in found.items()}
     print(console.table_of(found))
