@@ -1,5 +1,4 @@
 """A judgement: sets are read and embedded, each section measures them, and what is found becomes a report."""
-import contextlib
 import logging
 import os
 import time
@@ -11,23 +10,23 @@ import utils
 from datasets.image_sets import LABELS, Renderings
 from datasets.images import BrokenImage, load_image
 from engine import runs
-from evaluation.choosing import calibration
-from evaluation.distances import neighbours, pixels, realism
+from evaluation.choosing import calibration, goodness
+from evaluation.distances import detail, patches, pixels, realism
 from evaluation.embedding import sha256_of
-from evaluation.figures import HIGHER, PHOTOS, PIXELS, RENDERINGS, SET
+from evaluation.figures import HIGHER, LOWER, PHOTOS, PIXELS, RENDERINGS, SET
 from evaluation.judged_sets import check_several, SIDE, side_of
 from evaluation.labels import balance, face_points, label_keeping
 from evaluation.labels.known_labels import read_labels
 from evaluation.people import identity, leakage
-from evaluation.people.nearest import nearest
-from evaluation.people.uniqueness import distances_to_means, means_of
 from evaluation.report.illustrations import illustrate
 from evaluation.subjects import balanced, halves, measurable, part_of, Subject
-from utils import UserError
+from utils import progress_bar, UserError
 
 MOST_SEEN = 2000                # images of a set in which faces and labels are looked for
 MOST_PIXELS = 5000              # images of a set whose bare pixels are compared
 PIXEL_SIDE = 27                 # pixels of a side, of bare pixels
+DETAIL_SIDE = 128               # pixels of a side, at most, at which the detail of images is measured
+CHUNK = 256                     # images that are read at a time for it
 
 
 class Judgement(NamedTuple):
@@ -84,8 +83,8 @@ class Judge:
         found = [self._realism(), self._identity()]
         labels, errors = self._labels()
         leaks = self._leakage()
-        confidence, values = self._confidence(errors)
-        found += [labels, leaks, self._balance(values), confidence]
+        confidence, values, parts = self._confidence(errors)
+        found += [labels, leaks, self._balance(values, parts, errors), confidence]
         gallery = self._first if self._training is None else self._training
         return Judgement(found, values, self._subject, gallery.images, leakage.share_of(leaks))
 
@@ -150,41 +149,70 @@ class Judge:
         return section
 
     def _confidence(self, errors):
-        """Turn scores into the probability that an image is good -> (Section, [n], or None where there is none).
+        """Turn scores into the probability that an image is good -> (Section, [n] or None, {part of goodness: [n]}).
 
-        `errors` are the label_keeping.Errors of some images, or None.
+        `errors` are the label_keeping.Errors of some images, or None. The [n] are of the subject's images; the second
+        is None where there is none.
         """
         logging.info("measuring: confidence")
-        subject, photos = self._subject, self._first
-        means, labels = means_of(subject), subject.images.labels
-        own = distances_to_means(subject, means)
-        others, _ = nearest(subject.features, means, labels, np.arange(len(means)))
-        scores = {**{name: -values for name, values in self._scores.items()}, "near its identity": -own,
-                  "far from other identities": np.where(np.isfinite(others), others, np.nan),
-                  "near to photos": -nearest(subject.features, photos.features)[0]}
-        known, parts = np.ones(subject.count, bool), {"shows its identity": own < others}
-        with contextlib.suppress(ValueError):                   # too few photos
-            radii, = neighbours.squared_radii(photos.features, photos.images.labels, neighbours.DENSITY_K)
-            parts["looks like photos"] = neighbours.lie_among(subject.features, photos.features, radii)
+        subject = self._subject
+        amounts = self._detail()
+        usual = detail.usual_of(amounts[realism.REFERENCE]) if amounts else None
+        rows = {name: goodness.look(row, self._first, amounts.get(name), usual) for name, row in self._rows.items()}
+        seen, known = rows[SET], np.ones(subject.count, bool)
         if errors is not None:
             places = {name: i for i, name in enumerate(subject.images.names)}
             measured = [places[name] for name in errors.names]
             known, kept = np.zeros((2, subject.count), bool)
             known[measured], kept[measured] = True, calibration.keeps_labels(errors.own, errors.renderings)
-            parts["keeps its labels"] = kept
-        good, named = calibration.outcomes(parts)
+            seen.parts[goodness.LABELS] = kept
+        scores = {**{name: -values for name, values in self._scores.items()}, **seen.scores}
+        good, _ = calibration.outcomes(seen.parts)
+        parts = {goodness.PARTS[key][0]: part for key, part in seen.parts.items()}
         try:
-            found = calibration.confidences(scores, good, labels, self._seed, known)
+            found = calibration.confidences(scores, good, subject.images.labels, self._seed, known, parts)
+            section, values = found.section, found.values
         except ValueError as problem:
-            return calibration.unmeasured(str(problem)), None
-        found.section.notes.append(f"An image is good if it {', '.join(named)}.")
-        return found.section, found.values
+            section, values = calibration.unmeasured(str(problem)), None
+        section.measures.extend(goodness.measures(rows, known))
+        return section, values, {key: np.where(known | (key != goodness.LABELS), part, np.nan)
+                                 for key, part in seen.parts.items()}
 
-    def _balance(self, confidences):
-        """Measure whom the set represents, and whether a group is worse off -> Section."""
+    def _detail(self):
+        """Measure the detail of all images -> {row: what detail.amounts returns}; {} where images are too small."""
+        everything = {**self._rows, realism.REFERENCE: self._first}
+        side = min(DETAIL_SIDE, *(side_of(each.images) for each in everything.values()))
+        if side < patches.SMALLEST:
+            return {}
+        found = {}
+        with progress_bar("image", sum(each.count for each in everything.values())) as progress:
+            for name, each in everything.items():
+                read, found[name] = _reader(each.images, side), np.empty([each.count, detail.SCALES], np.float32)
+                for start in range(0, each.count, CHUNK):
+                    part = range(start, min(start + CHUNK, each.count))
+                    found[name][part.start:part.stop] = detail.amounts(read(part))
+                    progress.update(len(part))
+        return found
+
+    def _balance(self, confidences, parts, errors):
+        """Measure whom the set represents, and whether a group is worse off -> Section.
+
+        `confidences` [n], `parts` {part of goodness: [n]} and the label_keeping.Errors, or None, are what was found.
+        """
         logging.info("measuring: balance")
-        values = {} if confidences is None else {"confidence": ("Confidence", HIGHER, confidences)}
-        return balance.judge(self._subject, values=values, seed=self._seed)
+        subject, values = self._subject, {}
+        if confidences is not None:
+            values["confidence"] = "Confidence", HIGHER, confidences
+        for key, part in parts.items():
+            values[f"good_{key}"] = f"Share of {goodness.PARTS[key][1]}", HIGHER, part
+        if errors is not None:
+            places = {name: i for i, name in enumerate(errors.names)}
+            own = [places.get(name, -1) for name in subject.images.names]
+            values["landmark_error"] = ("Distance from labelled landmarks, % of the distance between the eyes", LOWER,
+                                        100 * np.append(errors.own, np.nan)[own])
+        measures = {"kid": (f"KID on {self._embedder.name}'s features", LOWER, lambda part: realism.kid_of(
+            part, self._first, self._seed))}
+        return balance.judge(subject, measures, values, self._seed)
 
 
 def _rows_of(sets, images):

@@ -5,11 +5,12 @@ import shutil
 
 import numpy as np
 import pytest
+from scipy.ndimage import gaussian_filter
 
 import evaluate
 from conftest import small_classifier, tree, words, write_checkpoint
 from datasets.image_sets import find_renderings
-from datasets.images import save_image
+from datasets.images import load_image, save_image
 from drawn import draw_face
 from evaluation import judge_command
 from evaluation.choosing import confidence_file
@@ -226,8 +227,8 @@ def test_a_filtered_set_is_looked_at_before_any_work(data, tmp_path):
 def test_the_folder_of_a_judgement_that_was_stopped_in_its_trainings_is_gone_on_with(data, tmp_path):
     (tmp_path / "report").mkdir()
     (tmp_path / "report" / "utility.json").write_text('{"trainings": {}}')
-    options = judge_command.parse(judge_command.JUDGE, [str(data / "set"), "--photos", str(data / "real"), "--weights",
-                                                        str(data / "rec"), "--output", str(tmp_path / "report")]).options
+    typed = [data / "set", *words(photos=data / "real", weights=data / "rec", output=tmp_path / "report")]
+    options = judge_command.parse(judge_command.JUDGE, list(map(str, typed))).options
     assert judge_command.check(options) == str(tmp_path / "report")
 
 
@@ -247,3 +248,19 @@ def test_damaged_labels_are_told_and_not_fatal(data, tmp_path):
         (tmp_path / "set" / f"{number:03}" / "latents.npz").write_bytes(content)
     result = judge(data, *words(output=tmp_path / "report"), sets=[tmp_path / "set"])
     assert result.status == 0 and "4 files of labels are damaged" in result.err, result.err
+
+
+@pytest.mark.slow
+def test_confidences_fall_with_blur(data, tmp_path):
+    means, shares = [], []
+    for sigma in (0, .7, 1.5):
+        folder = tmp_path / f"blurred {sigma}"
+        for path in sorted((data / "set").glob("*/*.png")):
+            (folder / path.parent.name).mkdir(parents=True, exist_ok=True)
+            image = gaussian_filter(load_image(str(path), SIZE), [sigma, sigma, 0])
+            save_image(image, str(folder / path.parent.name / path.name))
+        result = judge(data, *words(output=tmp_path / f"report {sigma}"), sets=[folder])
+        assert result.status == 0, result.err
+        means.append(np.mean(list(confidence_file.read(str(tmp_path / f"report {sigma}")).values())))
+        shares.append(figures_of(tmp_path / f"report {sigma}", "good_images")[SET].value)
+    assert (np.diff(means) < -.02).all() and (np.diff(shares) < 0).all(), (means, shares)
