@@ -14,7 +14,7 @@ from evaluation.choosing import calibration, goodness
 from evaluation.distances import detail, patches, pixels, realism
 from evaluation.embedding import sha256_of
 from evaluation.figures import HIGHER, LOWER, PHOTOS, PIXELS, RENDERINGS, SET
-from evaluation.judged_sets import check_several, SIDE, side_of
+from evaluation.judged_sets import check_several, settings_in, SIDE, side_of, weights_of
 from evaluation.labels import balance, face_points, label_keeping
 from evaluation.labels.known_labels import read_labels
 from evaluation.people import identity, leakage
@@ -43,8 +43,8 @@ class Judgement(NamedTuple):
         return illustrate(self.sections, self.subject.images, self.gallery, scores, seed)
 
     def confidences_of(self, names):
-        """List the confidences of images by their `names` -> [n]; nan for those that can't be read."""
-        known = dict(zip(self.subject.images.names, self.confidences))
+        """List the confidences of images by their `names` -> [n]; nan for those that can't be read, or all are nan."""
+        known = {} if self.confidences is None else dict(zip(self.subject.images.names, self.confidences))
         return np.array([known.get(name, np.nan) for name in names])
 
 
@@ -248,7 +248,7 @@ def facts_of(sets, named, embedder, generator, command, seed):
     """
     known = {row: {"folder": named[row], "images": len(images.names), "identities": len(images.identities),
                    "size": side_of(images), "labels": _names_of_labels(images),
-                   "settings": _json_in(images.root, "settings.json")}
+                   "settings": settings_in(images.root)}
              for row, images in ((SET, sets.judged), (RENDERINGS, sets.renderings), (PHOTOS, sets.photos)) if images}
     facts = {"command": command, "date": time.strftime("%Y-%m-%d %H:%M"), "seed": seed,
              "versions": {name: runs.package_version(name) for name in ("numpy", "scipy", "tensorflow")},
@@ -257,7 +257,7 @@ def facts_of(sets, named, embedder, generator, command, seed):
                           "size": embedder.size}}
     if generator:
         params = runs.load_params(generator)
-        prefix = next(iter(runs.list_checkpoints(generator)), None)
+        prefix = weights_of(generator, known[SET]["settings"]) or next(iter(runs.list_checkpoints(generator)), None)
         facts["generator"] = {"run": generator, "weights": prefix, "params": params,
                               "sha256": prefix and sha256_of(prefix)}
         if _same_network(params.get("pretrained_rec"), embedder):
@@ -284,12 +284,3 @@ def _names_of_labels(images):
             return list(file.files)
     except utils.ARRAY_ERRORS:
         return []
-
-
-def _json_in(folder, name):
-    """Read a JSON file in a folder, {} where there is none that can be read."""
-    try:
-        found = utils.read_json(os.path.join(folder, name))
-    except (OSError, ValueError):
-        return {}
-    return found if isinstance(found, dict) else {}

@@ -30,7 +30,7 @@ def _judging_options(add):
     add("train_photos", path, "", "folder of the photos that the generator has seen, for leakage",
         "those of generator, if they are there; else half of photos stands for them")
     add("generator", path, "", "run of main.py that made the set: the report tells of it, and its training photos are "
-        "found")
+        "found", "the one that the set's settings.json names, if it is there")
     add("weights", text, "dlib", "recogniser that judges: dlib, or what recognizer.py verify takes; never the one that "
         "the generator was trained with")
     add("seed", whole(0, 2 ** 31 - 1), 0, "seed of all that is drawn at random")
@@ -108,9 +108,14 @@ def _check_read(options, data):
         cautions.warn_of_same_folder((each, each), ("--photos", options.photos), "it can't be told from them")
 
 
+def _generator_of(options, data):
+    """Find the run that made the set in the folder `data`: as --generator says, or as the set's own settings do."""
+    return options.generator or judged_sets.generator_of(data)
+
+
 def _find(options, data):
     """Find the images of a judgement of the set in `data` -> judged_sets.Sets. Raises UserError."""
-    training = options.train_photos or judged_sets.training_of(options.generator)
+    training = options.train_photos or judged_sets.training_of(_generator_of(options, data))
     return judged_sets.find_sets(data, options.photos, options.renderings, training)
 
 
@@ -125,7 +130,7 @@ def _judge_one(options, data, sets, command):
     try:
         found = judging.Judge(sets, embedder, options.num_worker, options.seed).judge()
         named = {SET: data, PHOTOS: options.photos, RENDERINGS: options.renderings}
-        facts = judging.facts_of(sets, named, embedder, options.generator, command, options.seed)
+        facts = judging.facts_of(sets, named, embedder, _generator_of(options, data), command, options.seed)
     finally:
         embedder.close()
     for warning in facts["warnings"]:
@@ -171,10 +176,9 @@ def judge(options, words=()):
         found.sections.append(_measure_use(options, sets, folder))
     facts["seconds"] = round(time.monotonic() - began)
     print(console.table_of({data: found.sections}))
-    report.save(found.illustrated(options.seed), facts, folder)
-    if found.confidences is not None:
-        names = sets.judged.names
-        confidence_file.write(os.path.join(folder, confidence_file.NAME), names, found.confidences_of(names))
+    names = sets.judged.names
+    report.save(found.illustrated(options.seed), facts, folder, {
+        confidence_file.NAME: confidence_file.table_of(names, found.confidences_of(names))})
     logging.info("%s: %s", folder, ", ".join(report.NAMES))
     if options.gate is not None and (found.leaked.value is None or found.leaked.value > options.gate):
         share = "was not measured" if found.leaked.value is None else f"is {found.leaked.value:.4f}"

@@ -1,13 +1,16 @@
 """The sets of a judgement as files: found, and checked as far as that goes without looking at an image."""
+import logging
 import os
 from typing import NamedTuple
 
 import numpy as np
 
+import utils
+from cli import outputs
 from datasets.image_sets import find_renderings, Renderings
 from datasets.images import BrokenImage, read_picture
 from datasets.scores import CSV_NAME, read_columns
-from engine import runs
+from engine import checkpoint_index, runs
 from utils import UserError
 
 SIDE = 64                       # pixels of a side that a set is taken to have where no image can be read
@@ -53,6 +56,43 @@ def _scores_of(images):
         return {}
     return {name: values for name, values in read_columns(images, "judge a copy without it").items()
             if np.isfinite(values).any()}
+
+
+def generator_of(judged):
+    """Find the run that made the set in the folder `judged`, by its settings.json -> its folder, or "".
+
+    The settings tell the run's path from the set, and which checkpoint it was. A run that has it not is another one,
+    or has been trained on since: a message tells so.
+    """
+    settings = settings_in(judged)
+    if not isinstance(settings.get(outputs.RUN), str):
+        return ""
+    folder = os.path.relpath(os.path.join(os.path.realpath(judged), settings[outputs.RUN]))
+    if weights_of(folder, settings):
+        return folder
+    logging.info("%s: made by the run %s, which is not there or has not got these weights any more; --generator names "
+                 "another place", judged, folder)
+    return ""
+
+
+def weights_of(run, settings):
+    """Find the checkpoint in the folder of a `run` that the settings of a set name -> its prefix, None without one."""
+    for prefix in runs.list_checkpoints(run):
+        if os.path.basename(prefix) == str(settings.get("weights")).partition(" ")[0]:
+            try:
+                return prefix if checkpoint_index.named(prefix) == settings["weights"] else None
+            except (OSError, ValueError, UserError):            # damaged
+                return None
+    return None
+
+
+def settings_in(folder):
+    """Read the settings.json of a set, {} where there is none that can be read."""
+    try:
+        found = utils.read_json(os.path.join(folder, utils.SETTINGS))
+    except (OSError, ValueError):
+        return {}
+    return found if isinstance(found, dict) else {}
 
 
 def training_of(generator):

@@ -32,10 +32,21 @@ QUESTIONS = {
 
 
 def save(sections, facts, path):
-    """Write DATASHEET.md to `path`, with the answers that are there already.
+    """Write DATASHEET.md to `path`, with the answers that are there already, as `renew` does.
 
-    A file without the marks of answers is not ours, and is left alone, with a warning. Raises OSError where it can't
-    be written.
+    Raises OSError where it can't be written.
+    """
+    content = renew(sections, facts, path)
+    if content is not None:
+        with atomic_write(path) as file:
+            file.write(content)
+
+
+def renew(sections, facts, path, judgement=""):
+    """Make the bytes of DATASHEET.md, with the answers in the one at `path` -> None where that is not ours.
+
+    A file without the marks of answers is not ours, and is left alone, with a warning. `judgement` is the digest that
+    names the judgement in all of its files.
     """
     answers = {}
     if os.path.lexists(path):
@@ -44,9 +55,9 @@ def save(sections, facts, path):
         if not answers:
             logging.warning("%s: not written, as a file without the marks of a data sheet is there; move it away to "
                             "get one", path)
-            return
-    with atomic_write(path) as file:
-        file.write(make(sections, facts, answers).encode("utf-8", "backslashreplace"))
+            return None
+    text = make(sections, facts, answers) + (f"\nJudgement {judgement}, as in `report.json`.\n" if judgement else "")
+    return text.encode("utf-8", "backslashreplace")
 
 
 def make(sections, facts, answers=None):

@@ -39,11 +39,15 @@ _HOW_TO_READ = (
     "overlap. On the line, better is to the right.")
 
 
-def make(sections, facts):
-    """Make the page of Sections and facts (see `evaluation.report.facts`) -> bytes of HTML."""
+def make(sections, facts, judgement=""):
+    """Make the page of Sections and facts (see `evaluation.report.facts`) -> bytes of HTML.
+
+    `judgement` is the digest that names the judgement in all of its files.
+    """
     shown = show_all(sections)
     heading = f"Judgement of {known.folder_of(facts)}"
-    main = element("main", _verdicts(sections), *(_section(section, shown) for section in sections), _made(facts))
+    main = element("main", _verdicts(sections), *(_section(section, shown) for section in sections),
+                   _made(facts, judgement))
     page = element("html", element(
         "head", element("meta", charset="utf-8"),
         element("meta", name="viewport", content="width=device-width, initial-scale=1"),
@@ -189,7 +193,7 @@ def breakable(words):
 
 # How it was made
 
-def _made(facts):
+def _made(facts, judgement):
     """Make the last section: commands, versions, seeds, hashes, and the settings in folds."""
     parts = [element("h2", "How it was made")]
     command = known.command_of(facts)
@@ -200,7 +204,8 @@ def _made(facts):
              *(_cell(each.get(key)) for key in ("images", "identities"))] for name, each in sets.items()]
     if rows:
         parts.append(table(["", "folder", "images", "identities"], rows, "data"))
-    parts.append(pairs([(term, breakable(words)) for term, words in known.listed(facts)]))
+    listed = [*known.listed(facts), *([("judgement, as in report.json", judgement)] if judgement else [])]
+    parts.append(pairs([(term, breakable(words)) for term, words in listed]))
     for name, values in known.folded(facts):
         parts.append(element("details", element("summary", name), element(
             "pre", Markup("\n".join(text(line) for line in json.dumps(values, indent=2).splitlines())))))

@@ -133,6 +133,16 @@ def test_a_judged_set_can_be_filtered(data, judged, tmp_path):
 
 
 @pytest.mark.slow
+def test_confidences_of_another_judgement_are_not_filtered_by(data, judged, tmp_path):
+    shutil.copytree(judged[1], tmp_path / "report")
+    path = tmp_path / "report" / confidence_file.NAME
+    path.write_text(path.read_text().replace(",0.", ",0.0", 1))
+    result = call(evaluate, "filter", data / "set", *words(keep=.6, confidences=tmp_path / "report"))
+    assert result.status == 2 and "not of the same judgement" in result.err.splitlines()[-1]
+    assert call(evaluate, "filter", data / "set", *words(keep=.6, confidences=path)).status == 0
+
+
+@pytest.mark.slow
 def test_utility_trains_on_the_sets_that_are_named(data, judged, monkeypatch):
     asked = {}
 
