@@ -13,7 +13,7 @@ from engine import runs
 from evaluation.choosing import calibration, goodness
 from evaluation.distances import detail, patches, pixels, realism
 from evaluation.embedding import sha256_of
-from evaluation.figures import HIGHER, LOWER, PHOTOS, PIXELS, RENDERINGS, SET
+from evaluation.figures import HIGHER, LOWER, not_measured, PHOTOS, PIXELS, RENDERINGS, SET
 from evaluation.judged_sets import check_several, settings_in, SIDE, side_of, weights_of
 from evaluation.labels import balance, face_points, label_keeping
 from evaluation.labels.known_labels import read_labels
@@ -85,6 +85,9 @@ class Judge:
         leaks = self._leakage()
         confidence, values, parts = self._confidence(errors)
         found += [labels, leaks, self._balance(values, parts, errors), confidence]
+        _without_floor(labels, "photos have no labels")
+        _without_floor(leaks, "the other photos tell how near strangers come, which is the chance that is named")
+        _without_floor(confidence, "real photos were not given a confidence")
         gallery = self._first if self._training is None else self._training
         return Judgement(found, values, self._subject, gallery.images, leakage.share_of(leaks))
 
@@ -213,6 +216,13 @@ class Judge:
         measures = {"kid": (f"KID on {self._embedder.name}'s features", LOWER, lambda part: realism.kid_of(
             part, self._first, self._seed))}
         return balance.judge(subject, measures, values, self._seed)
+
+
+def _without_floor(section, why):
+    """Say in the measures of a Section that have no figure of real photos why there is none."""
+    for measure in section.measures:
+        if measure.better and SET in measure.figures:
+            measure.figures.setdefault(PHOTOS, not_measured(why))
 
 
 def _rows_of(sets, images):

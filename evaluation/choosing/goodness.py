@@ -64,7 +64,8 @@ def measures(rows, known):
     found, labelled = [], LABELS in rows[SET].parts
     figures = {SET: _share(np.logical_and.reduce(list(rows[SET].parts.values())), rows[SET].labels, known)}
     for row in (name for name in rows if name != SET):
-        figures[row] = not_measured(f"whether {row} keep labels was not measured image by image") if labelled else \
+        why = "photos have no labels to keep" if row == PHOTOS else "their landmarks are what labels are measured by"
+        figures[row] = not_measured(why) if labelled else \
             _share(np.logical_and.reduce(list(rows[row].parts.values())), rows[row].labels)
     found.append(Measure("good_images", "share of good images", HIGHER,
                          f"An image is good if it {', '.join(PARTS[key][0] for key in rows[SET].parts)}.", figures))

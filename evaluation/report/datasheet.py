@@ -12,6 +12,7 @@ import re
 
 from evaluation.figures import PHOTOS, SET
 from evaluation.report import facts as known
+from evaluation.report import groups
 from evaluation.report.facts import UNKNOWN
 from evaluation.report.numbers import in_words, joined, number, title
 from evaluation.report.verdicts import FLAWS, judge, measured
@@ -111,8 +112,12 @@ def _balance(sections):
     chosen = [section for section in sections if section.key == BALANCE]
     own = [f"- {_plain(measure.name)}: {_plain(in_words(measure.figures[SET]))}" for section in chosen
            for measure in section.measures if SET in measure.figures]
-    found = [table for section in chosen for name, rows in section.tables.items() if rows
+    divided = [groups.divide(section.tables) for section in chosen]
+    found = [table for _, counts in divided for name, rows in counts.items() if rows
              for table in (f"{_plain(title(name))}:", _table(rows))]
+    if any(by_trait for by_trait, _ in divided):
+        found.append("Whether a group is worse off by any measure is told under the flaws. All figures of groups are "
+                     "in `report.json`.")
     return (["\n".join(own)] if own else []) + found or [
         "Whom it represents (age, sex, origin): unknown, as there are no labels that tell."]
 

@@ -26,8 +26,8 @@ def save(sections, facts, folder, more=None):
     """
     more, numbers = more or {}, as_json(sections, facts)
     judgement = hashlib.sha256(json.dumps(numbers).encode()).hexdigest()[:DIGITS]
-    digests = {name: hashlib.sha256(content).hexdigest() for name, content in more.items()}
-    numbers |= {"judgement": judgement, "files": digests}
+    numbers["judgement"] = judgement
+    numbers["files"] = {name: hashlib.sha256(content).hexdigest() for name, content in more.items()}
     try:
         made = {PAGE: page.make(sections, facts, judgement),
                 DATASHEET: datasheet.renew(sections, facts, os.path.join(folder, DATASHEET), judgement)}
@@ -57,8 +57,11 @@ def check_beside(folder, name):
 # report.json
 
 def as_json(sections, facts):
-    """Make the dict of report.json, as docs/files.md describes it. Numbers that are not finite become null."""
-    return {"format": FORMAT, "facts": plain(facts), "sections": [
+    """Make the dict of report.json, as docs/files.md describes it. Numbers that are not finite become null.
+
+    `save` fills in the judgement and its files.
+    """
+    return {"format": FORMAT, "judgement": "", "files": {}, "facts": plain(facts), "sections": [
         {"key": section.key, "title": section.title, "measures": [_measure(measure) for measure in section.measures],
          "tables": {name: [plain(row) for row in rows] for name, rows in section.tables.items()},
          "notes": list(map(str, section.notes)),

@@ -51,7 +51,7 @@ def test_labels_count_where_they_are_known():
     label, known = np.arange(120) % 2 == 0, np.arange(120) < 60
     found = figures_of(rows_of(label=label), known)
     assert found["good_labels"][SET].value == .5 and found["good_labels"][SET].n == 60 == found["good_images"][SET].n
-    assert "no labels" in found["good_labels"][PHOTOS].why and "photos keep labels" in found["good_images"][PHOTOS].why
+    assert "no labels" in found["good_labels"][PHOTOS].why and "no labels to keep" in found["good_images"][PHOTOS].why
 
 
 def test_what_can_t_be_measured_does_not_count():

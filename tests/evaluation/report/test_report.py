@@ -203,6 +203,22 @@ def test_pages_of_little(sections, facts, said, tmp_path):
     assert "nknown" in (tmp_path / "DATASHEET.md").read_text()
 
 
+def test_measures_by_group_are_one_table_of_each_trait(tmp_path):
+    def row(measure, group, value, worse=False):
+        return {"measure": measure, "group": group, **value.as_json(), "rest": .4, "worse": worse}
+    shown = section(tables={
+        "sex": [{"group": "female", "images": 5}, {"group": "male", "images": 7}],
+        "sex: kid": [row("KID", "female", f(.5, .1), True), row("KID", "male", f(.3, .1))],
+        "sex: own": [row("share", "female", f(.7, .1)), row("share", "male", not_measured("few"))]})
+    report.save([shown._replace(key="balance")], {}, str(tmp_path))
+    words = " ".join(Page((tmp_path / "report.html").read_text()).words.split())
+    assert ("Sex group images female 5 male 7 measure female male KID 0.50 0.40 to 0.60 n = 10 worse than others: 0.4 "
+            "0.30 0.20 to 0.40 n = 10 Share 0.70 0.60 to 0.80 n = 10 not measured few") in words
+    sheet = (tmp_path / "DATASHEET.md").read_text()
+    assert "| female | 5 |" in sheet and "KID" not in sheet.split("## How")[0].split("## Composition")[1]
+    assert report.load(str(tmp_path / "report.json"))[0][0].tables.keys() == shown.tables.keys()
+
+
 def test_without_matplotlib_the_page_has_all_but_the_charts(example, monkeypatch, caplog):
     monkeypatch.setattr(charts, "available", lambda: False)
     found = Page(page.make(example, judged.FACTS).decode())
