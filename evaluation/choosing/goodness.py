@@ -12,8 +12,10 @@ from evaluation.distances import detail, neighbours
 from evaluation.figures import Figure, HIGHER, Measure, not_measured, PHOTOS, SET
 from evaluation.people.nearest import nearest
 from evaluation.people.uniqueness import distances_to_means, means_of
+from evaluation.subjects import balanced, part_of
 
 OWN, AMONG, DETAILED, LABELS = "own", "among", "detailed", "labels"
+MOST_PHOTOS = 10_000        # that each image is compared with
 # {key: (name, what it means for an image, sentence for readers)}
 PARTS = {
     OWN: ("shows its identity", "images that show their identity",
@@ -37,8 +39,10 @@ class Seen(NamedTuple):
 def look(subject, photos, amounts=None, usual=None):
     """Measure which images of a Subject show their identity and look like those of `photos`, a Subject -> Seen.
 
+    Of more than MOST_PHOTOS photos, as many are chosen evenly over people, so that many images do not take hours.
     `amounts` and the detail.Usual are of `evaluation.distances.detail`; without them, detail is not measured.
     """
+    photos = part_of(photos, balanced(photos.images.labels, MOST_PHOTOS))
     means, labels = means_of(subject), subject.images.labels
     own = distances_to_means(subject, means)
     others, _ = nearest(subject.features, means, labels, np.arange(len(means)))
