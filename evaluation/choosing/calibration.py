@@ -97,16 +97,21 @@ def _tell(scores, good, labels, seed, known):
 def _part_by_part(scores, parts, labels, seed, known):
     """Tell the probability that all `parts` {name: bool [n]} are true -> [n].
 
-    It is the product of the probability of each part among images for which those before it are true. A part that is
-    nearly always true there, or nearly never, says nothing of single images: it counts as its share, (k + 1) / (n + 2)
-    by Laplace's rule. Raises ValueError where that is so of all parts.
+    It is the product of the probability of each part among images for which those before it are true, or among all
+    images, where those are too few. A part that is nearly always true there, or nearly never, says nothing of single
+    images: it counts as its share, (k + 1) / (n + 2) by Laplace's rule. Raises ValueError where that is so of all
+    parts.
     """
     values, left, learned = np.ones(len(known)), known.copy(), False
     for part in parts.values():
-        try:
-            values *= _tell(scores, part, labels, seed, left)
-            learned = True
-        except ValueError:
+        for some in (left, known):
+            try:
+                values *= _tell(scores, part, labels, seed, some)
+                learned = True
+                break
+            except ValueError:
+                continue
+        else:
             values *= (np.sum(part[left]) + 1) / (left.sum() + 2)
         left = left & part
     if not learned:

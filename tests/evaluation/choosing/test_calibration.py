@@ -68,6 +68,8 @@ def test_a_condition_that_hardly_any_image_meets_counts_as_its_share():
     left = good.sum()
     assert np.allclose(found.values, alone * ((never & good).sum() + 1) / (left + 2)) and found.values.max() < .02
     assert "product of the probabilities" in found.section.notes[0]
+    last = calibration.confidences(scores, good & never, LABELS, parts={"never": never, "likely": good})
+    assert np.allclose(last.values, alone * 4 / 1002)           # of the few that are left, nothing could be learned
     found = calibration.confidences(scores, never & always, LABELS, parts={"likely": good, "b": never, "c": always})
     assert "none of 1000 images are good" in found.section.measures[0].figures[SET].why
     with pytest.raises(ValueError, match=r"nearly all images are alike \(never: 3, always: 996 of 1000\)"):
