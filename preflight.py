@@ -212,7 +212,7 @@ def settings_of(config, product, prefix):
     """
     names = ("input_scale_size", "grayscale", "precision")
     settings = {"command": f"main.py {'--generate_dataset' if product.scores else '--fit_dataset'}", "version": VERSION,
-                "weights": f"{os.path.basename(prefix)} {checkpoint_index.fingerprint(prefix)}" if prefix else TO_COME}
+                "weights": checkpoint_index.named(prefix) if prefix else TO_COME}
     if product.scores:
         names += ("random_seed", "generation_dropout", "dropout_keep")
         path = os.path.join(product.images.root, outputs.SETTINGS)
@@ -280,6 +280,9 @@ def begin_product(config, product, prefix):
     With --overwrite, a folder that was made otherwise is emptied first of what was made there.
     """
     settings = settings_of(config, product, prefix)
+    told = {}
+    if product.scores and prefix:
+        told[outputs.RUN] = os.path.relpath(*map(os.path.realpath, (runs.folder_of(prefix), product.folder)))
 
     def renew():
         """Empty the folder, which is held now, where it was made otherwise."""
@@ -296,10 +299,10 @@ def begin_product(config, product, prefix):
             scores.clear(product.folder)
         with contextlib.suppress(FileNotFoundError):
             os.remove(os.path.join(product.folder, sources.RECORD))
-        utils.save_json(settings, os.path.join(product.folder, outputs.SETTINGS))
+        utils.save_json(settings | told, os.path.join(product.folder, outputs.SETTINGS))
 
     more = {"renew": renew} if config.overwrite else {}
-    return outputs.begin_output(product.folder, settings, product.option, **more)
+    return outputs.begin_output(product.folder, settings, product.option, told=told, **more)
 
 
 # Weights

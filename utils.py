@@ -256,7 +256,12 @@ def load_json(path, default):
 def save_json(value, path):
     """Write `value` to the file `path` as indented JSON."""
     with atomic_write(path) as file:
-        file.write(json.dumps(value, indent=2).encode() + b"\n")
+        file.write(json_bytes(value))
+
+
+def json_bytes(value):
+    """Write `value` as indented JSON -> bytes."""
+    return json.dumps(value, indent=2).encode() + b"\n"
 
 
 @contextlib.contextmanager

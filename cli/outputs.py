@@ -8,6 +8,7 @@ from utils import SETTINGS, UserError
 
 OF_THE_SYSTEM = {"lost+found"}              # at the root of a disk
 WAYS = "give the same, or another folder"   # to go on where settings differ
+RUN = "run"                                 # setting: the run that made a set, as a path from the set's own folder
 MOST_TASK = 200                             # bytes of --task
 PAPER_CROP, PAPER_MARGIN = 108, 26          # --size and --margin of the crops that the paper trains on
 TURNED_CROP = 112                           # --size of crops that are placed by landmarks, as ArcFace's code has it
@@ -168,10 +169,11 @@ def settings_in(folder):
 
 
 @contextlib.contextmanager
-def begin_output(folder, settings, option="--output", share=None, renew=lambda: None):
+def begin_output(folder, settings, option="--output", share=None, renew=lambda: None, told=None):
     """Create the output folder with its `settings`, or go on with one of the same, and hold it in this context.
 
     Raises UserError as `check_output` does. What a killed process has left half-written in the folder is removed.
+    `told` are further values that a new folder's settings get, for readers: none of them has to be the same later.
     `renew` is called when the folder is held, before its settings are looked at.
     """
     check_ours(folder, option, settings.get("command"))
@@ -184,5 +186,5 @@ def begin_output(folder, settings, option="--output", share=None, renew=lambda: 
         if not share:
             utils.clean_temporary(folder)
         if not os.path.exists(os.path.join(folder, SETTINGS)):
-            utils.save_json(settings, os.path.join(folder, SETTINGS))
+            utils.save_json(settings | (told or {}), os.path.join(folder, SETTINGS))
         yield

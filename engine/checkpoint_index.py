@@ -47,6 +47,11 @@ def read_shapes(files, source):
     raise UserError(f"{source}: no whole checkpoint there ({problem}); restore it, or name another")
 
 
+def named(prefix):
+    """Name a checkpoint by its `prefix` for settings.json -> "model.ckpt-STEP FINGERPRINT", the same in any folder."""
+    return f"{os.path.basename(prefix)} {fingerprint(prefix)}"
+
+
 def fingerprint(path):
     """Compute a fingerprint of weights: a checkpoint's prefix, or one file -> 16 hexadecimal digits.
 

@@ -46,7 +46,10 @@ class EmbeddingCache:
                      utils.one_line(str(error)))
 
     def find(self, keys):
-        """Look up the embeddings of images by their `keys` -> {key: float32 [E]} of those that are there."""
+        """Look up the embeddings of images by their `keys` -> {key: float32 [E]} of those that are there.
+
+        A damaged entry is taken as not there, so that it is computed and kept anew.
+        """
         found = {}
         if not self._database:
             return found
@@ -56,7 +59,9 @@ class EmbeddingCache:
                 places = ", ".join("?" * len(some))
                 question = f"SELECT image, value FROM embeddings WHERE recipe = ? AND image IN ({places})"
                 for key, value in self._database.execute(question, [self._recipe, *some]):
-                    found[key] = np.frombuffer(value, np.float32)
+                    vector = _vector(value)
+                    if vector is not None:
+                        found[key] = vector
         except sqlite3.Error as error:
             self._give_up(error)
         return found
@@ -78,3 +83,11 @@ class EmbeddingCache:
         if self._database:
             with contextlib.suppress(sqlite3.Error):
                 self._database.close()
+
+
+def _vector(value):
+    """Turn an entry of the table into an embedding -> float32 [E]; None where it is none that `keep` has written."""
+    if not isinstance(value, bytes) or not value or len(value) % np.float32().itemsize:
+        return None
+    vector = np.frombuffer(value, np.float32)
+    return vector if np.isfinite(vector).all() else None

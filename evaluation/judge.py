@@ -1,5 +1,4 @@
 """A judgement: sets are read and embedded, each section measures them, and what is found becomes a report."""
-import contextlib
 import logging
 import os
 import time
@@ -8,35 +7,26 @@ from typing import NamedTuple
 import numpy as np
 
 import utils
-from datasets.image_sets import find_renderings, LABELS, Renderings
-from datasets.images import BrokenImage, load_image, read_picture
-from datasets.scores import CSV_NAME, read_columns
+from datasets.image_sets import LABELS, Renderings
+from datasets.images import BrokenImage, load_image
 from engine import runs
-from evaluation.choosing import calibration
-from evaluation.distances import neighbours, pixels, realism
+from evaluation.choosing import calibration, goodness
+from evaluation.distances import detail, patches, pixels, realism
 from evaluation.embedding import sha256_of
-from evaluation.figures import HIGHER, PHOTOS, PIXELS, RENDERINGS, SET
+from evaluation.figures import HIGHER, LOWER, not_measured, PHOTOS, PIXELS, RENDERINGS, SET
+from evaluation.judged_sets import check_several, settings_in, SIDE, side_of, weights_of
 from evaluation.labels import balance, face_points, label_keeping
 from evaluation.labels.known_labels import read_labels
 from evaluation.people import identity, leakage
-from evaluation.people.nearest import nearest
-from evaluation.people.uniqueness import distances_to_means, means_of
 from evaluation.report.illustrations import illustrate
 from evaluation.subjects import balanced, halves, measurable, part_of, Subject
-from utils import UserError
+from utils import progress_bar, UserError
 
 MOST_SEEN = 2000                # images of a set in which faces and labels are looked for
 MOST_PIXELS = 5000              # images of a set whose bare pixels are compared
 PIXEL_SIDE = 27                 # pixels of a side, of bare pixels
-SIDE = 64                       # pixels of a side, at most, at which patches and colours are compared
-
-
-class Sets(NamedTuple):
-    """The sets of a judgement, as files: Renderings; None for what is not there."""
-    judged: Renderings
-    photos: Renderings
-    renderings: Renderings | None = None
-    training: Renderings | None = None          # the photos that the generator has seen
+DETAIL_SIDE = 128               # pixels of a side, at most, at which the detail of images is measured
+CHUNK = 256                     # images that are read at a time for it
 
 
 class Judgement(NamedTuple):
@@ -53,8 +43,8 @@ class Judgement(NamedTuple):
         return illustrate(self.sections, self.subject.images, self.gallery, scores, seed)
 
     def confidences_of(self, names):
-        """List the confidences of images by their `names` -> [n]; nan for those that can't be read."""
-        known = dict(zip(self.subject.images.names, self.confidences))
+        """List the confidences of images by their `names` -> [n]; nan for those that can't be read, or all are nan."""
+        known = {} if self.confidences is None else dict(zip(self.subject.images.names, self.confidences))
         return np.array([known.get(name, np.nan) for name in names])
 
 
@@ -64,15 +54,18 @@ class Judge:
     def __init__(self, sets, embedder, workers, seed=0):
         """Embed all images of Sets by an embedding.SetEmbedder. `workers` processes look for faces."""
         self._embedder, self._workers, self._seed = embedder, workers, seed
-        there = [each for each in sets if each is not None]
+        there = [each for each in (sets.judged, sets.photos, sets.renderings, sets.training) if each is not None]
         embedder.place_alike(there)
         read = {}                       # by folder: the photos may be those of the training
         for each in there:
             if each.root not in read:
                 read[each.root] = self._read(each)
-        subject = read[sets.judged.root]
+        subject, photos = read[sets.judged.root], read[sets.photos.root]
+        check_several(sets.judged.root, subject.images.identities)          # some may have had broken images only
+        check_several(sets.photos.root, photos.images.identities, photos=True)
+        self._scores = _rows_of(sets, subject.images)
         self._subject = subject._replace(labels=read_labels(subject.images))
-        self._first, self._second = halves(read[sets.photos.root], seed)
+        self._first, self._second = halves(photos, seed)
         self._training = read[sets.training.root] if sets.training else None
         self._rows = {SET: self._subject, **({RENDERINGS: read[sets.renderings.root]} if sets.renderings else {}),
                       PHOTOS: self._second}
@@ -90,8 +83,11 @@ class Judge:
         found = [self._realism(), self._identity()]
         labels, errors = self._labels()
         leaks = self._leakage()
-        confidence, values = self._confidence(errors)
-        found += [labels, leaks, self._balance(values), confidence]
+        confidence, values, parts = self._confidence(errors)
+        found += [labels, leaks, self._balance(values, parts, errors), confidence]
+        _without_floor(labels, "photos have no labels")
+        _without_floor(leaks, "the other photos tell how near strangers come, which is the chance that is named")
+        _without_floor(confidence, "real photos were not given a confidence")
         gallery = self._first if self._training is None else self._training
         return Judgement(found, values, self._subject, gallery.images, leakage.share_of(leaks))
 
@@ -156,49 +152,86 @@ class Judge:
         return section
 
     def _confidence(self, errors):
-        """Turn scores into the probability that an image is good -> (Section, [n], or None where there is none).
+        """Turn scores into the probability that an image is good -> (Section, [n] or None, {part of goodness: [n]}).
 
-        `errors` are the label_keeping.Errors of some images, or None.
+        `errors` are the label_keeping.Errors of some images, or None. The [n] are of the subject's images; the second
+        is None where there is none.
         """
         logging.info("measuring: confidence")
-        subject, photos = self._subject, self._first
-        means, labels = means_of(subject), subject.images.labels
-        own = distances_to_means(subject, means)
-        others, _ = nearest(subject.features, means, labels, np.arange(len(means)))
-        scores = {**self._scores(), "near its identity": -own,
-                  "far from other identities": np.where(np.isfinite(others), others, np.nan),
-                  "near to photos": -nearest(subject.features, photos.features)[0]}
-        known, parts = np.ones(subject.count, bool), {"shows its identity": own < others}
-        with contextlib.suppress(ValueError):                   # too few photos
-            radii, = neighbours.squared_radii(photos.features, photos.images.labels, neighbours.DENSITY_K)
-            parts["looks like photos"] = neighbours.lie_among(subject.features, photos.features, radii)
+        subject = self._subject
+        amounts = self._detail()
+        usual = detail.usual_of(amounts[realism.REFERENCE]) if amounts else None
+        rows = {name: goodness.look(row, self._first, amounts.get(name), usual) for name, row in self._rows.items()}
+        seen, known = rows[SET], np.ones(subject.count, bool)
         if errors is not None:
             places = {name: i for i, name in enumerate(subject.images.names)}
             measured = [places[name] for name in errors.names]
             known, kept = np.zeros((2, subject.count), bool)
             known[measured], kept[measured] = True, calibration.keeps_labels(errors.own, errors.renderings)
-            parts["keeps its labels"] = kept
-        good, named = calibration.outcomes(parts)
+            seen.parts[goodness.LABELS] = kept
+        scores = {**{name: -values for name, values in self._scores.items()}, **seen.scores}
+        good, _ = calibration.outcomes(seen.parts)
+        parts = {goodness.PARTS[key][0]: part for key, part in seen.parts.items()}
         try:
-            found = calibration.confidences(scores, good, labels, self._seed, known)
+            found = calibration.confidences(scores, good, subject.images.labels, self._seed, known, parts)
+            section, values = found.section, found.values
         except ValueError as problem:
-            return calibration.unmeasured(str(problem)), None
-        found.section.notes.append(f"An image is good if it {', '.join(named)}.")
-        return found.section, found.values
+            section, values = calibration.unmeasured(str(problem)), None
+        section.measures.extend(goodness.measures(rows, known))
+        return section, values, {key: np.where(known | (key != goodness.LABELS), part, np.nan)
+                                 for key, part in seen.parts.items()}
 
-    def _scores(self):
-        """Read the scores that synthesis wrote -> {name: [n], higher is better, nan where unknown}."""
-        images = self._subject.images
-        if not os.path.isfile(os.path.join(images.root, CSV_NAME)):
+    def _detail(self):
+        """Measure the detail of all images -> {row: what detail.amounts returns}; {} where images are too small."""
+        everything = {**self._rows, realism.REFERENCE: self._first}
+        side = min(DETAIL_SIDE, *(side_of(each.images) for each in everything.values()))
+        if side < patches.SMALLEST:
             return {}
-        return {name: -values for name, values in read_columns(images, "judge a copy without it").items()
-                if np.isfinite(values).any()}
+        found = {}
+        with progress_bar("image", sum(each.count for each in everything.values())) as progress:
+            for name, each in everything.items():
+                read, found[name] = _reader(each.images, side), np.empty([each.count, detail.SCALES], np.float32)
+                for start in range(0, each.count, CHUNK):
+                    part = range(start, min(start + CHUNK, each.count))
+                    found[name][part.start:part.stop] = detail.amounts(read(part))
+                    progress.update(len(part))
+        return found
 
-    def _balance(self, confidences):
-        """Measure whom the set represents, and whether a group is worse off -> Section."""
+    def _balance(self, confidences, parts, errors):
+        """Measure whom the set represents, and whether a group is worse off -> Section.
+
+        `confidences` [n], `parts` {part of goodness: [n]} and the label_keeping.Errors, or None, are what was found.
+        """
         logging.info("measuring: balance")
-        values = {} if confidences is None else {"confidence": ("Confidence", HIGHER, confidences)}
-        return balance.judge(self._subject, values=values, seed=self._seed)
+        subject, values = self._subject, {}
+        if confidences is not None:
+            values["confidence"] = "Confidence", HIGHER, confidences
+        for key, part in parts.items():
+            values[f"good_{key}"] = f"Share of {goodness.PARTS[key][1]}", HIGHER, part
+        if errors is not None:
+            places = {name: i for i, name in enumerate(errors.names)}
+            own = [places.get(name, -1) for name in subject.images.names]
+            values["landmark_error"] = ("Distance from labelled landmarks, % of the distance between the eyes", LOWER,
+                                        100 * np.append(errors.own, np.nan)[own])
+        measures = {"kid": (f"KID on {self._embedder.name}'s features", LOWER, lambda part: realism.kid_of(
+            part, self._first, self._seed))}
+        return balance.judge(subject, measures, values, self._seed)
+
+
+def _without_floor(section, why):
+    """Say in the measures of a Section that have no figure of real photos why there is none."""
+    for measure in section.measures:
+        if measure.better and SET in measure.figures:
+            measure.figures.setdefault(PHOTOS, not_measured(why))
+
+
+def _rows_of(sets, images):
+    """Cut the scores of Sets to `images`, some of the judged ones -> {name: [n]}."""
+    if not sets.scores or len(images.names) == len(sets.judged.names):
+        return sets.scores or {}
+    places = {name: place for place, name in enumerate(sets.judged.names)}
+    rows = [places[name] for name in images.names]
+    return {name: values[rows] for name, values in sets.scores.items()}
 
 
 def _reader(images, side):
@@ -215,28 +248,6 @@ def _reader(images, side):
     return lambda indices: np.stack([load(index) for index in indices])
 
 
-def side_of(images):
-    """Tell the shorter side in pixels of the first image of Renderings that can be read."""
-    for name in images.names:
-        try:
-            return min(read_picture(os.path.join(images.root, name)).size)
-        except BrokenImage:
-            continue
-    return SIDE
-
-
-def find_sets(judged, photos, renderings="", training=""):
-    """Find the images of the folders of a judgement -> Sets. Renderings are those of identities that are judged.
-
-    Raises UserError where a folder has no images, and where the judged set has a single identity.
-    """
-    found = find_renderings(judged)
-    if len(found.identities) < 2:
-        raise UserError(f"{judged}: one identity only; a set that can be judged has two or more")
-    return Sets(found, find_renderings(photos), find_renderings(renderings) if renderings else None,
-                find_renderings(training) if training else None)
-
-
 # What is known of it all
 
 def facts_of(sets, named, embedder, generator, command, seed):
@@ -247,7 +258,7 @@ def facts_of(sets, named, embedder, generator, command, seed):
     """
     known = {row: {"folder": named[row], "images": len(images.names), "identities": len(images.identities),
                    "size": side_of(images), "labels": _names_of_labels(images),
-                   "settings": _json_in(images.root, "settings.json")}
+                   "settings": settings_in(images.root)}
              for row, images in ((SET, sets.judged), (RENDERINGS, sets.renderings), (PHOTOS, sets.photos)) if images}
     facts = {"command": command, "date": time.strftime("%Y-%m-%d %H:%M"), "seed": seed,
              "versions": {name: runs.package_version(name) for name in ("numpy", "scipy", "tensorflow")},
@@ -256,7 +267,7 @@ def facts_of(sets, named, embedder, generator, command, seed):
                           "size": embedder.size}}
     if generator:
         params = runs.load_params(generator)
-        prefix = next(iter(runs.list_checkpoints(generator)), None)
+        prefix = weights_of(generator, known[SET]["settings"]) or next(iter(runs.list_checkpoints(generator)), None)
         facts["generator"] = {"run": generator, "weights": prefix, "params": params,
                               "sha256": prefix and sha256_of(prefix)}
         if _same_network(params.get("pretrained_rec"), embedder):
@@ -275,27 +286,11 @@ def _same_network(path, embedder):
         return False
 
 
-def training_of(generator):
-    """Find the folder of the photos that the run of a generator was trained on; "" where it is not there any more."""
-    params = runs.load_params(generator) if generator else {}
-    folder = os.path.join(str(params.get("data_dir", "")), str(params.get("dataset", "")))
-    return folder if params.get("dataset") and os.path.isdir(folder) else ""
-
-
 def _names_of_labels(images):
     """List the names of the arrays in the first identity's labels; none where there are none."""
     path = os.path.join(images.root, images.identities[0], LABELS)
     try:
-        with np.load(path, allow_pickle=False) as file:
+        with utils.open_regular(path) as opened, np.load(opened, allow_pickle=False) as file:
             return list(file.files)
-    except (OSError, ValueError):
+    except utils.ARRAY_ERRORS:
         return []
-
-
-def _json_in(folder, name):
-    """Read a JSON file in a folder, {} where there is none that can be read."""
-    try:
-        found = utils.read_json(os.path.join(folder, name))
-    except (OSError, ValueError):
-        return {}
-    return found if isinstance(found, dict) else {}

@@ -6,13 +6,16 @@ import time
 import utils
 from cli import cautions, outputs, places
 from cli.options import boolean, checked, Command, number, parse, path, place, text, whole
+from datasets.image_sets import find_renderings
 from datasets.neighbours import check_outside
 from datasets.packed import records
 from engine import runs, weight_files
 from engine.startup import start
+from evaluation import judged_sets
 from evaluation.choosing import confidence_file
 from evaluation.figures import PHOTOS, RENDERINGS, SET
 from evaluation.report import console, report
+from evaluation.usefulness import store
 
 GATED = 3                   # exit status where --gate is not passed
 
@@ -27,7 +30,7 @@ def _judging_options(add):
     add("train_photos", path, "", "folder of the photos that the generator has seen, for leakage",
         "those of generator, if they are there; else half of photos stands for them")
     add("generator", path, "", "run of main.py that made the set: the report tells of it, and its training photos are "
-        "found")
+        "found", "the one that the set's settings.json names, if it is there")
     add("weights", text, "dlib", "recogniser that judges: dlib, or what recognizer.py verify takes; never the one that "
         "the generator was trained with")
     add("seed", whole(0, 2 ** 31 - 1), 0, "seed of all that is drawn at random")
@@ -105,25 +108,34 @@ def _check_read(options, data):
         cautions.warn_of_same_folder((each, each), ("--photos", options.photos), "it can't be told from them")
 
 
-def _judge_one(options, data, command):
-    """Judge one data set -> (judge.Sets, judge.Judgement, facts). Raises UserError."""
+def _generator_of(options, data):
+    """Find the run that made the set in the folder `data`: as --generator says, or as the set's own settings do."""
+    return options.generator or judged_sets.generator_of(data)
+
+
+def _find(options, data):
+    """Find the images of a judgement of the set in `data` -> judged_sets.Sets. Raises UserError."""
+    training = options.train_photos or judged_sets.training_of(_generator_of(options, data))
+    return judged_sets.find_sets(data, options.photos, options.renderings, training)
+
+
+def _judge_one(options, data, sets, command):
+    """Judge one data set, that in the folder `data`, of Sets -> (judge.Judgement, facts). Raises UserError."""
     from evaluation import judge as judging
     from evaluation.embedding import SetEmbedder, Settings
     from evaluation.embedding_cache import usual_path
 
-    training = options.train_photos or judging.training_of(options.generator)
-    sets = judging.find_sets(data, options.photos, options.renderings, training)
     embedder = SetEmbedder(options.weights, Settings(options.batch_size, options.num_worker, options.use_gpu,
                                                      options.cache or usual_path()))
     try:
         found = judging.Judge(sets, embedder, options.num_worker, options.seed).judge()
         named = {SET: data, PHOTOS: options.photos, RENDERINGS: options.renderings}
-        facts = judging.facts_of(sets, named, embedder, options.generator, command, options.seed)
+        facts = judging.facts_of(sets, named, embedder, _generator_of(options, data), command, options.seed)
     finally:
         embedder.close()
     for warning in facts["warnings"]:
         logging.warning("%s", warning)
-    return sets, found, facts
+    return found, facts
 
 
 def check(options, data=()):
@@ -141,7 +153,7 @@ def check(options, data=()):
     outputs.check_apart("--output", folder, {name: each for name, each in read.items() if each})
     check_outside("--output", folder)
     written = [*report.NAMES, confidence_file.NAME]
-    outputs.check_begun(folder, written)
+    outputs.check_begun(folder, [*written, store.NAME])
     places.check_written(f"--output {folder}", [os.path.join(folder, name) for name in written])
     return folder
 
@@ -152,18 +164,21 @@ def judge(options, words=()):
     `words` are those of the command line, for the report. Raises UserError.
     """
     data, folder = options.data[0], check(options, options.data)
-    began = time.monotonic()
+    began, sets = time.monotonic(), _find(options, data)
+    if options.utility:
+        store.Store(folder)                             # raises UserError where it is damaged, and not hours later
+        if options.filtered:
+            find_renderings(options.filtered)
     start()
-    sets, found, facts = _judge_one(options, data, list(words))
+    found, facts = _judge_one(options, data, sets, list(words))
     os.makedirs(folder, exist_ok=True)
     if options.utility:
         found.sections.append(_measure_use(options, sets, folder))
     facts["seconds"] = round(time.monotonic() - began)
     print(console.table_of({data: found.sections}))
-    report.save(found.illustrated(options.seed), facts, folder)
-    if found.confidences is not None:
-        names = sets.judged.names
-        confidence_file.write(os.path.join(folder, confidence_file.NAME), names, found.confidences_of(names))
+    names = sets.judged.names
+    report.save(found.illustrated(options.seed), facts, folder, {
+        confidence_file.NAME: confidence_file.table_of(names, found.confidences_of(names))})
     logging.info("%s: %s", folder, ", ".join(report.NAMES))
     if options.gate is not None and (found.leaked.value is None or found.leaked.value > options.gate):
         share = "was not measured" if found.leaked.value is None else f"is {found.leaked.value:.4f}"
@@ -173,7 +188,7 @@ def judge(options, words=()):
 
 
 def _measure_use(options, sets, folder):
-    """Train recognisers on the judged one of judge.Sets and on the others -> Section. `folder` keeps the results."""
+    """Train recognisers on the judged one of Sets and on the others -> Section. `folder` keeps the results."""
     from evaluation.usefulness import rows, training, utility
 
     compared = rows.Sets(sets.photos, sets.renderings, sets.judged, options.filtered or None, sets.training)
@@ -190,6 +205,7 @@ def _measure_use(options, sets, folder):
 def compare(options):
     """Judge several data sets, and print their figures side by side."""
     _check_read(options, options.data)
+    found = {each: _find(options, each) for each in options.data}
     start()
-    found = {each: _judge_one(options, each, [])[1].sections for each in options.data}
+    found = {each: _judge_one(options, each, sets, [])[0].sections for each, sets in found.items()}
     print(console.table_of(found))

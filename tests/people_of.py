@@ -1,5 +1,6 @@
 """Subjects that the tests of the evaluation judge: identities with drawn embeddings."""
 import numpy as np
+from scipy.ndimage import gaussian_filter
 
 from datasets.image_sets import Renderings
 from evaluation.subjects import Subject
@@ -31,3 +32,16 @@ def doubled(subject):
     """The same people twice, under two names each."""
     labels = np.concatenate([subject.images.labels, subject.images.labels + len(subject.images.identities)])
     return subject_of(labels, np.concatenate([subject.features] * 2))
+
+
+def textured(count, seed=0, side=48):
+    """Photos of nothing: noise that is smoothed a little, as cameras do it."""
+    rng = np.random.default_rng(seed)
+    images = gaussian_filter(rng.normal(size=[count, side, side, 3]), [0, 1, 1, 0])
+    images += 3 * gaussian_filter(rng.normal(size=images.shape), [0, 4, 4, 0])
+    return np.clip(128 + 60 * images, 0, 255).astype(np.uint8)
+
+
+def blurred(images, sigma):
+    """The same images, blurred."""
+    return gaussian_filter(images, [0, sigma, sigma, 0])

@@ -9,7 +9,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from evaluation import logistic
+from evaluation import bootstrap, logistic
 from evaluation.figures import Figure, HIGHER, LOWER, Measure, not_measured, Section, SET
 from evaluation.logistic import FOLDS
 
@@ -48,15 +48,35 @@ def keeps_labels(errors, reference):
         return np.isfinite(errors) & (errors <= limit)
 
 
-def confidences(scores, good, labels, seed=0, known=None):
+def confidences(scores, good, labels, seed=0, known=None, parts=None):
     """Tell the probability that each image is good from its scores -> Confidences.
 
     `scores` {name: [n]}, in any scale, nan where unknown; they go in by their rank, so that no unit and no outlier
     matters. `good` [n] bool is right for the images of which it is `known` [n] bool; by default, for all. `labels` [n]
-    are identities. Raises ValueError where there are too few good images, or others, or identities.
+    are identities. Where there are fewer than LEAST_OF_A_KIND good images, or others, the `parts` {name: bool [n]} that
+    `good` is made of are told one by one, and the probabilities multiplied: see `_part_by_part`. Raises ValueError
+    where there are too few good images, or others, of each part too, or too few identities.
     """
     known = np.ones(len(good), bool) if known is None else known
-    everybody, labels_known, good_known = len(good), labels[known], good[known]
+    note = ""
+    try:
+        values = _tell(scores, good, labels, seed, known)
+    except ValueError as problem:
+        if not parts or len(np.unique(labels[known])) < FOLDS:
+            raise
+        values, note = _part_by_part(scores, parts, labels, seed, known), str(problem)
+    section = _section(values[known], good[known], np.asarray(labels)[known], {
+        name: np.asarray(each, np.float64)[known] for name, each in scores.items()}, seed)
+    if note:
+        section.notes.append(f"Too few to learn at once which images are good ({note}). So a confidence is the product "
+                             "of the probabilities of each condition; one that nearly all images meet, or nearly none, "
+                             "counts as its share.")
+    return Confidences(values, good, section)
+
+
+def _tell(scores, good, labels, seed, known):
+    """Tell the probability that each image is good -> [n]; see `confidences`. Raises ValueError."""
+    labels_known, good_known = labels[known], good[known]
     identities = np.unique(labels_known)
     if min(good_known.sum(), (~good_known).sum()) < LEAST_OF_A_KIND or len(identities) < FOLDS:
         raise ValueError(f"{good_known.sum()} good images, {(~good_known).sum()} others, {len(identities)} identities; "
@@ -66,13 +86,39 @@ def confidences(scores, good, labels, seed=0, known=None):
     fold_of = logistic.folds_of(identities, seed)
     places = np.minimum(np.searchsorted(identities, labels), len(identities) - 1)
     folds = np.where(identities[places] == labels, fold_of[places], -1)        # -1: no image of the identity is known
-    values = np.empty(everybody)
+    values = np.empty(len(good))
     for fold in range(-1, FOLDS):
         learn = known & (folds != fold)
         weights = logistic.fit(columns[learn], good[learn])
         values[folds == fold] = logistic.probability(weights, columns[folds == fold])
-    return Confidences(values, good, _section(values[known], good_known, {
-        name: np.asarray(each, np.float64)[known] for name, each in scores.items()}))
+    return values
+
+
+def _part_by_part(scores, parts, labels, seed, known):
+    """Tell the probability that all `parts` {name: bool [n]} are true -> [n].
+
+    It is the product of the probability of each part among images for which those before it are true, or among all
+    images, where those are too few. A part that is nearly always true there, or nearly never, says nothing of single
+    images: it counts as its share, (k + 1) / (n + 2) by Laplace's rule. Raises ValueError where that is so of all
+    parts.
+    """
+    values, left, learned = np.ones(len(known)), known.copy(), False
+    for part in parts.values():
+        for some in (left, known):
+            try:
+                values *= _tell(scores, part, labels, seed, some)
+                learned = True
+                break
+            except ValueError:
+                continue
+        else:
+            values *= (np.sum(part[left]) + 1) / (left.sum() + 2)
+        left = left & part
+    if not learned:
+        told = ", ".join(f"{name}: {int(np.sum(part[known]))}" for name, part in parts.items())
+        raise ValueError(f"nearly all images are alike ({told} of {int(known.sum())}), and {LEAST_OF_A_KIND} of either "
+                         f"kind, of {FOLDS} identities, are needed to learn which are better")
+    return values
 
 
 def _ranks(values):
@@ -104,18 +150,25 @@ def ranking(values, good):
     return float(below.mean() / 2 / len(ordered))
 
 
-def _section(values, good, scores):
-    """Say how well confidences, and each score alone, tell good images -> Section."""
+def _section(values, good, labels, scores, seed):
+    """Say how well confidences, and each score alone, tell good images -> Section. `labels` [n] are identities."""
     count = len(values)
+    numbers = np.unique(labels, return_inverse=True)[1]
+    drawn = [np.repeat(np.arange(count), times[numbers]) for times in bootstrap.counts(numbers, seed=seed)]
+    if good.any() and not good.all():
+        draws = [ranking(values[own], good[own]) for own in drawn if good[own].any() and not good[own].all()]
+        auc = Figure(ranking(values, good), *bootstrap.between(draws), n=count)
+    else:
+        auc = not_measured(f"{'all' if good.any() else 'none'} of {count} images are good: there are none of the other "
+                           "kind to compare with")
+    errors = bootstrap.between([calibration_error(values[own], good[own]) for own in drawn],
+                               around=calibration_error(values, good))
     measures = [
         Measure("confidence_auc", "how often a good image has a higher confidence than another one", HIGHER,
-                ".5 is chance: then the confidences tell nothing, and choosing by them is no use.",
-                {SET: Figure(ranking(values, good), n=count)}),
+                ".5 is chance: then the confidences tell nothing, and choosing by them is no use.", {SET: auc}),
         Measure("confidence_error", "expected calibration error of the confidences", LOWER,
                 "By so much the confidences differ from the share of good images, on average.",
-                {SET: Figure(calibration_error(values, good), n=count)}),
-        Measure("good_images", "share of good images", HIGHER, "They show their identity, keep their labels and look "
-                "like photos, as far as that was measured.", {SET: Figure(float(good.mean()), n=count)})]
+                {SET: Figure(calibration_error(values, good), max(errors[0], 0.), errors[1], n=count)})]
     rows = [{"score": name, "auc": _ranking_of_known(np.asarray(each, np.float64), good)}
             for name, each in scores.items()]
     return Section("confidence", "How sure can one be of an image?", measures, [], [],

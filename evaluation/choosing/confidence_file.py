@@ -12,17 +12,23 @@ HEADING = ["image", "confidence"]
 AGAIN = "judge the set again, or name another report's folder with --confidences"
 
 
-def write(path, names, values):
-    """Write the confidence of each image to the file `path`: a line `IDENTITY/IMAGE,confidence` for each.
+def table_of(names, values):
+    """Make the file of the confidence of each image -> bytes: a line `IDENTITY/IMAGE,confidence` for each.
 
-    `names` [n] are as in Renderings, `values` [n] from 0 to 1, or nan where nothing is known. Raises OSError.
+    `names` [n] are as in Renderings, `values` [n] from 0 to 1, or nan where nothing is known.
     """
     text = io.StringIO()
     table = csv.writer(text, lineterminator="\n")
     table.writerow(HEADING)
     table.writerows((name, f"{value:.6f}") for name, value in zip(names, values, strict=True))
+    return text.getvalue().encode(errors="surrogateescape")
+
+
+def write(path, names, values):
+    """Write what `table_of` makes to the file `path`. Raises OSError."""
+    content = table_of(names, values)
     with utils.atomic_write(path) as file:
-        file.write(text.getvalue().encode(errors="surrogateescape"))
+        file.write(content)
 
 
 def read(place):

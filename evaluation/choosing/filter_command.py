@@ -57,6 +57,8 @@ def run(options):
         raise UserError(f"{data}: a file, and no folder; {UNPACK}")
     places.check_folders({data: data})
     judged = _find_confidences(options, data)
+    if judged and os.path.isdir(judged):
+        report.check_beside(judged, confidence_file.NAME)
     if options.output:
         _check_output(options.output, {data: data} | ({f"the judgement {judged}": judged} if judged else {}))
     rule = filtering.Rule(options.by, options.keep, options.threshold, options.at_least)
@@ -116,6 +118,9 @@ def _write(output, images, chosen, rule):
     """Write the images of Renderings that a Rule has chosen, by their indices, into the folder `output`."""
     kept = subset(images, chosen)
     tables, there = selection.read_tables(kept), outputs.settings_in(images.root)
+    if isinstance(there.get(outputs.RUN), str):             # a path from the other folder
+        run = os.path.join(os.path.realpath(images.root), there[outputs.RUN])
+        there[outputs.RUN] = os.path.relpath(run, os.path.realpath(output))
     settings = filtering.settings_of(there, images, chosen, rule, Source(images).fingerprint())
     outputs.check_output(output, settings)
     warn_of_others(output, set(kept.names).__contains__)

@@ -21,6 +21,7 @@ REFERENCE = "reference"             # the key of the reference beside the names 
 KS = neighbours.PRECISION_K, neighbours.DENSITY_K
 LEAST, MOST = 20, 10_000            # images of a set: fewer are not measured, of more some are chosen
 FEW_IDENTITIES = 10                 # below which intervals are too narrow
+MOST_OF_A_PART = 500                # images of a group of a set, and of the photos it is compared with
 MOST_DEGRADED = 1000                # images of a set that are embedded anew
 SUBSET = 1000                       # images of a subset of KID
 PATCHES, OF_AN_IMAGE = 2 ** 17, 128     # of a set on each level of the pyramid, and most of an image
@@ -155,6 +156,27 @@ class _FeatureJudge:
         sides = {"precision": sample, "recall": base, "density": sample, "coverage": base}
         return {key: _figure(sample, base, values.mean(), bootstrap.shares(values, sides[key].labels, sides[key].drawn))
                 for key, values in found._asdict().items()}
+
+
+def kid_of(subject, reference, seed=0):
+    """Measure KID between the images of two Subjects -> Figure; for a part of a set. Images are cut to MOST_OF_A_PART.
+
+    The measure does not depend on how many images there are, so those of parts of other sizes can be compared.
+    """
+    samples = []
+    for side, each in enumerate((subject, reference)):
+        usable = np.flatnonzero(np.isfinite(each.features).all(axis=1))
+        samples.append(_choose(each, usable, MOST_OF_A_PART, [seed, side]))
+    for sample, name in zip(samples, ("images", "photos to compare with")):
+        if len(sample.indices) < LEAST or sample.identities < 2:
+            return not_measured(f"{len(sample.indices)} {name} of {sample.identities} identities are too few")
+    own, base = samples
+    first, second = (each.features * np.sqrt(each.features.shape[1]) for each in samples)
+    value = feature_distances.kid(first, second, own.labels, base.labels)
+    draws = feature_distances.kid_within(first, own.labels, own.weights)
+    draws += feature_distances.kid_within(second, base.labels, base.weights)
+    draws -= 2 * feature_distances.kid_between(first, second, own.weights, base.weights)
+    return _figure(own, base, value, draws, shift=True, least=-np.inf)
 
 
 def unfit(sample):

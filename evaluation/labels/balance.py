@@ -187,7 +187,7 @@ def judge(subject, measures=None, values=None, seed=0):
         compared |= {key: (name, means_by_group(array, subject.images.labels, each, better, seed))
                      for key, (name, better, array) in values.items()}
         for key, (name, rows) in compared.items():
-            tables[f"{trait}: {key}"] = [{"group": row["group"], **row["figure"].as_json(),
+            tables[f"{trait}: {key}"] = [{"measure": name, "group": row["group"], **row["figure"].as_json(),
                                           "rest": row["rest"].value, "worse": row["worse"]} for row in rows]
             worse = [f"{row['group']} ({row['figure'].value:.3g}, others {row['rest'].value:.3g})" for row in rows
                      if row["worse"]]

@@ -8,8 +8,6 @@ import csv
 import io
 import logging
 import os
-import zipfile
-import zlib
 
 import numpy as np
 
@@ -28,8 +26,6 @@ SEEN = {"laugh": .3, "open": .08, "smile": .15}
 EXPRESSIONS = {"laugh": "laugh", "open": "open mouth", "smile": "smile"}
 OTHER = "other"
 _MODES = list(expressions.MODES)
-_DAMAGE = (OSError, ValueError, KeyError, EOFError, TypeError, IndexError, zipfile.BadZipFile, zlib.error,
-           NotImplementedError)
 
 
 def read_labels(images, shapes=False):
@@ -54,7 +50,7 @@ def read_labels(images, shapes=False):
             try:
                 places, known = _read_identity(path, shapes)
                 rows = np.array([places.get(stem(os.path.basename(images.names[i])), -1) for i in own])
-            except _DAMAGE:
+            except utils.ARRAY_ERRORS:
                 damaged.append(os.path.join(identity, LABELS))
         there = rows >= 0
         for name, values in known.items():
@@ -78,7 +74,7 @@ def _unknown(name, count, shape):
 def _read_identity(path, shapes):
     """Read the file LABELS at `path` -> ({name of an image without suffix: its row}, {label: number, word or array}).
 
-    Arrays have a row for each image. Raises one of _DAMAGE where the file is damaged or somebody else's.
+    Arrays have a row for each image. Raises one of utils.ARRAY_ERRORS where the file is damaged or somebody else's.
     """
     known = {}
     with utils.open_regular(path) as file, np.load(file, allow_pickle=False) as fields:

@@ -12,6 +12,7 @@ import re
 
 from evaluation.figures import PHOTOS, SET
 from evaluation.report import facts as known
+from evaluation.report import groups
 from evaluation.report.facts import UNKNOWN
 from evaluation.report.numbers import in_words, joined, number, title
 from evaluation.report.verdicts import FLAWS, judge, measured
@@ -32,10 +33,21 @@ QUESTIONS = {
 
 
 def save(sections, facts, path):
-    """Write DATASHEET.md to `path`, with the answers that are there already.
+    """Write DATASHEET.md to `path`, with the answers that are there already, as `renew` does.
 
-    A file without the marks of answers is not ours, and is left alone, with a warning. Raises OSError where it can't
-    be written.
+    Raises OSError where it can't be written.
+    """
+    content = renew(sections, facts, path)
+    if content is not None:
+        with atomic_write(path) as file:
+            file.write(content)
+
+
+def renew(sections, facts, path, judgement=""):
+    """Make the bytes of DATASHEET.md, with the answers in the one at `path` -> None where that is not ours.
+
+    A file without the marks of answers is not ours, and is left alone, with a warning. `judgement` is the digest that
+    names the judgement in all of its files.
     """
     answers = {}
     if os.path.lexists(path):
@@ -44,9 +56,9 @@ def save(sections, facts, path):
         if not answers:
             logging.warning("%s: not written, as a file without the marks of a data sheet is there; move it away to "
                             "get one", path)
-            return
-    with atomic_write(path) as file:
-        file.write(make(sections, facts, answers).encode("utf-8", "backslashreplace"))
+            return None
+    text = make(sections, facts, answers) + (f"\nJudgement {judgement}, as in `report.json`.\n" if judgement else "")
+    return text.encode("utf-8", "backslashreplace")
 
 
 def make(sections, facts, answers=None):
@@ -100,8 +112,12 @@ def _balance(sections):
     chosen = [section for section in sections if section.key == BALANCE]
     own = [f"- {_plain(measure.name)}: {_plain(in_words(measure.figures[SET]))}" for section in chosen
            for measure in section.measures if SET in measure.figures]
-    found = [table for section in chosen for name, rows in section.tables.items() if rows
+    divided = [groups.divide(section.tables) for section in chosen]
+    found = [table for _, counts in divided for name, rows in counts.items() if rows
              for table in (f"{_plain(title(name))}:", _table(rows))]
+    if any(by_trait for by_trait, _ in divided):
+        found.append("Whether a group is worse off by any measure is told under the flaws. All figures of groups are "
+                     "in `report.json`.")
     return (["\n".join(own)] if own else []) + found or [
         "Whom it represents (age, sex, origin): unknown, as there are no labels that tell."]
 

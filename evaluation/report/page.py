@@ -4,6 +4,7 @@ import os
 
 from evaluation.figures import Figure, PHOTOS, PIXELS, RENDERINGS, SET
 from evaluation.report import facts as known
+from evaluation.report import groups
 from evaluation.report.markup import element, join, Markup, pairs, table, text
 from evaluation.report.numbers import joined, NOTHING, number, of_figure, title
 from evaluation.report.pictures import show_all
@@ -39,11 +40,15 @@ _HOW_TO_READ = (
     "overlap. On the line, better is to the right.")
 
 
-def make(sections, facts):
-    """Make the page of Sections and facts (see `evaluation.report.facts`) -> bytes of HTML."""
+def make(sections, facts, judgement=""):
+    """Make the page of Sections and facts (see `evaluation.report.facts`) -> bytes of HTML.
+
+    `judgement` is the digest that names the judgement in all of its files.
+    """
     shown = show_all(sections)
     heading = f"Judgement of {known.folder_of(facts)}"
-    main = element("main", _verdicts(sections), *(_section(section, shown) for section in sections), _made(facts))
+    main = element("main", _verdicts(sections), *(_section(section, shown) for section in sections),
+                   _made(facts, judgement))
     page = element("html", element(
         "head", element("meta", charset="utf-8"),
         element("meta", name="viewport", content="width=device-width, initial-scale=1"),
@@ -105,8 +110,8 @@ def _verdict_row(measure, names):
     return element("tr", first, *cells, drawn, last)
 
 
-def _figure_cell(figure, label=None, strong=False):
-    """Make the cell of a Figure, or of None. `label` stands beside it where a page is narrow."""
+def _figure_cell(figure, label=None, strong=False, more=()):
+    """Make the cell of a Figure, or of None. `label` stands beside it where a page is narrow, and `more` below it."""
     if figure is None:
         return element("td", element("span", NOTHING, class_="quiet"), class_="figure none", data_label=label)
     value, interval = of_figure(figure)
@@ -115,8 +120,8 @@ def _figure_cell(figure, label=None, strong=False):
         return element("td", element("span", value, class_="why"), *reason, class_="figure", data_label=label)
     small = [element("span", words, class_="interval") for words in
              (interval, f"n = {figure.n:,}" if figure.n else "") if words]
-    return element("td", element("strong" if strong else "span", value, class_="value"), *small, class_="figure",
-                   data_label=label)
+    return element("td", element("strong" if strong else "span", value, class_="value"), *small, *more,
+                   class_="figure", data_label=label)
 
 
 def _pill(word, words):
@@ -129,14 +134,30 @@ def _pill(word, words):
 
 def _section(section, shown):
     """Make what a Section shows: its notes, pictures and tables."""
-    notes = [element("li", breakable(note)) for note in section.notes]
+    notes = [element("li", breakable(_sentence(note))) for note in section.notes]
     figures = [_picture(picture, shown[section.key, i]) for i, picture in enumerate(section.pictures)]
     if not (notes or figures or section.tables):
         notes = [element("li", "All of its figures are in the table above.")]
     return element("section", element("h2", section.title),
                    *([element("ul", *notes, class_="notes")] if notes else []),
                    *([element("div", *figures, class_="pictures")] if figures else []),
-                   *(_table(name, rows) for name, rows in section.tables.items()), id=_anchor(section))
+                   *_tables(section), id=_anchor(section))
+
+
+def _tables(section):
+    """Make the tables of a Section: those of measures by group stand below the counts of their groups."""
+    by_trait, others = groups.divide(section.tables)
+    found = []
+    for name in dict.fromkeys([*others, *by_trait]):
+        found += [_table(name, others[name])] if name in others else [element("h3", title(name))]
+        found += [groups.show(by_trait[name], _figure_cell)] if name in by_trait else []
+    return found
+
+
+def _sentence(note):
+    """Let a note begin with a capital and end with a stop -> str."""
+    note = str(note)
+    return note[:1].upper() + note[1:] + ("" if note.endswith((".", "!", "?", ":")) else ".")
 
 
 def _anchor(section):
@@ -189,7 +210,7 @@ def breakable(words):
 
 # How it was made
 
-def _made(facts):
+def _made(facts, judgement):
     """Make the last section: commands, versions, seeds, hashes, and the settings in folds."""
     parts = [element("h2", "How it was made")]
     command = known.command_of(facts)
@@ -200,7 +221,8 @@ def _made(facts):
              *(_cell(each.get(key)) for key in ("images", "identities"))] for name, each in sets.items()]
     if rows:
         parts.append(table(["", "folder", "images", "identities"], rows, "data"))
-    parts.append(pairs([(term, breakable(words)) for term, words in known.listed(facts)]))
+    listed = [*known.listed(facts), *([("judgement, as in report.json", judgement)] if judgement else [])]
+    parts.append(pairs([(term, breakable(words)) for term, words in listed]))
     for name, values in known.folded(facts):
         parts.append(element("details", element("summary", name), element(
             "pre", Markup("\n".join(text(line) for line in json.dumps(values, indent=2).splitlines())))))

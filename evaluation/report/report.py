@@ -1,4 +1,7 @@
 """Write what a judgement found: report.json, report.html, DATASHEET.md; and read report.json again."""
+import contextlib
+import hashlib
+import json
 import math
 import os
 
@@ -9,26 +12,56 @@ from evaluation.report.verdicts import judge
 from utils import UserError
 
 FORMAT = 1                              # of report.json; a later format that can't be read as this one has a higher one
+DIGITS = 12                             # of the digest that names a judgement
 JSON, PAGE, DATASHEET = NAMES = "report.json", "report.html", "DATASHEET.md"
 
 
-def save(sections, facts, folder):
+def save(sections, facts, folder, more=None):
     """Write the three files about Sections and facts (see `evaluation.report.facts`) into `folder`, which is there.
 
-    Each appears whole or not at all. The numbers come first, so that no trouble with a picture loses them. What a
-    user filled in DATASHEET.md is kept. Raises OSError where a file can't be written.
+    `more` {name: bytes} are files that belong to them. All are written under temporary names first, and renamed one
+    right after the other. Each names the judgement, by a digest of its numbers; report.json has the digests of `more`:
+    see `check_beside`. So what a kill between two names mixes is found. Where the page can't be made, the numbers
+    are written all the same. What a user filled in DATASHEET.md is kept. Raises OSError where a file can't be written.
     """
-    utils.save_json(as_json(sections, facts), os.path.join(folder, JSON))
-    with utils.atomic_write(os.path.join(folder, PAGE)) as file:
-        file.write(page.make(sections, facts))
-    datasheet.save(sections, facts, os.path.join(folder, DATASHEET))
+    more, numbers = more or {}, as_json(sections, facts)
+    judgement = hashlib.sha256(json.dumps(numbers).encode()).hexdigest()[:DIGITS]
+    numbers["judgement"] = judgement
+    numbers["files"] = {name: hashlib.sha256(content).hexdigest() for name, content in more.items()}
+    try:
+        made = {PAGE: page.make(sections, facts, judgement),
+                DATASHEET: datasheet.renew(sections, facts, os.path.join(folder, DATASHEET), judgement)}
+    except Exception:
+        utils.save_json(numbers, os.path.join(folder, JSON))
+        raise
+    utils.clean_temporary(folder)
+    with contextlib.ExitStack() as files:               # they get their names when it ends, report.json last
+        for name, content in {JSON: utils.json_bytes(numbers), **made, **more}.items():
+            if content is not None:
+                file = files.enter_context(utils.atomic_write(os.path.join(folder, name)))
+                file.write(content)
+                file.flush()                            # a full disk is told here, before any has its name
+
+
+def check_beside(folder, name):
+    """Raise UserError where the file `name` in `folder` is of another judgement than the report.json beside it."""
+    numbers = utils.load_json(os.path.join(folder, JSON), {})
+    files = numbers.get("files") if isinstance(numbers, dict) else None
+    expected = files.get(name) if isinstance(files, dict) else None
+    path = os.path.join(folder, name)
+    if expected and utils.sha256_of(path) != expected:
+        raise UserError(f"{path}: not of the same judgement as the {JSON} beside it, which was stopped while it wrote, "
+                        "or one of the two has changed since; judge the set again, or name this file itself")
 
 
 # report.json
 
 def as_json(sections, facts):
-    """Make the dict of report.json, as docs/files.md describes it. Numbers that are not finite become null."""
-    return {"format": FORMAT, "facts": plain(facts), "sections": [
+    """Make the dict of report.json, as docs/files.md describes it. Numbers that are not finite become null.
+
+    `save` fills in the judgement and its files.
+    """
+    return {"format": FORMAT, "judgement": "", "files": {}, "facts": plain(facts), "sections": [
         {"key": section.key, "title": section.title, "measures": [_measure(measure) for measure in section.measures],
          "tables": {name: [plain(row) for row in rows] for name, rows in section.tables.items()},
          "notes": list(map(str, section.notes)),

@@ -1,11 +1,17 @@
 """What trainings reached, kept in a file, so that a program that was stopped goes on where it was."""
 import math
 import os
+from typing import NamedTuple
 
 import utils
-from evaluation.usefulness.verified import Verified
 
 NAME = "utility.json"
+
+
+class Verified(NamedTuple):
+    """What one training reached."""
+    values: dict                    # {key of verified.KEYS: number}; without those that there are too few pairs for
+    draws: dict                     # {the same key: list of numbers}, one for each draw of the held-out people
 
 
 class Store:
@@ -16,7 +22,7 @@ class Store:
         self._path = os.path.join(folder, NAME)
         content = utils.load_json(self._path, {"trainings": {}})
         known = content.get("trainings") if isinstance(content, dict) else None
-        if not isinstance(known, dict) or not all(isinstance(each, dict) for each in known.values()):
+        if not isinstance(known, dict) or not all(map(_is_record, known.values())):
             raise utils.UserError(f"{self._path}: can't be read (no trainings in it); {utils.RESTORE}")
         self._known = known
 
@@ -42,3 +48,12 @@ class Store:
         self._known[key] = {**facts, **record}
         os.makedirs(os.path.dirname(self._path) or ".", exist_ok=True)
         utils.save_json({"trainings": self._known}, self._path)
+
+
+def _is_record(record):
+    """Tell whether `record` is what `Store.keep` wrote of a training."""
+    if not isinstance(record, dict) or "failed" in record:
+        return isinstance(record, dict) and isinstance(record["failed"], str)
+    values, draws = record.get("values"), record.get("draws")
+    return isinstance(values, dict) and isinstance(draws, dict) and all(isinstance(each, list)
+                                                                        for each in draws.values())

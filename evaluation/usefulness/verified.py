@@ -1,6 +1,5 @@
 """How well one trained recogniser tells held-out people apart, also for draws of these people; what several reached."""
 import math
-from typing import NamedTuple
 
 import numpy as np
 from scipy import stats
@@ -9,18 +8,13 @@ from evaluation import bootstrap
 from evaluation.figures import Figure, not_measured
 from evaluation.people import face_pairs, separation
 from evaluation.subjects import measurable
+from evaluation.usefulness.store import Verified
 from recognition import verification
 
 KEYS = "accuracy", "auc", "eer", "tar_at_0.01", "tar_at_0.001"
 MOST_PAIRS = 50_000             # of either kind: each training repeats the draws on all of them
 REPEATS = bootstrap.REPEATS     # draws of people
 CHOICE = verification.PairChoice()      # of the accuracy: LFW's protocol, 10 folds
-
-
-class Verified(NamedTuple):
-    """What one training reached."""
-    values: dict                    # {key of KEYS: number}; without those that there are too few pairs for
-    draws: dict                     # {the same key: list of numbers}, one for each draw of the held-out people
 
 
 def verify(subject, seed=0):

@@ -2,6 +2,7 @@
 import logging
 import os
 import signal
+import sqlite3
 import subprocess
 import sys
 
@@ -55,6 +56,19 @@ def test_without_a_cache_it_goes_on(tmp_path, make, caplog):
         cache.close()
     assert len(caplog.records) == 1 and "can't be kept" in caplog.text
     assert path.is_dir() or path.read_bytes() == b"no database " * 100
+
+
+@pytest.mark.parametrize("entry", [b"odd", b"", "text", 7, 1.5, None, np.full(4, np.nan, np.float32).tobytes()])
+def test_a_damaged_entry_is_computed_again(tmp_path, entry):
+    path = str(tmp_path / "cache")
+    cache = EmbeddingCache(path, "one")
+    cache.keep(KEYS[:2], VALUES[:2])
+    with sqlite3.connect(path) as database:
+        database.execute("UPDATE embeddings SET value = ? WHERE image = ?", [entry, KEYS[0]])
+    assert list(cache.find(KEYS[:2])) == KEYS[1:2]
+    cache.keep(KEYS[:1], VALUES[:1])
+    assert np.array_equal(cache.find(KEYS[:2])[KEYS[0]], VALUES[0])
+    cache.close()
 
 
 @pytest.mark.slow

@@ -5,11 +5,12 @@ import shutil
 
 import numpy as np
 import pytest
+from scipy.ndimage import gaussian_filter
 
 import evaluate
 from conftest import small_classifier, tree, words, write_checkpoint
 from datasets.image_sets import find_renderings
-from datasets.images import save_image
+from datasets.images import load_image, save_image
 from drawn import draw_face
 from evaluation import judge_command
 from evaluation.choosing import confidence_file
@@ -132,6 +133,16 @@ def test_a_judged_set_can_be_filtered(data, judged, tmp_path):
 
 
 @pytest.mark.slow
+def test_confidences_of_another_judgement_are_not_filtered_by(data, judged, tmp_path):
+    shutil.copytree(judged[1], tmp_path / "report")
+    path = tmp_path / "report" / confidence_file.NAME
+    path.write_text(path.read_text().replace(",0.", ",0.0", 1))
+    result = call(evaluate, "filter", data / "set", *words(keep=.6, confidences=tmp_path / "report"))
+    assert result.status == 2 and "not of the same judgement" in result.err.splitlines()[-1]
+    assert call(evaluate, "filter", data / "set", *words(keep=.6, confidences=path)).status == 0
+
+
+@pytest.mark.slow
 def test_utility_trains_on_the_sets_that_are_named(data, judged, monkeypatch):
     asked = {}
 
@@ -177,3 +188,89 @@ def test_a_set_of_one_identity_can_t_be_judged(data, tmp_path, monkeypatch):
     assert result.status == 2 and "one identity only" in result.err.splitlines()[-1]
     result = call(evaluate, "judge", tmp_path / "one", tmp_path / "two", *words(photos=data / "real"))
     assert result.status == 2 and "evaluate.py compare" in result.err
+
+
+def refused(data, sets, *more, command="judge", **changed):
+    """Run the command, which has to refuse before any image is embedded -> the last line that it printed."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(judge_command, "start", lambda: 1 / 0)
+        result = call(evaluate, command, *sets, *words(**dict(
+            photos=data / "real", weights=data / "rec", cache=data / "cache") | changed), *more)
+    assert result.status == 2, result.err
+    return result.err.splitlines()[-1]
+
+
+def test_photos_of_one_person_are_refused_first(data, tmp_path):
+    people(tmp_path / "one", 70, True, 1)
+    assert "photos of one person only" in refused(data, [data / "set"], photos=tmp_path / "one")
+
+
+def test_damaged_scores_are_told_before_any_work(data, tmp_path):
+    shutil.copytree(data / "set", tmp_path / "scored")
+    (tmp_path / "scored" / "confidence_scores.csv").write_text("no scores\n")
+    for command, sets in ("judge", ["scored"]), ("compare", [data / "syn", tmp_path / "scored"]):
+        line = refused(data, [tmp_path / each for each in sets], command=command)
+        assert "confidence_scores.csv" in line and "judge a copy without it" in line
+
+
+def test_all_sets_are_looked_at_before_the_first_is_compared(data, tmp_path):
+    people(tmp_path / "one", 0, True, 1)
+    (tmp_path / "empty").mkdir()
+    for name, message in ("one", "one identity only"), ("empty", "no identities"):
+        assert message in refused(data, [data / "set", tmp_path / name], command="compare")
+
+
+@pytest.mark.parametrize("content", ["[]", "{", '{"trainings": {"a": 1}}', '{"trainings": {"a": {"values": {}}}}',
+                                     '{"trainings": {"a": {"values": {}, "draws": {"auc": 1}}}}'])
+def test_damaged_results_of_trainings_are_told_before_any_work(data, tmp_path, content):
+    (tmp_path / "report").mkdir()
+    (tmp_path / "report" / "utility.json").write_text(content)
+    assert "utility.json" in refused(data, [data / "set"], output=tmp_path / "report", utility=True)
+
+
+def test_a_filtered_set_is_looked_at_before_any_work(data, tmp_path):
+    (tmp_path / "empty").mkdir()
+    assert "no identities" in refused(data, [data / "set"], filtered=tmp_path / "empty", utility=True,
+                                      output=tmp_path / "report")
+
+
+def test_the_folder_of_a_judgement_that_was_stopped_in_its_trainings_is_gone_on_with(data, tmp_path):
+    (tmp_path / "report").mkdir()
+    (tmp_path / "report" / "utility.json").write_text('{"trainings": {}}')
+    typed = [data / "set", *words(photos=data / "real", weights=data / "rec", output=tmp_path / "report")]
+    options = judge_command.parse(judge_command.JUDGE, list(map(str, typed))).options
+    assert judge_command.check(options) == str(tmp_path / "report")
+
+
+@pytest.mark.slow
+def test_photos_of_which_only_one_person_s_can_be_decoded_are_told(data, tmp_path):
+    people(tmp_path / "real", 70, True, 2)
+    for path in (tmp_path / "real" / "071").iterdir():
+        path.write_bytes(b"broken")
+    result = judge(data, *words(output=tmp_path / "report", photos=tmp_path / "real"))
+    assert result.status == 2 and "photos of one person only" in result.err.splitlines()[-1]
+
+
+@pytest.mark.slow
+def test_damaged_labels_are_told_and_not_fatal(data, tmp_path):
+    shutil.copytree(data / "set", tmp_path / "set")
+    for number, content in enumerate((b"", b"PK\3\4 no archive", b"\x93NUMPY nothing", b"text")):
+        (tmp_path / "set" / f"{number:03}" / "latents.npz").write_bytes(content)
+    result = judge(data, *words(output=tmp_path / "report"), sets=[tmp_path / "set"])
+    assert result.status == 0 and "4 files of labels are damaged" in result.err, result.err
+
+
+@pytest.mark.slow
+def test_confidences_fall_with_blur(data, tmp_path):
+    means, shares = [], []
+    for sigma in (0, .7, 1.5):
+        folder = tmp_path / f"blurred {sigma}"
+        for path in sorted((data / "set").glob("*/*.png")):
+            (folder / path.parent.name).mkdir(parents=True, exist_ok=True)
+            image = gaussian_filter(load_image(str(path), SIZE), [sigma, sigma, 0])
+            save_image(image, str(folder / path.parent.name / path.name))
+        result = judge(data, *words(output=tmp_path / f"report {sigma}"), sets=[folder])
+        assert result.status == 0, result.err
+        means.append(np.mean(list(confidence_file.read(str(tmp_path / f"report {sigma}")).values())))
+        shares.append(figures_of(tmp_path / f"report {sigma}", "good_images")[SET].value)
+    assert (np.diff(means) < -.02).all() and (np.diff(shares) < 0).all(), (means, shares)

@@ -1,6 +1,7 @@
 """preflight: the folders that synthesis and fitting write to, and what they were made from."""
 import argparse
 import json
+import os
 import shutil
 
 import numpy as np
@@ -78,6 +79,17 @@ def test_the_same_again_is_gone_on_with(place):
     place.check()
     assert made(place) == before
     assert json.loads(before["generated/settings.json"])["weights"].startswith("model.ckpt-1 ")
+
+
+def test_the_settings_tell_the_run_and_older_ones_need_not(place):
+    path = place.data / "generated/settings.json"
+    settings = json.loads(path.read_text())
+    assert os.path.samefile(place.data / "generated" / settings.pop("run"), os.path.dirname(place.prefix))
+    assert "run" not in json.loads((place.data / "fitting/settings.json").read_text())
+    path.write_text(json.dumps(settings))
+    place.check()
+    place.make()
+    assert json.loads(path.read_text()) == settings
 
 
 def give(**options):

@@ -60,6 +60,29 @@ def test_too_little_to_learn_from_is_an_error():
             calibration.confidences(scores, few, labels)
 
 
+def test_a_condition_that_hardly_any_image_meets_counts_as_its_share():
+    scores, good = scored()
+    never, always = np.arange(len(good)) < 3, np.arange(len(good)) > 3
+    alone = calibration.confidences(scores, good, LABELS).values
+    found = calibration.confidences(scores, good & never, LABELS, parts={"likely": good, "never": never})
+    left = good.sum()
+    assert np.allclose(found.values, alone * ((never & good).sum() + 1) / (left + 2)) and found.values.max() < .02
+    assert "product of the probabilities" in found.section.notes[0]
+    last = calibration.confidences(scores, good & never, LABELS, parts={"never": never, "likely": good})
+    assert np.allclose(last.values, alone * 4 / 1002)           # of the few that are left, nothing could be learned
+    found = calibration.confidences(scores, never & always, LABELS, parts={"likely": good, "b": never, "c": always})
+    assert "none of 1000 images are good" in found.section.measures[0].figures[SET].why
+    with pytest.raises(ValueError, match=r"nearly all images are alike \(never: 3, always: 996 of 1000\)"):
+        calibration.confidences(scores, never & always, LABELS, parts={"never": never, "always": always})
+
+
+def test_figures_of_confidences_have_intervals():
+    scores, good = scored()
+    for measure in calibration.confidences(scores, good, LABELS).section.measures:
+        figure = measure.figures[SET]
+        assert figure.low < figure.value < figure.high and figure.high - figure.low < .12 and figure.n == 1000
+
+
 def test_fit_finds_the_least_loss():
     rng = np.random.default_rng(0)
     columns = rng.normal(size=[200, 3])

@@ -294,3 +294,12 @@ def test_parts_of_subjects_can_be_measured():
     assert found["kid"]["photos"].n == 60 and part_of(first, [0, 1]).count == 2
 
 
+def test_kid_of_parts_of_other_sizes_can_be_compared():
+    reference, subject = drawn_subject(1), drawn_subject(0)
+    figure = realism.kid_of(subject, reference)
+    found, _ = judge({"set": subject}, reference)
+    assert figure.value == pytest.approx(found["kid"]["set"].value) and figure.n == 120
+    assert figure.low < figure.value < figure.high
+    values = [realism.kid_of(part_of(subject, np.arange(start, start + 40)), reference).value for start in (0, 40, 80)]
+    assert np.abs(values).max() < realism.kid_of(drawn_subject(0, shift=3), reference).low
+    assert "too few" in realism.kid_of(part_of(subject, [0, 1, 4, 5]), reference).why

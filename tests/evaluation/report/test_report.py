@@ -2,6 +2,7 @@
 import html.parser
 import json
 import math
+import os
 import re
 from pathlib import Path
 
@@ -202,6 +203,22 @@ def test_pages_of_little(sections, facts, said, tmp_path):
     assert "nknown" in (tmp_path / "DATASHEET.md").read_text()
 
 
+def test_measures_by_group_are_one_table_of_each_trait(tmp_path):
+    def row(measure, group, value, worse=False):
+        return {"measure": measure, "group": group, **value.as_json(), "rest": .4, "worse": worse}
+    shown = section(tables={
+        "sex": [{"group": "female", "images": 5}, {"group": "male", "images": 7}],
+        "sex: kid": [row("KID", "female", f(.5, .1), True), row("KID", "male", f(.3, .1))],
+        "sex: own": [row("share", "female", f(.7, .1)), row("share", "male", not_measured("few"))]})
+    report.save([shown._replace(key="balance")], {}, str(tmp_path))
+    words = " ".join(Page((tmp_path / "report.html").read_text()).words.split())
+    assert ("Sex group images female 5 male 7 measure female male KID 0.50 0.40 to 0.60 n = 10 worse than others: 0.4 "
+            "0.30 0.20 to 0.40 n = 10 Share 0.70 0.60 to 0.80 n = 10 not measured few") in words
+    sheet = (tmp_path / "DATASHEET.md").read_text()
+    assert "| female | 5 |" in sheet and "KID" not in sheet.split("## How")[0].split("## Composition")[1]
+    assert report.load(str(tmp_path / "report.json"))[0][0].tables.keys() == shown.tables.keys()
+
+
 def test_without_matplotlib_the_page_has_all_but_the_charts(example, monkeypatch, caplog):
     monkeypatch.setattr(charts, "available", lambda: False)
     found = Page(page.make(example, judged.FACTS).decode())
@@ -348,6 +365,45 @@ def test_files_appear_whole_or_not_at_all(example, tmp_path, monkeypatch):
         report.save(example[:1], judged.FACTS, str(tmp_path))
     assert len(report.load(str(tmp_path / "report.json"))[0]) == len(example)
     assert sorted(path.name for path in tmp_path.iterdir()) == ["DATASHEET.md", "report.html", "report.json"]
+
+
+def test_all_files_name_their_judgement_and_get_their_names_together(example, tmp_path, monkeypatch):
+    more = {"confidences.csv": b"image,confidence\n"}
+    report.save(example[:1], judged.FACTS, str(tmp_path), more)
+    before = {path.name: path.read_bytes() for path in tmp_path.iterdir()}
+    name = json.loads(before["report.json"])["judgement"]
+    assert len(name) == report.DIGITS and all(name.encode() in before[each] for each in report.NAMES)
+    replace, named = os.replace, []
+
+    def rename(source, target):
+        """Let a file have its name where all are written."""
+        assert len([path for path in tmp_path.iterdir() if path.name.startswith(utils.TEMPORARY)]) == 4 - len(named)
+        named.append(os.path.basename(target))
+        replace(source, target)
+
+    monkeypatch.setattr(utils.os, "replace", rename)
+    report.save(example, judged.FACTS, str(tmp_path), more)
+    assert sorted(named) == sorted([*report.NAMES, *more]) and named[-1] == "report.json"
+    assert name not in (tmp_path / "report.html").read_text()
+    monkeypatch.setattr(page, "make", lambda *_: b"x" * 10 ** 6)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(utils.os, "replace", lambda *_: 1 / 0)
+        with pytest.raises(ZeroDivisionError):
+            report.save(example[:1], judged.FACTS, str(tmp_path), more)
+    assert {path.name for path in tmp_path.iterdir()} == {*report.NAMES, *more}
+
+
+def test_a_file_of_another_judgement_is_told(example, tmp_path):
+    table = tmp_path / "confidences.csv"
+    report.check_beside(str(tmp_path), table.name)                          # no report
+    report.save(example[:1], judged.FACTS, str(tmp_path), {table.name: b"1"})
+    report.check_beside(str(tmp_path), table.name)
+    table.write_bytes(b"2")
+    with pytest.raises(utils.UserError) as error:
+        report.check_beside(str(tmp_path), table.name)
+    one_line(error, str(table), "not of the same judgement", "judge the set again")
+    (tmp_path / "report.json").write_text('{"format": 1}')                  # of an older version
+    report.check_beside(str(tmp_path), table.name)
 
 
 # The data sheet
