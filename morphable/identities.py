@@ -175,12 +175,21 @@ def _labels(subjects, sweep):
     return {**{name: np.array([subject.labels[name] for subject in subjects]) for name in subjects[0].labels}, **swept}
 
 
-def remove_temporary(output, wanted):
-    """Remove from `output` what a killed run left of the identities `wanted`, a range of numbers.
+def files_of(series, wanted):
+    """List the files of the identities `wanted`, as paths within the output folder."""
+    names = [*image_names(series), LABELS]
+    return [f"{identity:05}/{name}" for identity in wanted for name in names]
 
-    Temporary folders of other identities stay: another machine may be writing them into the same `output`.
+
+def remove_temporary(output, wanted, alone=True):
+    """Remove from `output` what a killed run left of the identities `wanted`, numbers in a range or list.
+
+    Temporary folders of other identities stay: another machine may be writing them into the same `output`. Unless we
+    are `alone`, another one may make the same identities, and what is an hour old counts as left.
     """
     for name in os.listdir(output):
         number = name.removeprefix(utils.TEMPORARY).rpartition("-")[0]
         if name.startswith(utils.TEMPORARY) and number.isdecimal() and int(number) in wanted:
-            shutil.rmtree(os.path.join(output, name))
+            path = os.path.join(output, name)
+            if alone or utils.is_abandoned(path):
+                shutil.rmtree(path, ignore_errors=not alone)
