@@ -98,7 +98,7 @@ def render_identity(scene, series, identity):
     os.mkdir(temporary)
     try:
         _write_identity(scene, series, identity, temporary)
-        if os.path.isdir(folder):
+        if not _give_name(temporary, folder):
             if not has_labels(series, folder, identity) and _holds_others(folder, temporary, image_names(series)):
                 shutil.rmtree(temporary)
                 return folder
@@ -106,14 +106,25 @@ def render_identity(scene, series, identity):
                 if name == LABELS or not is_whole(os.path.join(folder, name)):
                     os.replace(os.path.join(temporary, name), os.path.join(folder, name))
             shutil.rmtree(temporary)
-        else:
-            os.rename(temporary, folder)
     except BaseException as error:
         if isinstance(error, OSError) and isinstance(error.filename, str):
             error.filename = error.filename.replace(temporary, folder)      # the name that it was to get
         shutil.rmtree(temporary, ignore_errors=True)
         raise
     return None
+
+
+def _give_name(temporary, folder):
+    """Rename the folder `temporary` to `folder`, unless that is there -> whether it was done. Raises OSError."""
+    if os.path.isdir(folder):
+        return False
+    try:
+        os.rename(temporary, folder)
+    except OSError:
+        if os.path.isdir(folder):               # since a moment ago
+            return False
+        raise
+    return True
 
 
 def _holds_others(folder, rendered, names):
