@@ -14,8 +14,6 @@ if __name__ == "__main__":
 
 import collections
 import contextlib
-import csv
-import io
 import logging
 import os
 import sys
@@ -27,8 +25,19 @@ import footprint
 import utils
 from cli import cautions, outputs, places, processes, program
 from cli.options import boolean, Command, one_of, parse, path, text, whole
+from cli.shards import shard_option
 from datasets import crop, crop_kinds, labelled_crops
-from datasets.detection import detect, detector, POINTS
+from datasets.alignment_table import (
+    BOX,
+    CROPPED,
+    encode_rows,
+    FIELDS,
+    LANDMARKS,
+    load_tables,
+    NO_FACE,
+    save_table,
+)
+from datasets.detection import detect, detector
 from datasets.image_sets import find_photos, list_images, warn_of
 from datasets.images import (
     BrokenImage,
@@ -40,15 +49,11 @@ from datasets.images import (
     stem,
 )
 from datasets.neighbours import check_links, check_outside, check_picture_place, warn_of_others
+from datasets.shards import Work
 from datasets.side_files import ALIGNMENT as TABLE
 from datasets.sources import SourceRecord
 from datasets.writer import is_whole
 
-BOX = "left", "top", "right", "bottom"
-LANDMARKS = tuple(f"{point}_{axis}" for point in POINTS for axis in "xy")
-OLD_FIELDS = ("source", "crop", *BOX, *LANDMARKS, "confidence", "status")        # of older versions
-FIELDS = (*OLD_FIELDS, "width", "height")                   # the last two are of the photo
-CROPPED, NO_FACE = "cropped", "no face"                     # statuses of photos that are done; others are tried again
 NO_LANDMARKS = "no landmarks"                               # status of an image that its labels do not tell of
 PREVIEWED, PREVIEW_COLUMNS, CELL = 64, 8, 160               # photos, cells a row, pixels a cell
 YELLOW, GREEN, RED = (255, 220, 0), (0, 255, 0), (255, 0, 0)
@@ -65,6 +70,7 @@ def _input_options(add):
     add("recursive", boolean, False, "read photos in sub-folders of any depth, which OUTPUT mirrors, not of one level")
     add("labels", boolean, False, "cut rendered or synthesized people by the landmarks in their latents.npz, without a "
         "detector; labels and scores are carried along")
+    shard_option(add, "crop only each N-th photo")
     add("preview", outputs.image_file(PICTURES), None, f"image to write: {PREVIEWED} photos and their boxes")
 
 
@@ -159,61 +165,7 @@ def _settings_of(options):
             **({"labels": True} if options.labels else {})}
 
 
-# The table of what was found
-
-def encode_rows(rows):
-    """Encode `rows`, dicts of FIELDS, as CSV without a heading -> bytes."""
-    encoded = io.StringIO()
-    for row in rows:            # the module csv doesn't quote a carriage return by itself
-        quoting = csv.QUOTE_ALL if any("\r" in value for value in row.values()) else csv.QUOTE_MINIMAL
-        csv.DictWriter(encoded, FIELDS, lineterminator="\n", quoting=quoting).writerow(row)
-    return encoded.getvalue().encode(errors="surrogateescape")
-
-
-def load_table(path):
-    """Read the table at `path` -> {name of a photo: row}, a row being a dict of FIELDS.
-
-    Without a file there are no rows. A last line that a kill cut off is left out. So are damaged rows, with a warning:
-    their photos are cropped again. Raises UserError when the file is no table of align.py.
-    """
-    try:
-        content = utils.read_text(path, "surrogateescape")
-    except FileNotFoundError:
-        return {}
-    except OSError as error:
-        raise utils.UserError(f"{path}: can't be read ({error.strerror}); {utils.RESTORE}") from error
-    complete = content[:content.rfind("\n") + 1]
-    reader = csv.DictReader(io.StringIO(complete, newline=""))
-    try:
-        if complete and tuple(reader.fieldnames) not in (FIELDS, OLD_FIELDS):
-            raise csv.Error("another heading")
-        old = complete and tuple(reader.fieldnames) == OLD_FIELDS
-        rows = [{"width": "", "height": "", **row} if old else row for row in reader]
-    except csv.Error as error:
-        raise utils.UserError(f"{path}: not a table of align.py ({error}); {utils.RESTORE}") from error
-    good = {row["source"]: row for row in rows if _is_whole(row)}
-    damaged = sum(not _is_whole(row) for row in rows)
-    if damaged:
-        logging.warning("%s: %d damaged rows, whose photos are cropped again", path, damaged)
-    return good
-
-
-def _is_whole(row):
-    """Tell whether a row of the table has all FIELDS, and of a crop the numbers that say where it is."""
-    if None in row or None in row.values() or not (row["source"] and row["status"]):
-        return False
-    if row["status"] != CROPPED:
-        return True
-    with contextlib.suppress(ValueError):
-        return all(np.isfinite(float(row[field])) for field in (*BOX, *LANDMARKS, "confidence"))
-    return False
-
-
-def save_table(path, rows):
-    """Write the table at `path`, whole or not at all: `rows` {name of a photo: row}, in their order."""
-    with utils.atomic_write(path) as file:
-        file.write((",".join(FIELDS) + "\n").encode() + encode_rows(rows.values()))
-
+# The rows of the table
 
 def make_row(options, name, status, face=None, sides=("", "")):
     """Make the row of photo `name` -> dict of FIELDS.
@@ -241,10 +193,10 @@ def _crop_paths(options, name):
     return [os.path.join(folder, _crop_name(options, name)) for folder in folders]
 
 
-def _record_of(options, renderings):
+def _record_of(options, renderings, work):
     """Read the record of what was cropped -> a SourceRecord, in which a photo's name stands for its crop.
 
-    `renderings` are as returned by `_find_names`. Each is a source of its crop as well.
+    `renderings` are as returned by `_find_names`. Each is a source of its crop as well. `work` is the shards.Work.
     """
     def sources_of(name):
         """List the paths of the photo and, with --pairs, of its rendering; with --labels, of its labels."""
@@ -253,7 +205,7 @@ def _record_of(options, renderings):
             return paths + labelled_crops.label_paths(options.input, name)
         return paths + [os.path.join(options.pairs, renderings[stem(name)])] if renderings else paths
 
-    return SourceRecord(options.output, sources_of, lambda name: _crop_paths(options, name)[-1])
+    return SourceRecord(options.output, sources_of, lambda name: _crop_paths(options, name)[-1], work)
 
 
 def _find_changed(options, record, names, rows):
@@ -364,21 +316,29 @@ def align(options):
     """
     _check_apart(options)
     places.check_folders({f"--{name} {getattr(options, name)}": getattr(options, name) for name in ("input", "pairs")})
+    work, settings = Work(options.shard), _settings_of(options)
+    outputs.check_output(options.output, settings, share=work.share)
+    work.check_there(options.output)
     names, renderings = _find_names(options)
+    own = work.of(names)
     if not options.labels:
-        footprint.check(footprint.of_detection(options, len(names)))
-    with outputs.begin_output(options.output, _settings_of(options)):
-        for folder in {os.path.dirname(path) for name in names for path in _crop_paths(options, name)}:
+        footprint.check(footprint.of_detection(options, len(own)))
+    with outputs.begin_output(options.output, settings, share=work.share):
+        work.begin(options.output, names, settings)
+        for folder in {os.path.dirname(path) for name in own for path in _crop_paths(options, name)}:
             if os.path.isdir(folder):
-                utils.clean_temporary(folder)
-        rows, new = _crop_new(options, names, renderings)
-        if options.labels:
-            labelled_crops.carry(options, {name: rows[name]["crop"] for name in names})
+                (utils.clean_abandoned if work.in_shards else utils.clean_temporary)(folder)
+        rows, new = _crop_new(options, names, renderings, work)
+        crops = [path for name in own if rows[name]["crop"] for path in _crop_paths(options, name)]
+        work.end(options.output, [os.path.relpath(path, options.output) for path in crops],
+                 lambda: _finish(options, names, rows, work))
     if options.preview:
-        cells = np.stack([_preview_cell(options, rows[name]) for name in names[:PREVIEWED]])
+        cells = [_preview_cell(options, rows[name]) for name in [name for name in names if name in rows][:PREVIEWED]]
         os.makedirs(os.path.dirname(options.preview) or ".", exist_ok=True)
-        save_picture(make_grid(cells, PREVIEW_COLUMNS), options.preview)
-    _tell(options, [rows[name] for name in names], new)
+        save_picture(make_grid(np.stack(cells), PREVIEW_COLUMNS), options.preview)
+    _tell(options, [rows[name] for name in (own if work.share else names)], new)
+    if work.share:
+        return
     made = {row["crop"] for row in rows.values()}
     warn_of_others(options.output, lambda name: name.removeprefix("3dmm/" if options.pairs else "") in made)
     others = [name for name in rows.keys() - set(names) if rows[name]["status"] == CROPPED]
@@ -387,17 +347,50 @@ def align(options):
                      options.output, len(others), min(others))
 
 
-def _crop_new(options, names, renderings):
+def _finish(options, names, rows, work):
+    """Do what depends on the crops of all `names` -> names of files: write the table of all shards, carry labels along.
+
+    `rows` {name of a photo: row} are of this process, and get those of the other shards. Raises UserError where a row
+    is lost.
+    """
+    if work.in_shards:
+        rows.update(load_tables(work.paths(options.output, TABLE)))
+        lost = [name for name in names if name not in rows]
+        if lost:
+            raise utils.UserError(f"{options.output}: the rows of {len(lost)} photos are lost, such as {lost[0]}; run "
+                                  "the shards again")
+        _save_rows(os.path.join(options.output, TABLE), names, rows)
+    if not options.labels:
+        return [TABLE]
+    labelled_crops.carry(options, {name: rows[name]["crop"] for name in names})
+    return [TABLE, *labelled_crops.carried(options.output, names)]
+
+
+def _save_rows(path, names, rows):
+    """Write the table at `path`: the `rows` {name of a photo: row} of `names`, in their order, then all others."""
+    save_table(path, {name: rows[name] for name in dict.fromkeys([*names, *rows])})
+
+
+def _crop_new(options, names, renderings, work):
     """Crop those photos that have no crop yet -> ({name of a photo: row}, how many there were).
 
-    `names` and `renderings` are as returned by `_find_names`.
+    `names` and `renderings` are as returned by `_find_names`. `work` is the shards.Work, which chooses some of them.
     """
-    table_path = os.path.join(options.output, TABLE)
-    rows, record = load_table(table_path), _record_of(options, renderings)
-    todo = _plan(options, names, renderings, rows, _find_changed(options, record, names, rows))
+    rows = load_tables(work.paths(options.output, TABLE))
+    if work.finishes:
+        return rows, 0
+    table_path, own = work.path(options.output, TABLE), work.of(names)
+    record, chosen = _record_of(options, renderings, work), set(own)
+
+    def of_shard():
+        """Choose the rows that the table of this process has."""
+        return {name: row for name, row in rows.items() if name in chosen} if work.share else rows
+
+    todo = [name for name in _plan(options, names, renderings, rows, _find_changed(options, record, own, rows))
+            if name in chosen]
     record.check_own([name for name in todo if rows.get(name, {}).get("status") != CROPPED],
                      lambda name: _crop_paths(options, name))
-    save_table(table_path, rows)
+    save_table(table_path, of_shard())
     items = [(name, renderings[stem(name)] if options.pairs else None) for name in todo]
     with open(table_path, "ab") as table, record.of_run(todo):
         def keep(row):
@@ -415,7 +408,7 @@ def _crop_new(options, names, renderings):
             processes.process_all(_crop_labelled if options.labels else _crop_photo, options, items, keep, pool)
         except ImportError as error:
             raise utils.UserError(f"detection can't start ({error}); pip install -r requirements-tools.txt") from error
-    save_table(table_path, {name: rows[name] for name in dict.fromkeys([*names, *rows])})
+    _save_rows(table_path, own, of_shard())
     return rows, len(items)
 
 

@@ -8,6 +8,7 @@ import sys
 
 from cli import outputs
 from cli.options import boolean, checked, Command, number, one_of, parse, path, text, whole
+from cli.shards import shard_option
 from engine import checkpoint_index, runs, weight_files
 from recognition import registry
 from recognition.recognizer_options import model, pixels
@@ -35,7 +36,7 @@ STRUCTURAL = ("input_scale_size", "conv_hidden_num", "conv_hidden_num_res", "num
 FORMERLY = {"upsampling": "transposed", "game": "began", "d_scales": 1, "background": "black"}
 # Options that tell what to do now and where: a run does not remember them.
 OF_THE_MOMENT = {"preset", "dry_run", "train_generator", "generate_dataset", "fit_dataset", "is_train", "cont",
-                 "load_path", "pretrained_gen", "save_syn_dataset", "save_fitting", "overwrite", "task",
+                 "load_path", "pretrained_gen", "save_syn_dataset", "save_fitting", "overwrite", "shard", "task",
                  "sample_per_image", "test_data_path", "judge", "log_dir", "log_level", "num_worker", "use_gpu", "xla",
                  "profile"}
 # What a run of recognizer.py tells of a classifier.
@@ -134,6 +135,7 @@ def mode_options(add):
     add("task", outputs.task, None, "first part of the run folder's name", "the git branch, master without git")
     add("sample_per_image", whole(1, 1024), None, "dropout samples of each rendering with --is_train False",
         "8 with test_data_path, else 1")
+    shard_option(add, "with generate_dataset or fit_dataset, make only each N-th identity or photo")
     add("scores", boolean, True, "with generate_dataset, write confidence_scores.csv too")
     add("judge", boolean, False, "with generate_dataset, judge what was made by the photos of dataset, as evaluate.py "
         "judge does; the report lies beside it, in save_syn_dataset_report")

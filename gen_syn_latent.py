@@ -18,23 +18,22 @@ from typing import NamedTuple
 import footprint
 import utils
 from cli import cautions, outputs, places, processes, program
-from cli.options import choose, Command, one_of, parse, path, text, whole
+from cli.options import choose, Command, parse
 from cli.people_options import (
     ANGLES,
-    CORES,
-    crop_option,
-    MODEL,
+    drawn_options,
+    DRAWN_SIZE,
+    fit_options,
+    pairs_options,
     people_options,
     people_picture_options,
     picture_options,
     resolve_people,
     resolve_pictures,
-    shard,
-    USUAL_MODEL,
 )
+from datasets.shards import Work
 from utils import UserError
 
-DRAWN_SIZE = 64                             # --size of drawn photos
 NAMED_MODELS = {"built-in": "builtin", "MakeHuman": "makehuman"}       # a model's own name, and what --model calls it
 
 
@@ -46,38 +45,6 @@ class _Job(NamedTuple):
 
 
 # The command line
-
-def _pairs_options(add):
-    """Add the options that say which pairs to render."""
-    add("annotations", text, None, "folder of photos (.jpg, .png) with their .mat files beside them, as in 300W-3D",
-        needed=True)
-    add("model", text, None, "the model that the annotations were fitted with: 3DDFA's or BFM 2009", needed=True)
-    add("output", text, None, "folder to write to; what is complete there is kept", needed=True)
-
-
-def _fit_options(add):
-    """Add the options that say what is fitted to which photos."""
-    add("photos", text, None, "folder of photos; the photos in a folder below it are of one person", needed=True)
-    add("output", text, None, "folder to write to; what is complete there is kept", needed=True)
-    add("model", path, None, MODEL, USUAL_MODEL)
-    add("faces", one_of(("largest", "all")), "largest", "faces of a photo: the large and central one, or all of them, "
-        "each as a person of its own")
-    add("preview", outputs.image_file((".png", ".jpg", ".jpeg")), None,
-        "image to write: photo, rendering and both laid over each other, of some pairs")
-    add("shard", shard, (1, 1), "fit only each N-th person, from the I-th on: for several machines", "1/1")
-
-
-def _drawn_options(add):
-    """Add the options of drawn photos and pairs."""
-    add("output", text, None, "folder to write to; what is complete there is kept", needed=True)
-    add("photos", whole(0, 9_999_999), 600, "photos, 5 of each person")
-    add("pairs", whole(0, 9_999_999), 200, "pairs of a photo and its rendering")
-    add("model", path, None, MODEL, USUAL_MODEL)
-    add("seed", whole(0, 2 ** 63 - 1), 1, "seed of all random numbers")
-    crop_option(add)
-    outputs.crop_options(add, size=DRAWN_SIZE)
-    add("workers", whole(1, 1024), CORES, "processes", "one for each core")
-
 
 def _resolve_drawn(options, error):
     """Fill in --size and --margin, and call `error` with one line if nothing is to be drawn."""
@@ -94,14 +61,14 @@ COMMANDS = [
     Command("gen_syn_latent.py", "fit", "Fit a face model to photos and render it as each shows it: OUTPUT/*.jpg and "
             "OUTPUT/3dmm/*.jpg, with fitting.csv and latents.npz beside them.",
             ("gen_syn_latent.py fit --photos PHOTOS --output data/paired --preview sheet.png",),
-            {"Fits": _fit_options, "Pictures": picture_options}, resolve_pictures),
+            {"Fits": fit_options, "Pictures": picture_options}, resolve_pictures),
     Command("gen_syn_latent.py", "pairs", "Render the people of annotated photos: OUTPUT/*.jpg and OUTPUT/3dmm/*.jpg.",
             ("gen_syn_latent.py pairs --annotations 300W-3D --model 3DDFA/Model_Shape.mat --output data/paired",),
-            {"Pairs": _pairs_options, "Pictures": picture_options}, resolve_pictures),
+            {"Pairs": pairs_options, "Pictures": picture_options}, resolve_pictures),
     Command("gen_syn_latent.py", "drawn", "Draw photos of a face model's people, OUTPUT/real/PERSON/*.jpg, and "
             "pairs, OUTPUT/paired/*.jpg with OUTPUT/paired/3dmm/*.jpg: data to try everything on.",
             ("gen_syn_latent.py drawn --output data --photos 600 --pairs 200 --size 64",),
-            {"Drawn photos": _drawn_options}, _resolve_drawn, presets=True)]
+            {"Drawn photos": drawn_options}, _resolve_drawn, presets=True)]
 
 
 def main(arguments):
@@ -135,14 +102,18 @@ def _settings_of_cast(cast):
             "origin": list(cast.wishes.origin)}
 
 
-def _check_place(command, folder, share=None):
-    """Raise UserError where a sub-command can't begin an output folder, or go on with it, whatever the settings are."""
+def _check_place(command, folder, work):
+    """Raise UserError where a sub-command can't begin an output folder, or go on with it, whatever the settings are.
+
+    `work` is the shards.Work that is to be done in it.
+    """
     from datasets.neighbours import check_links, check_outside
 
     check_outside("--output", folder)
     check_links(folder)
     outputs.check_ours(folder, command=f"gen_syn_latent.py {command}")
-    utils.check_free(folder, share)
+    utils.check_free(folder, work.share)
+    work.check_there(folder)
 
 
 def _keep_model(options, folder):
@@ -188,14 +159,14 @@ def _wishes_of(options):
 
 def render_people(options, typed):
     """Render those identities of this shard that are not there yet. Raises UserError for bad input."""
-    first, count = options.shard
-    share = f"{first}-{count}" if count > 1 else None
+    work = Work(options.shard)
     outputs.check_apart("--output", options.output, {"--statistics": options.statistics or ""})
-    _check_place("people", options.output, share)
+    _check_place("people", options.output, work)
     _keep_model(options, options.output)
     places.check_folders({f"--statistics {options.statistics}": options.statistics})
     _check_model(options)
-    footprint.check(footprint.of_rendering(options, options.n_id))
+    wanted = work.of(range(1, options.n_id + 1))
+    footprint.check(footprint.of_rendering(options, len(wanted)))
     from morphable import identities, people_index
 
     scene, settings = _scene_of_people(options, typed)
@@ -203,15 +174,22 @@ def render_people(options, typed):
     series = identities.Series(options.output, options.n_im, options.format, ranges, options.sweep,
                                options.seed)
     job = _Job(scene, options.output, series)
-    with outputs.begin_output(options.output, settings, share=share):
-        wanted = range(first, options.n_id + 1, count)
+    with outputs.begin_output(options.output, settings, share=work.share):
+        work.begin(options.output, range(1, options.n_id + 1), settings)
         missing = _find_missing_people(options, series, wanted)
-        identities.remove_temporary(options.output, wanted)
+        identities.remove_temporary(options.output, wanted, alone=not work.in_shards)
         pool = processes.Pool(options.workers, "image", options.n_im)
         of_others = []
         processes.process_all(_render_identity, job, missing, lambda folder: folder and of_others.append(folder), pool)
-        if scene.cast:
-            people_index.write(options.output)
+
+        def write_index():
+            """Write the table of people, if they have labels to tell of -> names of files."""
+            return people_index.write(options.output) if scene.cast else []
+
+        if work.share or of_others:                 # of those who are there by now
+            write_index()
+        if not of_others:
+            work.end(options.output, identities.files_of(series, wanted), write_index)
     rendered = len(missing) - len(of_others)
     logging.info("%s: %d images of %d identities rendered", options.output, rendered * options.n_im, rendered)
     if of_others:
@@ -280,19 +258,23 @@ def render_pairs(options):
 
     places.check_folders({f"--annotations {options.annotations}": options.annotations})
     outputs.check_apart("--output", options.output, {"--annotations": options.annotations})
-    _check_place("pairs", options.output)
+    work = Work(options.shard)
+    _check_place("pairs", options.output, work)
     _check_model(options)
-    photos = find_annotated(options.annotations)
+    found = find_annotated(options.annotations)
+    photos = work.of(found)
     footprint.check(footprint.of_rendering(options, len(photos)))
     model = load_model(options.model)
     check_annotated_model(model, options.model)
     scene = _scene_of(options, model)
     settings = _settings_of("pairs", options, model, ("crop", "size", "margin", "supersample"))
-    by_name = {os.path.basename(pair_paths(options.output, photo)[0]): photo for photo in photos}
-    with outputs.begin_output(options.output, settings):
-        record, missing = _find_missing_pairs(options, by_name)
+    by_name, all_names = ({os.path.basename(pair_paths(options.output, photo)[0]): photo for photo in some}
+                          for some in (photos, found))
+    with outputs.begin_output(options.output, settings, share=work.share):
+        work.begin(options.output, list(all_names), settings)
+        record, missing = _find_missing_pairs(options, by_name, all_names, work)
         os.makedirs(os.path.join(options.output, "3dmm"), exist_ok=True)
-        utils.clean_temporary(os.path.join(options.output, "3dmm"))
+        (utils.clean_abandoned if work.in_shards else utils.clean_temporary)(os.path.join(options.output, "3dmm"))
         problems = []
 
         def keep(result):
@@ -308,19 +290,22 @@ def render_pairs(options):
         with record.of_run(missing):
             processes.process_all(_render_pair, _Job(scene, options.output), list(missing.items()), keep,
                                   processes.Pool(options.workers, "image"))
+        work.end(options.output, [os.path.relpath(path, options.output) for photo in photos
+                                  for path in pair_paths(options.output, photo) if os.path.exists(path)])
     for problem in sorted(problems):
         logging.warning("not used: %s", problem)
-    if len(problems) == len(photos):
+    if problems and len(problems) == len(photos) and not work.share:
         raise UserError(f"--annotations {options.annotations}: none of {len(photos)} annotated photos can be used")
     logging.info("%s: %d pairs rendered, %d were there and were kept", options.output, len(missing) - len(problems),
                  len(photos) - len(missing))
 
 
-def _find_missing_pairs(options, by_name):
+def _find_missing_pairs(options, by_name, all_names, work):
     """Find which pairs are to be made of the photos `by_name` -> (SourceRecord, {name of a pair: photo}).
 
-    Pairs of photos that have changed are made again. Tells what else is there. Raises UserError where most photos are
-    others than those that the pairs were made from, and where a pair's name is somebody else's.
+    `all_names` are those of the pairs of all shards, of which `work` is one. Pairs of photos that have changed are made
+    again. Tells what else is there. Raises UserError where most photos are others than those that the pairs were made
+    from, and where a pair's name is somebody else's.
     """
     from datasets.images import stem
     from datasets.neighbours import warn_of_others
@@ -329,19 +314,20 @@ def _find_missing_pairs(options, by_name):
     from morphable.pairs import pair_paths
 
     paths = {name: pair_paths(options.output, photo) for name, photo in by_name.items()}
-    record = SourceRecord(options.output, lambda name: [by_name[name], stem(by_name[name]) + ".mat"])
+    record = SourceRecord(options.output, lambda name: [by_name[name], stem(by_name[name]) + ".mat"],
+                          work=work)
     record.check_own(by_name, paths.get)
     whole = {name for name in by_name if all(map(is_whole, paths[name]))}
     changed = record.changed(whole)
     if record.are_others(changed, whole):
         raise UserError(f"--annotations {options.annotations}: other photos of the same names than those that "
                         f"--output {options.output} was made from; name another folder")
-    others = sorted(name for name in set(record.names) - by_name.keys()
+    others = sorted(name for name in set(record.names) - all_names.keys()
                     if os.path.exists(os.path.join(options.output, name)))
     if others:
         logging.warning("%s: %d pairs of photos that --annotations does not have are there too, and are kept, such "
                         "as %s", options.output, len(others), others[0])
-    made = by_name.keys() | record.names
+    made = all_names.keys() | record.names
     warn_of_others(options.output, lambda name: name.removeprefix("3dmm/") in made)
     return record, {name: photo for name, photo in by_name.items() if name not in whole or name in changed}
 
@@ -363,8 +349,8 @@ def fit_photos(options):
     """Fit a model to those photos that are not fitted yet, and crop photo and rendering alike. Raises UserError."""
     places.check_folders({f"--photos {options.photos}": options.photos})
     outputs.check_apart("--output", options.output, {"--photos": options.photos})
-    share = "{}-{}".format(*options.shard) if options.shard[1] > 1 else None
-    _check_place("fit", options.output, share)
+    work = Work(options.shard)
+    _check_place("fit", options.output, work)
     _keep_model(options, options.output)
     _check_model(options)
     from morphable.fitting import albums, landmark_net, photo_fits, preview, template
@@ -373,13 +359,14 @@ def fit_photos(options):
     landmark_net.check()
     people = albums.find(options.photos, options.faces == photo_fits.ALL)
     footprint.check(footprint.of_rendering(options, sum(len(album.photos) for album in people)))
-    fitted, chosen = template.load(options.model), albums.share_of(people, options.shard)
+    fitted, chosen = template.load(options.model), work.of(people)
     settings = _settings_of("fit", options, fitted.model, ("faces", "crop", "size", "margin", "supersample"),
                             networks_checksum=landmark_net.checksum())
-    with outputs.begin_output(options.output, settings, share=share):
+    with outputs.begin_output(options.output, settings, share=work.share):
+        work.begin(options.output, [[album.person, *album.photos] for album in people], settings)
         missing = albums.find_missing(options.photos, options.output, chosen)
-        albums.claim(options.output, missing)
-        albums.prepare(options.output, alone=not share)
+        albums.claim(options.output, missing, work)
+        albums.prepare(options.output, alone=not work.in_shards)
         try:
             if missing:
                 found, pool = [], processes.Pool(options.workers, "person", prepare=processes.silence)
@@ -390,6 +377,13 @@ def fit_photos(options):
             albums.write_tables(options.output, people)
             raise
         rows = albums.write_tables(options.output, people)
+
+        def write_again():
+            """Write the tables of what all shards have found by now -> their names."""
+            rows[:] = albums.write_tables(options.output, people)
+            return albums.tables_in(options.output)
+
+        work.end(options.output, albums.files_of(options.output, chosen), write_again if work.in_shards else list)
     albums.tell(options, rows, len(missing), people)
     if options.preview:
         preview.draw(options.preview, options.output, rows)
@@ -399,9 +393,10 @@ def fit_photos(options):
 
 def draw_photos(options):
     """Draw those photos and pairs of a model's people that are not there yet. Raises UserError."""
+    work = {folder: Work(options.shard) for folder in ("real", "paired")}
     for folder, wanted in (("real", options.photos), ("paired", options.pairs)):
         if wanted:
-            _check_place("drawn", os.path.join(options.output, folder))
+            _check_place("drawn", os.path.join(options.output, folder), work[folder])
             _keep_model(options, os.path.join(options.output, folder))
     _check_model(options)
     footprint.check(footprint.of_rendering(options, max(options.photos, options.pairs)))
@@ -416,21 +411,30 @@ def draw_photos(options):
              ("paired", options.pairs, drawn_photos.pair_names, _write_pair)]
     settings = _settings_of("drawn", options, model, ("seed", "crop", "size", "margin"))
     settings.update(_settings_of_cast(cast) if cast else {})
-    folders = [os.path.join(options.output, folder) for folder, wanted, *_ in kinds if wanted]
-    for folder in folders:                                          # all are checked before one is created
-        outputs.check_output(folder, settings)
+    folders = {folder: wanted for folder, wanted, *_ in kinds if wanted}
+    for folder, wanted in folders.items():                          # all are checked before one is created
+        path = os.path.join(options.output, folder)
+        outputs.check_output(path, settings, share=work[folder].share)
+        work[folder].check(path, range(wanted), settings)
     counts = []
     with contextlib.ExitStack() as stack:
-        for folder in folders:
-            stack.enter_context(outputs.begin_output(folder, settings))
+        for folder, wanted in folders.items():
+            path = os.path.join(options.output, folder)
+            stack.enter_context(outputs.begin_output(path, settings, share=work[folder].share))
+            work[folder].begin(path, range(wanted), settings)
         begun = [drawn_photos.begin(options.output, wanted, name_files) if wanted else ([], [])
                  for _, wanted, name_files, _ in kinds]
-        for (_, wanted, _, write), (missing, more) in zip(kinds, begun):
+        for (folder, wanted, name_files, write), (missing, more) in zip(kinds, begun):
+            own = work[folder].of(range(wanted))
+            missing = [number for number in missing if number in own] if work[folder].in_shards else missing
             if more:
                 logging.warning("%s: %d images that are not among those asked for now are there too, and are kept, "
                                 "such as %s", options.output, len(more), more[0])
             processes.process_all(write, job, missing, lambda nothing: None, processes.Pool(options.workers, "image"))
-            counts += [len(missing), wanted - len(missing)]
+            counts += [len(missing), len(own) - len(missing)]
+            if wanted:
+                work[folder].end(os.path.join(options.output, folder), [
+                    name.partition("/")[2] for number in own for name in name_files(number)])
     logging.info("%s: %d photos drawn, %d were there and were kept; %d pairs drawn, %d were there and were kept",
                  options.output, *counts)
 

@@ -18,6 +18,7 @@ from recognition.preprocessing import preprocess
 
 tf1 = tf.compat.v1
 
+NEARLY_BLACK = 16               # of 255: what JPEG makes of black beside a face stays below
 # Added to the seed, so that no two uses of random numbers in a step share theirs; dropout counts on from its own.
 DROPOUT_STREAM, BOTTLENECK_STREAM, CROP_STREAM, FLIP_STREAM = 0, 1000, 2000, 3000
 PAIRED_STREAM, FORW_STREAM, BACK_STREAM, PAIRED_BACKGROUND_STREAM = 4000, 5000, 6000, 8000
@@ -51,7 +52,7 @@ class Networks:
         random there, G would give everybody the same background.
         """
         if self.config.background == "noise":
-            s = tf.where(tf.reduce_max(s, axis=3, keepdims=True) > -1, s, layers.smooth_noise(s, noise))
+            s = tf.where(_is_background(s), layers.smooth_noise(s, noise), s)
         return self.G(s, dropout)
 
     def embed(self, x, offset=None, flips=None, dropout=None):
@@ -373,6 +374,15 @@ class TrainingGraph:
         self.summary = tf1.summary.merge(
             [tf1.summary.scalar(name, value) for name, value in scalars.items()]
             + [tf1.summary.image(name, to_image(value), 4) for name, value in images.items() if value is not None])
+
+
+def _is_background(s):
+    """Tell where renderings `s` [B, S, S, 3] show no face -> bool [B, S, S, 1].
+
+    There, most pixels of a window of 3 x 3 are nearly black.
+    """
+    dark = tf.reduce_max(s, axis=3, keepdims=True) < NEARLY_BLACK / 127.5 - 1
+    return tf.nn.avg_pool2d(tf.cast(dark, tf.float32), 3, 1, "SAME") > .5
 
 
 def _mean(tensors):

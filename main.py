@@ -8,9 +8,11 @@ import os
 import sys
 
 import preflight
+import products
 import utils
 from cli import program
 from cli.options import changed_options
+from cli.shards import FINISH
 from config import COMMAND, read_command_line
 from engine import endings
 from engine.runs import folder_of, Run, samples_folder
@@ -34,6 +36,9 @@ def main(arguments):
         endings.tell_generators(done)
         return
     work = preflight.check(config, parsed.typed)
+    if config.shard == FINISH and not config.dry_run:
+        products.finish(config, work.whole, work.weights)
+        return
     start(config.xla)
     if config.dry_run:
         tell(config, work.data)
@@ -59,10 +64,11 @@ def run(config, work):
                 endings.tell_generators(weights)
         if config.generate_dataset or config.fit_dataset or not config.is_train:
             prefix = trainer.load_weights(weights)
-        for product in preflight.products_of(config, data):
-            with preflight.begin_product(config, product, prefix):
+        for product in products.products_of(config, data, work.whole):
+            with products.begin_product(config, product, prefix):
                 make = trainer.generate_dataset if product.scores else trainer.fit_dataset
-                make(product.images, product.folder)
+                make(product)
+                products.end_product(config, product)
         if not config.is_train:
             folder = samples_folder(prefix, config.log_dir)
             os.makedirs(folder, exist_ok=True)

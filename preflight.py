@@ -3,7 +3,6 @@
 The cheapest check comes first: whether folders are there, whether they can be written, what the files of weights say,
 which images there are, and last, whether the images can be decoded. TensorFlow is not needed for any of them.
 """
-import contextlib
 import logging
 import os
 from types import MappingProxyType
@@ -11,9 +10,9 @@ from typing import NamedTuple
 
 import footprint
 import utils
-from cli import cautions, outputs
+from cli import cautions
 from config import structural_differences
-from datasets import crop_kinds, scores, sources, writer
+from datasets import crop_kinds, shards
 from datasets.image_sets import (
     check_images,
     data_folder,
@@ -24,10 +23,10 @@ from datasets.image_sets import (
     Pairs,
     Renderings,
 )
-from datasets.images import output_name
-from datasets.neighbours import check_links, check_outside, check_without_photos, warn_of_others
+from datasets.neighbours import check_links, check_outside, check_without_photos
 from engine import checkpoint_index, runs, weight_files
 from evaluation import judge_command
+from products import check_product, newest_whole, part_of, products_of
 from recognition import dlib_file, registry
 from utils import UserError
 
@@ -35,9 +34,6 @@ FINDERS = {"dataset": find_photos, "syn_dataset": find_renderings, "dataset_3dmm
            "dataset_3dmm_test": find_pairs, "test_data_path": find_photos}
 FIELDS = {"dataset": "photos", "syn_dataset": "renderings", "dataset_3dmm": "pairs", "dataset_3dmm_test": "test_pairs",
           "test_data_path": "test_renderings"}
-LOOKED_AT = 1000                            # images of a product that are compared with their sources at a start
-VERSION = 1                                 # of all that makes the images of synthesis and of fitting
-TO_COME = "of the training to come"         # instead of the weights of a product
 GENERATOR = "G_inf/c7s1_32/weights"         # a variable that every checkpoint of main.py has
 
 
@@ -56,6 +52,7 @@ class Work(NamedTuple):
     resumed: str | None          # folder of the run to go on with
     weights: str | None          # where a training or synthesis takes its weights: a folder or a prefix
     crop: str = crop_kinds.BOX   # kind of crop that the classifier sees: that of the renderings, else of the photos
+    whole: Data | None = None    # with --shard: the sets of which `data` has this shard's part
 
 
 def check(config, typed=MappingProxyType({})):
@@ -64,6 +61,7 @@ def check(config, typed=MappingProxyType({})):
     `typed`, {option: value}, stands on the command line itself. It has to be there, and a warning tells what has no
     effect.
     """
+    check_shard(config)
     cautions.warn_of_unused(cautions.MAIN, config, typed)
     cautions.warn_of_gpus(config, typed)
     check_named_runs(config)
@@ -96,10 +94,28 @@ def check(config, typed=MappingProxyType({})):
     identities = len(data.renderings.identities) if data.renderings else 0
     width = classifier.width if classifier else 1.
     footprint.check(footprint.of_main(config, identities, width), footprint.uses_gpu(config))
-    data = Data(*(images and check_images(images, config.input_scale_size, config.num_worker) for images in data))
-    check_identities(config, data.renderings, resumed, decoded=True)
     crop = kinds.get("syn_dataset") or next(iter(kinds.values()), crop_kinds.BOX)
-    return Work(data, resumed, weights, crop)
+    part = Data(*(images and part_of(images, shards.Work(config.shard)) for images in data)) if config.shard else data
+    part = Data(*(images and check_decoded(config, images) for images in part))
+    check_identities(config, part.renderings, resumed, decoded=True)
+    return Work(part, resumed, weights, crop, data if config.shard else None)
+
+
+def check_shard(config):
+    """Raise UserError where --shard stands with what can't be shared."""
+    if config.shard and (config.train_generator or not config.is_train):
+        raise UserError("--shard: shares the making of a data set, and nothing else; give --generate_dataset or "
+                        "--fit_dataset, and train before")
+    for option in ("overwrite", "judge"):
+        if config.shard and getattr(config, option):
+            raise UserError(f"--{option}: not with --shard, as other shards have parts of the set; leave it out")
+
+
+def check_decoded(config, images):
+    """Leave the broken images out of a set, as `check_images` does. A shard may have no image at all."""
+    if config.shard and not images.names:
+        return images
+    return check_images(images, config.input_scale_size, config.num_worker)
 
 
 # Folders
@@ -141,16 +157,6 @@ def find_folders(config, typed=MappingProxyType({})):
     return folders
 
 
-def check_output_names(images):
-    """Raise UserError where two images of an ImageSet or Renderings would be written under one name."""
-    first = {}
-    for name in images.names:
-        other = first.setdefault(output_name(name), name)
-        if other != name:
-            raise UserError(f"{images.root}: what is made of {other} and of {name} would have one name, "
-                            f"{output_name(name)}; rename one of them")
-
-
 def check_outputs(config):
     """Raise UserError where a folder of synthesis, of fitting or of traces can't be written; create none."""
     folders = {}
@@ -181,84 +187,6 @@ def check_sheets(folder):
                         "take a copy of the run") from error
 
 
-class Product(NamedTuple):
-    """What synthesis or fitting makes: an image for each image of a set."""
-    option: str                  # that names the folder, such as --save_syn_dataset
-    folder: str                  # to write to
-    images: object               # the ImageSet or Renderings that are turned into it
-    scores: bool                 # whether it is synthesized, with the rendering's labels and perhaps scores
-
-    def record(self):
-        """Read the record of what the images in the folder were made from."""
-        return sources.SourceRecord(self.folder, lambda name: [os.path.join(self.images.root, name)], self.path_of)
-
-    def path_of(self, name):
-        """Return the path of what is made of the image `name`."""
-        return os.path.join(self.folder, output_name(name))
-
-
-def products_of(config, data):
-    """List the Products that are asked for."""
-    wanted = ((config.generate_dataset, "save_syn_dataset", data.renderings, True),
-              (config.fit_dataset, "save_fitting", data.photos, False))
-    return [Product(f"--{option}", os.path.join(config.data_dir, getattr(config, option)), images, scored)
-            for asked, option, images, scored in wanted if asked]
-
-
-def settings_of(config, product, prefix):
-    """Collect what all images of a Product share -> {name: JSON value}.
-
-    `prefix` is the checkpoint with the weights, None for those of a training that is still to be done.
-    """
-    names = ("input_scale_size", "grayscale", "precision")
-    settings = {"command": f"main.py {'--generate_dataset' if product.scores else '--fit_dataset'}", "version": VERSION,
-                "weights": checkpoint_index.named(prefix) if prefix else TO_COME}
-    if product.scores:
-        names += ("random_seed", "generation_dropout", "dropout_keep")
-        path = os.path.join(product.images.root, outputs.SETTINGS)
-        settings["renderings"] = checkpoint_index.fingerprint(path) if os.path.isfile(path) else None
-    settings["template"] = crop_kinds.kind_of(product.images.root)      # what is made lies as its source does
-    return settings | {name: getattr(config, name) for name in names}
-
-
-def check_product(config, product, weights):
-    """Raise UserError where the folder of a Product can't be begun, or not be gone on with.
-
-    `weights` is the run or the checkpoint that it is to be made with; None: they are still to be trained.
-    """
-    check_output_names(product.images)
-    settings = settings_of(config, product, newest_whole(weights) if weights else None)
-    outputs.check_ours(product.folder, product.option, settings["command"], strict=True)
-    utils.check_free(product.folder)
-    if product.scores:
-        scores.check_places(product.folder)
-    record, names = product.record(), set(map(output_name, product.images.names))
-    record.check_own(product.images.names)
-    warn_of_others(product.folder, (names | set(map(output_name, record.names))).__contains__)
-    different = difference_of(product, settings, record)
-    if different and not config.overwrite:
-        raise UserError(f"{product.option} {product.folder}: {different}; name another folder, or give --overwrite to "
-                        "begin it anew")
-
-
-def difference_of(product, settings, record):
-    """Say how what is in the folder of a Product was made otherwise than by `settings`, in words; None if it was not.
-
-    `record` is what `Product.record` read. Raises UserError where the folder's settings can't be read.
-    """
-    different = outputs.differences_of(product.folder, settings)
-    if different:
-        return f"begun with other settings: {different}"
-    left = sorted(set(record.names).difference(product.images.names))
-    if left:
-        return f"holds {len(left)} images that {product.images.root} has no source of, such as {left[0]}"
-    some = record.names[::max(len(record.names) // LOOKED_AT, 1)]
-    some = {image for image in some if os.path.exists(product.path_of(image))}
-    if record.are_others(record.changed(some), some):
-        return f"made from other images: those in {product.images.root} have the same names and another content"
-    return None
-
-
 def judging_of(config, generator):
     """Make the options by which the set that main.py makes is judged. `generator` is the folder of a run, or ""."""
     folders = [os.path.join(config.data_dir, name) for name in (config.save_syn_dataset, config.dataset,
@@ -272,37 +200,6 @@ def check_judging(config):
     judge_command.check(options)
     if len(find_renderings(options.photos).identities) < 2:
         raise UserError(f"--judge: {options.photos} has photos of one person only; name people with --dataset")
-
-
-def begin_product(config, product, prefix):
-    """Open the folder of a Product to be made with the checkpoint `prefix` -> a context that holds the folder.
-
-    With --overwrite, a folder that was made otherwise is emptied first of what was made there.
-    """
-    settings = settings_of(config, product, prefix)
-    told = {}
-    if product.scores and prefix:
-        told[outputs.RUN] = os.path.relpath(*map(os.path.realpath, (runs.folder_of(prefix), product.folder)))
-
-    def renew():
-        """Empty the folder, which is held now, where it was made otherwise."""
-        outputs.check_ours(product.folder, product.option, settings["command"], strict=True)
-        record = product.record()
-        different = difference_of(product, settings, record)
-        if not different:
-            return
-        logging.warning("%s %s: %s; --overwrite: what was made there is removed", product.option, product.folder,
-                        different)
-        names = {*record.names, *product.images.names}
-        writer.clear(product.folder, names, labels=product.scores)
-        if product.scores:
-            scores.clear(product.folder)
-        with contextlib.suppress(FileNotFoundError):
-            os.remove(os.path.join(product.folder, sources.RECORD))
-        utils.save_json(settings | told, os.path.join(product.folder, outputs.SETTINGS))
-
-    more = {"renew": renew} if config.overwrite else {}
-    return outputs.begin_output(product.folder, settings, product.option, told=told, **more)
 
 
 # Weights
@@ -383,12 +280,6 @@ def steps_done(config, run_dir):
     """Tell whether the newest whole checkpoint of a run is that of the last step that `config` asks for."""
     prefix = newest_whole(run_dir)
     return bool(prefix) and runs.step_of(prefix) >= config.max_step // config.num_gpu
-
-
-def newest_whole(weights):
-    """Find the newest checkpoint at `weights`, a folder or a prefix, whose files are whole -> its prefix, or None."""
-    return next((prefix for prefix in runs.list_checkpoints(weights)
-                 if os.path.isfile(prefix) or not checkpoint_index.check_whole(prefix)), None)
 
 
 def warn_of_two_sources(config, resumed, weights):

@@ -10,15 +10,14 @@ from tqdm.contrib.logging import logging_redirect_tqdm
 import losses
 from data_loader import count_readable, read_in_order, Reading
 from datasets.image_sets import ImageSet
-from datasets.images import BrokenImage, make_grid, output_name, save_image
-from datasets.scores import ScoreStore, write_scores
-from datasets.sources import SourceRecord
+from datasets.images import BrokenImage, make_grid, save_image
+from datasets.scores import ScoreStore
 from datasets.writer import copy_labels, existing_images, ImageWriter
 from engine import checkpoints, runs
-from engine.checkpoint_index import fingerprint
 from engine.loop import Due, run_steps, StepResult
 from engine.session import session_options
 from graph import Networks, TrainingGraph
+from products import classifier_mark
 from recognition import pretrained
 from sheets import first_of_rows, image_seed, load_images, load_spread, sample_sheet, Sheet
 from synthesis import FittingGraph, ReconstructionGraph, SynthesisGraph
@@ -306,15 +305,15 @@ class Trainer:
                                              [graph.photos])[0]
         save_image(make_grid(photos, sheet.columns), path)
 
-    def generate_dataset(self, renderings, folder):
-        """Write the photo of every one of the Renderings under the same name in `folder`, and confidence_scores.csv.
+    def generate_dataset(self, product):
+        """Write the photo of every one of a Product's Renderings under the same name in its folder, and store scores.
 
         Images that are already there are kept, unless their renderings have changed. Raises Interrupted after SIGINT or
         SIGTERM, with nothing half-written.
         """
-        config, graph = self.config, self.synthesis
-        store = ScoreStore(folder, self._classifier_mark())
-        record, written = self._find_written(renderings, folder)
+        config, graph, renderings, folder = self.config, self.synthesis, product.images, product.folder
+        store = ScoreStore(folder, classifier_mark(config), product.work)
+        record, written = self._find_written(product)
         scored = store.scored(self.networks.has_classifier) if config.scores else written
         missing = [name for name in renderings.names if name not in written or name not in scored]
         if config.scores and not self.networks.has_classifier:
@@ -329,50 +328,35 @@ class Trainer:
 
         self._convert(ImageSet(renderings.root, missing), folder, convert, record, written, store)
         copy_labels(renderings, folder)
-        if config.scores:
-            without = write_scores(folder, renderings.names, renderings.labels, store)
-            if 0 < len(without) < len(renderings.names):
-                logging.warning("%s: %d of %d images have no c_score, since they were made without a classifier, such "
-                                "as %s; give --pretrained_rec, and all get one", folder, len(without),
-                                len(renderings.names), without[0])
         logging.info("%s: %d images of %d identities; %d were there and were kept", folder, len(renderings.names),
                      len(renderings.identities), len(written))
 
-    def fit_dataset(self, photos, folder):
-        """Write G_inv's rendering of every photo of an ImageSet under the same name in `folder`.
+    def fit_dataset(self, product):
+        """Write G_inv's rendering of every photo of a Product's ImageSet under the same name in its folder.
 
         Images that are already there are kept, unless their photos have changed. Raises Interrupted after SIGINT or
         SIGTERM.
         """
-        graph = self.fitting
-        record, written = self._find_written(photos, folder)
+        graph, photos, folder = self.fitting, product.images, product.folder
+        record, written = self._find_written(product)
         missing = [name for name in photos.names if name not in written]
         self._convert(ImageSet(photos.root, missing), folder, lambda names, images: self._run_padded(
             graph.BATCH, {graph.photos: images}, [graph.renderings])[0], record)
         logging.info("%s: renderings of %d photos; %d were there and were kept", folder, len(photos.names),
                      len(written))
 
-    def _find_written(self, images, folder):
-        """Find which images of a set `folder` has whole, made from the files that the set has now.
+    def _find_written(self, product):
+        """Find which images of a Product its folder has whole, made from the files that there are now.
 
         Returns the folder's SourceRecord and the set of their names.
         """
-        record = SourceRecord(folder, lambda name: [os.path.join(images.root, name)],
-                              lambda name: os.path.join(folder, output_name(name)))
-        there = existing_images(folder, images.names)
+        record = product.record()
+        there = existing_images(product.folder, product.images.names, alone=not product.work.in_shards)
         changed = record.changed(there)
         if changed:
-            logging.info("%s: %d images are made again, since the files that they were made from have changed", folder,
-                         len(changed))
+            logging.info("%s: %d images are made again, since the files that they were made from have changed",
+                         product.folder, len(changed))
         return record, there - changed
-
-    def _classifier_mark(self):
-        """Say in a word which classifier embeds images, and how; None without one."""
-        config = self.config
-        if not self.networks.has_classifier:
-            return None
-        weights = fingerprint(runs.list_weights(config.pretrained_rec)[0])
-        return f"{weights}-{config.image_size}-{config.standardization}"
 
     def _convert(self, images, folder, convert, record, written=(), store=None):
         """Save `convert(names, images)` of every image of an ImageSet under the image's name in `folder`.

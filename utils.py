@@ -29,6 +29,7 @@ PROJECT = os.path.dirname(os.path.abspath(__file__))
 TEMPORARY = ".tmp-"             # begins the names of files that are not yet whole
 # What follows it: of `atomic_write`, or a checkpoint's name.
 _TEMPORARY_NAME = re.compile(re.escape(TEMPORARY) + r"([0-9a-f]{16}|model\.ckpt-\d.*)")
+ABANDONED = 3600                # seconds
 LOCK = ".facegan-lock"          # begins the names of files that tell which process is writing into a folder
 SETTINGS = "settings.json"      # in each folder that a command began
 # What NumPy raises for a damaged file of arrays (.npz), and a reader for one of other arrays.
@@ -303,6 +304,23 @@ def clean_temporary(folder):
     for name in os.listdir(folder):
         if _TEMPORARY_NAME.fullmatch(name) and os.path.isfile(os.path.join(folder, name)):
             os.remove(os.path.join(folder, name))
+
+
+def clean_abandoned(folder):
+    """Remove temporary files, as `clean_temporary` does, where other machines may be writing younger ones."""
+    for name in os.listdir(folder):
+        path = os.path.join(folder, name)
+        if _TEMPORARY_NAME.fullmatch(name) and os.path.isfile(path) and is_abandoned(path):
+            with contextlib.suppress(FileNotFoundError):        # another machine removes it too
+                os.remove(path)
+
+
+def is_abandoned(path):
+    """Tell whether nothing was written to the temporary file or folder `path` for an hour: a killed process left it."""
+    try:
+        return os.stat(path).st_mtime < time.time() - ABANDONED
+    except FileNotFoundError:
+        return False
 
 
 # Holding a folder

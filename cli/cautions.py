@@ -8,6 +8,8 @@ import os
 from collections.abc import Callable
 from typing import NamedTuple
 
+from cli.shards import FINISH
+
 
 class Rule(NamedTuple):
     """Options that have an effect only where `used(options)` is true; `why` says, for users, why they have none."""
@@ -79,7 +81,8 @@ ALIGN = Rule(("detection_size",), lambda options: not options.labels, "--labels 
 PEOPLE = (
     Rule(("n_im", "pitch", "yaw", "roll"), lambda options: not options.sweep, "--sweep counts"),
     Rule(("size", "margin"), lambda options: options.crop != "none", "--crop none counts: the whole picture"),
-    Rule(("shard",), lambda options: options.shard[0] <= options.n_id, "beyond --n_id, so this part has no identity"))
+    Rule(("shard",), lambda options: options.shard == FINISH or options.shard[0] <= options.n_id,
+         "beyond --n_id, so this part has no identity"))
 
 
 NOT_DRAWN = Rule(("age", "sex", "origin", "children"), lambda options: False,

@@ -187,4 +187,7 @@ def begin_output(folder, settings, option="--output", share=None, renew=lambda: 
             utils.clean_temporary(folder)
         if not os.path.exists(os.path.join(folder, SETTINGS)):
             utils.save_json(settings | (told or {}), os.path.join(folder, SETTINGS))
+            different = differences_of(folder, settings)            # of a shard that began in the same moment
+            if different:
+                raise UserError(f"{option} {folder}: begun with other settings: {different}; {WAYS}")
         yield

@@ -3,6 +3,7 @@ import os
 
 from cli import outputs
 from cli.options import boolean, checked, number, one_of, path, text, whole
+from cli.shards import shard_option
 
 ANGLES = "pitch", "yaw", "roll"
 ORIGINS = "african", "asian", "caucasian"               # as in morphable/makehuman/people.py
@@ -12,13 +13,8 @@ CORES = len(os.sched_getaffinity(0))
 MODEL = "builtin, makehuman, or the file or folder of a morphable model, see docs/people.md"
 BY_BOX = "cut out around the face as by MTCNN"
 BY_POINTS = "turned and scaled so that eyes, nose and mouth lie where ArcFace's code has them"
+DRAWN_SIZE = 64                                         # --size of drawn photos
 USUAL_MODEL = "makehuman where its data are installed, else builtin"
-
-
-def _parse_shard(word):
-    """Convert "2/5" to (2, 5). Raises ValueError for another form."""
-    index, count = word.split("/")
-    return int(index), int(count)
 
 
 def _parse_sex(word):
@@ -42,8 +38,6 @@ sex = checked("SEX", _parse_sex, lambda value: 0 <= value <= 1, "any, female, ma
 origin = checked("SHARES", _parse_origin, lambda value: 0 < sum(value) < float("inf") and min(value) >= 0,
                  "shares that are not all 0, such as african=1,asian=1,caucasian=2")
 swept = checked("WORD", str.strip, bool, "what changes, or a number")
-shard = checked("I/N", _parse_shard, lambda value: 1 <= value[0] <= value[1] <= 9_999_999,
-                "I/N with I from 1 to N, such as 2/5")
 
 
 def people_options(add):
@@ -66,7 +60,41 @@ def people_options(add):
     add("sweep", swept, None, "images in which only this changes: pitch, yaw, roll, light, light_height; of makehuman "
         "also age, identity (towards the next one) and expressions such as laugh, see docs/people.md", "not swept",
         values=("WHAT", "LOW", "HIGH", "COUNT"))
-    add("shard", shard, (1, 1), "render only each N-th identity, from the I-th on: for several machines", "1/1")
+    shard_option(add, "render only each N-th identity")
+
+
+def pairs_options(add):
+    """Add the options that say which pairs to render."""
+    add("annotations", text, None, "folder of photos (.jpg, .png) with their .mat files beside them, as in 300W-3D",
+        needed=True)
+    add("model", text, None, "the model that the annotations were fitted with: 3DDFA's or BFM 2009", needed=True)
+    add("output", text, None, "folder to write to; what is complete there is kept", needed=True)
+    shard_option(add, "render only each N-th pair")
+
+
+def fit_options(add):
+    """Add the options that say what is fitted to which photos."""
+    add("photos", text, None, "folder of photos; the photos in a folder below it are of one person", needed=True)
+    add("output", text, None, "folder to write to; what is complete there is kept", needed=True)
+    add("model", path, None, MODEL, USUAL_MODEL)
+    add("faces", one_of(("largest", "all")), "largest", "faces of a photo: the large and central one, or all of them, "
+        "each as a person of its own")
+    add("preview", outputs.image_file((".png", ".jpg", ".jpeg")), None,
+        "image to write: photo, rendering and both laid over each other, of some pairs")
+    shard_option(add, "fit only each N-th person")
+
+
+def drawn_options(add):
+    """Add the options of drawn photos and pairs."""
+    add("output", text, None, "folder to write to; what is complete there is kept", needed=True)
+    add("photos", whole(0, 9_999_999), 600, "photos, 5 of each person")
+    add("pairs", whole(0, 9_999_999), 200, "pairs of a photo and its rendering")
+    add("model", path, None, MODEL, USUAL_MODEL)
+    add("seed", whole(0, 2 ** 63 - 1), 1, "seed of all random numbers")
+    shard_option(add, "draw only each N-th photo and pair")
+    crop_option(add)
+    outputs.crop_options(add, size=DRAWN_SIZE)
+    add("workers", whole(1, 1024), CORES, "processes", "one for each core")
 
 
 def picture_options(add):

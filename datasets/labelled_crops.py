@@ -161,6 +161,13 @@ def carry(options, crops):
         write_changed(os.path.join(options.output, PEOPLE), people)
 
 
+def carried(output, names):
+    """List the files that `carry` wrote into the folder `output` beside the crops of the images `names`."""
+    identities = dict.fromkeys(os.path.dirname(name) for name in names)
+    files = [*(f"{identity}/{LABELS}" for identity in identities), scores.CSV_NAME, PEOPLE]
+    return [name for name in files if os.path.exists(os.path.join(output, name))]
+
+
 def _moved(labels, names, options):
     """Move the landmarks and boxes of an identity's labels {field: array} to its crops -> {field: array}.
 

@@ -7,12 +7,15 @@ import itertools
 import logging
 import os
 import re
+import secrets
 import shutil
+import tempfile
 
 import numpy as np
 
 import utils
-from datasets.images import output_name, stem
+from datasets import shards
+from datasets.images import output_name
 from datasets.packed import records
 from datasets.side_files import INDEX
 from datasets.side_files import SCORES as CSV_NAME
@@ -23,6 +26,9 @@ CSV_LINE = re.compile(r'\s*(?:"((?:[^"]|"")*)"|([^"\n][^\n]*?))[ \t]+(\S+)[ \t]+
 COLUMNS = "d_score", "s_score", "c_score"         # of an image, in an export's table
 DAMAGED = ".damaged"                # ends the name of a file that is set aside
 SCORES_FOLDER = ".scores"
+DIGITS = 8                          # of the number that begins the name of a stored file
+FILE = re.compile(r"[0-9]{8}(-[0-9]+-[0-9]+-[0-9a-f]{8})?\.npz")        # the second part names a shard
+BLOCK = 1024                        # images whose embeddings are in memory at a time, in the order of the set
 ROWS = 64                           # images whose distances to all means are in memory at a time
 
 
@@ -32,14 +38,16 @@ class ScoreStore:
     Each image has a d_score, an s_score and, where a classifier was there, an embedding [E].
     """
 
-    def __init__(self, folder, classifier=None):
+    def __init__(self, folder, classifier=None, work=shards.ALL):
         """Open the store of the data set in `folder`. Temporary files that a kill left are removed.
 
-        `classifier` is a fingerprint of the network that embeds, a word. Embeddings of another one do not count.
+        `classifier` is a fingerprint of the network that embeds, a word. Embeddings of another one do not count. All
+        shards, by their shards.Work, write into one store, and none replaces what another one wrote.
         """
         self._folder, self._classifier = os.path.join(folder, SCORES_FOLDER), classifier
+        self._share = work.share
         if os.path.isdir(self._folder):
-            utils.clean_temporary(self._folder)
+            (utils.clean_abandoned if work.in_shards else utils.clean_temporary)(self._folder)
         self._rows = []
 
     def scored(self, with_embeddings):
@@ -74,9 +82,10 @@ class ScoreStore:
         if not self._rows:
             return
         os.makedirs(self._folder, exist_ok=True)
-        number = 1 + max([int(stem(os.path.basename(path))) for path in self._files()], default=0)
+        number = 1 + max([int(os.path.basename(path)[:DIGITS]) for path in self._files()], default=0)
+        owner = f"-{self._share}-{secrets.token_hex(4)}" if self._share else ""     # another machine may count alike
         names, d_score, s_score, embeddings = zip(*self._rows)
-        with utils.atomic_write(os.path.join(self._folder, f"{number:08d}.npz")) as file:
+        with utils.atomic_write(os.path.join(self._folder, f"{number:0{DIGITS}d}{owner}.npz")) as file:
             np.savez(file, names=np.array(names), d_score=np.array(d_score, np.float32),
                      s_score=np.array(s_score, np.float32), embeddings=np.array(embeddings, np.float32),
                      classifier=np.array(self._classifier or ""))
@@ -85,7 +94,7 @@ class ScoreStore:
     def _files(self):
         """List the paths of the stored files, the oldest first. Files of other names are not ours."""
         names = os.listdir(self._folder) if os.path.isdir(self._folder) else []
-        return [os.path.join(self._folder, name) for name in sorted(names) if re.fullmatch(r"[0-9]{8}\.npz", name)]
+        return [os.path.join(self._folder, name) for name in sorted(names) if FILE.fullmatch(name)]
 
     def chunks(self):
         """Iterate over the stored files, the oldest first, as dicts of arrays.
@@ -113,7 +122,8 @@ class ScoreStore:
                              if not os.path.lexists(name))
                 logging.warning("%s: damaged (%s); set aside as %s, and its images are scored again", path, reason,
                                 os.path.basename(aside))
-                os.rename(path, aside)
+                with contextlib.suppress(FileNotFoundError):        # another shard set it aside
+                    os.rename(path, aside)
             else:
                 yield chunk
 
@@ -171,21 +181,42 @@ def write_scores(folder, names, labels, store):
             if i is not None:
                 d_score[i], s_score[i], chunk_of[i] = chunk["d_score"][row], chunk["s_score"][row], number
 
-    def embeddings():
-        for number, chunk in enumerate(store.chunks()):
-            found = [(row, position[name]) for row, name in enumerate(chunk["names"].tolist())
-                     if name in position and chunk_of[position[name]] == number]
-            if found and len(store.embeddings_of(chunk)):
-                rows, indices = np.array(found).T
-                yield indices, store.embeddings_of(chunk)[rows]
-
-    c_score = magnet_scores(embeddings, np.asarray(labels))
+    with _sorted_embeddings(folder, store, position, chunk_of) as embeddings:
+        c_score = magnet_scores(embeddings, np.asarray(labels))
     with utils.atomic_write(os.path.join(folder, CSV_NAME)) as file:
         for i, name in enumerate(names):
             if chunk_of[i] >= 0:
                 line = f"{_quoted('/' + output_name(name))} {d_score[i]:.6f} {s_score[i]:.6f} {c_score[i]:.6f}\n"
                 file.write(line.encode(errors="surrogateescape"))
     return [name for i, name in enumerate(names) if chunk_of[i] >= 0 and np.isnan(c_score[i])]
+
+
+@contextlib.contextmanager
+def _sorted_embeddings(folder, store, position, chunk_of):
+    """Make the function that iterates over the embeddings in a ScoreStore in the order of the set, BLOCK at a time.
+
+    `position` is {name of an image: its number}, and `chunk_of` [N] the number of the chunk with an image's scores. So
+    sums over the set have the same bits however the work was interrupted or shared. The embeddings lie in a file
+    without a name in `folder`, as those of a large set don't fit into memory.
+    """
+    with tempfile.TemporaryFile(dir=folder) as file:
+        size, present = 0, np.zeros(len(chunk_of), bool)
+        for number, chunk in enumerate(store.chunks()):
+            values = store.embeddings_of(chunk)
+            for row, name in enumerate(chunk["names"].tolist() if len(values) else ()):
+                i = position.get(name)
+                if i is not None and chunk_of[i] == number:
+                    size, present[i] = values[row].nbytes, True
+                    os.pwrite(file.fileno(), values[row].tobytes(), i * size)
+        indices = np.flatnonzero(present)
+
+        def embeddings():
+            for first in range(0, len(indices), BLOCK):
+                some = indices[first:first + BLOCK]
+                rows = [os.pread(file.fileno(), size, int(i) * size) for i in some]
+                yield some, np.frombuffer(b"".join(rows), np.float32).reshape(len(some), -1)
+
+        yield embeddings
 
 
 def _quoted(name):

@@ -6,6 +6,7 @@ import os
 import zlib
 
 import utils
+from datasets import shards
 from datasets.packed.opening import open_image, stat_of
 from utils import Interrupted, read_text, UserError
 
@@ -43,27 +44,30 @@ class SourceRecord:
 
     CHUNK = 1024                    # images whose sources are written at a time
 
-    def __init__(self, folder, sources_of, path_of=None):
+    def __init__(self, folder, sources_of, path_of=None, work=shards.ALL):
         """Read the record of `folder`. `sources_of(name)` lists the paths that the image `name` is made from.
 
-        `path_of(name)` is the path of the image, by default `name` in `folder`. A line that a kill has cut off does not
-        count. Raises UserError where the record can't be read.
+        `path_of(name)` is the path of the image, by default `name` in `folder`. A shard, by its shards.Work, writes a
+        record of its own, and all read all of them. A line that a kill has cut off does not count. Raises UserError
+        where the record can't be read.
         """
-        self._sources_of, self._path = sources_of, os.path.join(folder, RECORD)
+        self._sources_of, self._path = sources_of, work.path(folder, RECORD)
         self._path_of = path_of or (lambda name: os.path.join(folder, name))
-        self._complete = os.path.exists(self._path)         # tells of every image that was begun
-        self._mended = True                                 # has no damaged line
-        self._known, self._planned, self._new = self._read(), {}, []
+        paths = work.paths(folder, RECORD)
+        self._complete = bool(paths)                        # tells of every image that was begun
+        self._mended = bool(work.share) or len(paths) < 2   # has no damaged line, and all that shards knew
+        self._known, self._planned, self._new = {}, {}, []
+        for path in paths:
+            self._known.update(self._read(path))
 
-    def _read(self):
-        """Read the record -> {name: (stamp, checksum)}. What is no line of it is left out, with a warning."""
+    def _read(self, path):
+        """Read a record -> {name: (stamp, checksum)}. What is no line of it is left out, with a warning."""
         try:
-            lines = read_text(self._path, "surrogateescape").splitlines()
+            lines = read_text(path, "surrogateescape").splitlines()
         except FileNotFoundError:
             return {}
         except (OSError, ValueError) as error:
-            raise UserError(f"{self._path}: can't be read ({utils.reason_of(error)}); "
-                            f"{utils.RESTORE}") from error
+            raise UserError(f"{path}: can't be read ({utils.reason_of(error)}); {utils.RESTORE}") from error
         known, damaged = {}, 0
         for line in lines:
             try:
@@ -77,7 +81,7 @@ class SourceRecord:
                 damaged += 1
         if damaged:
             self._complete, self._mended = False, False
-            logging.warning("%s: %d lines are damaged and do not count", self._path, damaged)
+            logging.warning("%s: %d lines are damaged and do not count", path, damaged)
         return known
 
     @property

@@ -28,6 +28,7 @@ class Settings(NamedTuple):
     workers: int                # threads that decode images
     use_gpu: bool
     cache: str                  # file of the cache, see `embedding_cache`
+    journal: str = "WAL"        # of SQLite, in that file
 
 
 class _Places(NamedTuple):
@@ -108,7 +109,8 @@ class SetEmbedder:
         """Embed the images of one of the sets -> float32 [n, E], nan for an image that can't be decoded."""
         kind = crop_kinds.kind_of(images.root)
         recipe, transforms = self._recipe(kind), self._transforms(images.root, images.names)
-        cache = EmbeddingCache(self._settings.cache, f"{self.sha256} {recipe.view} {recipe.size} {kind}")
+        cache = EmbeddingCache(self._settings.cache, f"{self.sha256} {recipe.view} {recipe.size} {kind}",
+                               self._settings.journal)
         found = np.full([len(images.names), self.size], np.nan, np.float32)
         try:
             with progress_bar("image", len(images.names)) as progress:

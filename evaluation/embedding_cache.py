@@ -14,8 +14,8 @@ import numpy as np
 
 import utils
 
-_TABLE = ("CREATE TABLE IF NOT EXISTS embeddings (recipe TEXT, image BLOB, value BLOB, PRIMARY KEY (recipe, image)) "
-          "WITHOUT ROWID")
+TABLE = ("CREATE TABLE IF NOT EXISTS embeddings (recipe TEXT, image BLOB, value BLOB, PRIMARY KEY (recipe, image)) "
+         "WITHOUT ROWID")
 _WAIT = 60              # seconds to wait for another program that writes
 _ASKED = 500            # keys in a question; SQLite has a limit
 
@@ -28,14 +28,17 @@ def usual_path():
 class EmbeddingCache:
     """The embeddings of one recipe. Where the file can't be used, a message says so once, and nothing is kept."""
 
-    def __init__(self, path, recipe):
-        """Open the cache at `path`. `recipe` is a word for the network and its input: another one shares nothing."""
+    def __init__(self, path, recipe, journal="WAL"):
+        """Open the cache at `path`. `recipe` is a word for the network and its input: another one shares nothing.
+
+        `journal` is SQLite's journal_mode.
+        """
         self._recipe, self._path = recipe, path
         try:
             os.makedirs(os.path.dirname(os.path.abspath(path)), exist_ok=True)
             self._database = sqlite3.connect(path, timeout=_WAIT)
-            self._database.execute("PRAGMA journal_mode = WAL")
-            self._database.execute(_TABLE)
+            self._database.execute(f"PRAGMA journal_mode = {journal}")
+            self._database.execute(TABLE)
         except (OSError, sqlite3.Error) as error:
             self._give_up(error)
 

@@ -6,7 +6,8 @@ import time
 import utils
 from cli import cautions, outputs, places
 from cli.options import boolean, checked, Command, number, parse, path, place, text, whole
-from datasets.image_sets import find_renderings
+from cli.shards import FINISH, shard
+from datasets.image_sets import find_renderings, subset
 from datasets.neighbours import check_outside
 from datasets.packed import records
 from engine import runs, weight_files
@@ -35,6 +36,8 @@ def _judging_options(add):
         "the generator was trained with")
     add("seed", whole(0, 2 ** 31 - 1), 0, "seed of all that is drawn at random")
     add("cache", path, "", "file that embeddings are kept in", "embeddings.sqlite3 beside the environment")
+    add("shard", shard, None, "embed only each N-th image, from the I-th on, into a cache of its own beside that one, "
+        f"and end: for several machines. {FINISH}: merge these caches, and judge", "all")
     add("batch_size", whole(1, 65536), 32, "images to embed at a time")
     add("num_worker", whole(1, 1024), len(os.sched_getaffinity(0)), "threads that decode images, and processes that "
         "look for faces", "one for each core")
@@ -119,15 +122,52 @@ def _find(options, data):
     return judged_sets.find_sets(data, options.photos, options.renderings, training)
 
 
-def _judge_one(options, data, sets, command):
-    """Judge one data set, that in the folder `data`, of Sets -> (judge.Judgement, facts). Raises UserError."""
-    from evaluation import judge as judging
+def _embedder(options, cache, **more):
+    """Load the recogniser that judges, with the file `cache` -> embedding.SetEmbedder."""
     from evaluation.embedding import SetEmbedder, Settings
+
+    settings = Settings(options.batch_size, options.num_worker, options.use_gpu, cache, **more)
+    return SetEmbedder(options.weights, settings)
+
+
+def _embed_shard(options, found):
+    """Embed this shard's part of the images of all judgements, a list of Sets, into a cache of its own.
+
+    Raises UserError.
+    """
+    from datasets.shards import Work
+    from evaluation import embedding_shards
     from evaluation.embedding_cache import usual_path
 
-    embedder = SetEmbedder(options.weights, Settings(options.batch_size, options.num_worker, options.use_gpu,
-                                                     options.cache or usual_path()))
+    work = Work(options.shard)
+    path = embedding_shards.path_for(options.cache or usual_path(), options.shard)
+    embedder = _embedder(options, path, journal=embedding_shards.JOURNAL)
     try:
+        for sets in found:
+            sets = [each for each in sets if each is not None]
+            embedder.place_alike(sets)
+            for images in {each.root: each for each in sets}.values():
+                part = subset(images, work.of(range(len(images.names))))
+                logging.info("%s: embedding %d of %d images", images.root, len(part.names), len(images.names))
+                embedder.embed(part)
+            embedding_shards.note_done(path, embedding_shards.work_of(sets, embedder.sha256))
+    finally:
+        embedder.close()
+    logging.info("%s: %s is done; when all are, --shard %s merges their caches and judges", path, work, FINISH)
+
+
+def _judge_one(options, data, sets, command):
+    """Judge one data set, that in the folder `data`, of Sets -> (judge.Judgement, facts). Raises UserError."""
+    from evaluation import embedding_shards
+    from evaluation import judge as judging
+    from evaluation.embedding_cache import usual_path
+
+    cache = options.cache or usual_path()
+    embedder = _embedder(options, cache)
+    try:
+        if options.shard == FINISH:
+            there = [each for each in sets if each is not None]
+            embedding_shards.merge(cache, embedding_shards.work_of(there, embedder.sha256))
         found = judging.Judge(sets, embedder, options.num_worker, options.seed).judge()
         named = {SET: data, PHOTOS: options.photos, RENDERINGS: options.renderings}
         facts = judging.facts_of(sets, named, embedder, _generator_of(options, data), command, options.seed)
@@ -170,6 +210,9 @@ def judge(options, words=()):
         if options.filtered:
             find_renderings(options.filtered)
     start()
+    if options.shard not in (None, FINISH):
+        _embed_shard(options, [sets])
+        return 0
     found, facts = _judge_one(options, data, sets, list(words))
     os.makedirs(folder, exist_ok=True)
     if options.utility:
@@ -207,5 +250,8 @@ def compare(options):
     _check_read(options, options.data)
     found = {each: _find(options, each) for each in options.data}
     start()
+    if options.shard not in (None, FINISH):
+        _embed_shard(options, found.values())
+        return
     found = {each: _judge_one(options, each, sets, [])[0].sections for each, sets in found.items()}
     print(console.table_of(found))

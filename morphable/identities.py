@@ -98,7 +98,7 @@ def render_identity(scene, series, identity):
     os.mkdir(temporary)
     try:
         _write_identity(scene, series, identity, temporary)
-        if os.path.isdir(folder):
+        if not _give_name(temporary, folder):
             if not has_labels(series, folder, identity) and _holds_others(folder, temporary, image_names(series)):
                 shutil.rmtree(temporary)
                 return folder
@@ -106,14 +106,25 @@ def render_identity(scene, series, identity):
                 if name == LABELS or not is_whole(os.path.join(folder, name)):
                     os.replace(os.path.join(temporary, name), os.path.join(folder, name))
             shutil.rmtree(temporary)
-        else:
-            os.rename(temporary, folder)
     except BaseException as error:
         if isinstance(error, OSError) and isinstance(error.filename, str):
             error.filename = error.filename.replace(temporary, folder)      # the name that it was to get
         shutil.rmtree(temporary, ignore_errors=True)
         raise
     return None
+
+
+def _give_name(temporary, folder):
+    """Rename the folder `temporary` to `folder`, unless that is there -> whether it was done. Raises OSError."""
+    if os.path.isdir(folder):
+        return False
+    try:
+        os.rename(temporary, folder)
+    except OSError:
+        if os.path.isdir(folder):               # since a moment ago
+            return False
+        raise
+    return True
 
 
 def _holds_others(folder, rendered, names):
@@ -175,12 +186,21 @@ def _labels(subjects, sweep):
     return {**{name: np.array([subject.labels[name] for subject in subjects]) for name in subjects[0].labels}, **swept}
 
 
-def remove_temporary(output, wanted):
-    """Remove from `output` what a killed run left of the identities `wanted`, a range of numbers.
+def files_of(series, wanted):
+    """List the files of the identities `wanted`, as paths within the output folder."""
+    names = [*image_names(series), LABELS]
+    return [f"{identity:05}/{name}" for identity in wanted for name in names]
 
-    Temporary folders of other identities stay: another machine may be writing them into the same `output`.
+
+def remove_temporary(output, wanted, alone=True):
+    """Remove from `output` what a killed run left of the identities `wanted`, numbers in a range or list.
+
+    Temporary folders of other identities stay: another machine may be writing them into the same `output`. Unless we
+    are `alone`, another one may make the same identities, and what is an hour old counts as left.
     """
     for name in os.listdir(output):
         number = name.removeprefix(utils.TEMPORARY).rpartition("-")[0]
         if name.startswith(utils.TEMPORARY) and number.isdecimal() and int(number) in wanted:
-            shutil.rmtree(os.path.join(output, name))
+            path = os.path.join(output, name)
+            if alone or utils.is_abandoned(path):
+                shutil.rmtree(path, ignore_errors=not alone)

@@ -15,7 +15,8 @@ PLAIN = "age", "female", "hair", "beard", "glasses"         # labels that are on
 def write(output):
     """Write the table of all identities that are in the folder `output` by now, whichever run or machine made them.
 
-    An identity whose age or person changes from image to image, in a sweep, has no row. Raises OSError.
+    An identity whose age or person changes from image to image, in a sweep, has no row. Returns the names of the files
+    that were written: of the table, or none. Raises OSError.
     """
     rows, origins = [], []
     for name in sorted(name for name in os.listdir(output) if name.isdecimal()):
@@ -27,13 +28,14 @@ def write(output):
                          *(shares.get(origin, 0.0) for origin in origins),
                          *(str(labels[field]) for field in PLAIN[2:])])
     if not rows:
-        return
+        return []
     text = io.StringIO()
     writer = csv.writer(text, lineterminator="\n")
     writer.writerow(["identity", *PLAIN[:2], *origins, *PLAIN[2:]])
     writer.writerows(rows)
     with utils.atomic_write(os.path.join(output, INDEX)) as file:
         file.write(text.getvalue().encode())
+    return [INDEX]
 
 
 def _read(path):

@@ -24,7 +24,7 @@ FLOORS = {
     "engine": 1, "cli": 1, "datasets": 1,
     "models": 2, "data_loader": 2, "sheets": 2, "morphable": 2,
     "recognition": 3, "began": 3, "hinge": 3,
-    "config": 4, "footprint": 4, "graph": 4, "synthesis": 4, "evaluation": 4,
+    "config": 4, "footprint": 4, "graph": 4, "synthesis": 4, "evaluation": 4, "products": 4,
     "preflight": 5, "trainer": 5,
     "main": 6, "gen_syn_latent": 6, "align": 6, "recognizer": 6, "evaluate": 6}
 # What a room may import, where that is less than all lower floors.
@@ -40,8 +40,9 @@ WITHOUT_TENSORFLOW = (
     "recognition.labelled_data", "recognition.verification", "recognition.conversion.published",
     "recognition.known_people",
     "cli.cautions", "config", "footprint", "engine.memory", "engine.endings", "cli.interrupts", "datasets.sources",
-    "morphable.mat_files", "preflight",
-    "evaluation.judge_command", "evaluation.choosing.filter_command", "evaluation.distances.realism",
+    "morphable.mat_files", "preflight", "products", "cli.shards", "datasets.shards", "datasets.alignment_table",
+    "evaluation.judge_command", "evaluation.embedding_shards",
+    "evaluation.choosing.filter_command", "evaluation.distances.realism",
     "evaluation.labels.balance", "evaluation.people.identity", "evaluation.people.leakage",
     "evaluation.report.charts", "evaluation.report.illustrations", "evaluation.report.report",
     "evaluation.report.sheets", "evaluation.usefulness.utility",
@@ -76,7 +77,7 @@ NEEDS = {
     **{f"evaluation.report.{name}": set() for name in (
         "report", "page", "markup", "standing", "datasheet", "verdicts", "console", "numbers", "facts")},
     "config": set(), "footprint": set(), "graph": {"tensorflow"}, "synthesis": {"tensorflow"}, "sheets": {"numpy"},
-    "began": {"tensorflow"}, "hinge": {"tensorflow"}, "preflight": set(),
+    "began": {"tensorflow"}, "hinge": {"tensorflow"}, "preflight": set(), "products": {"numpy"},
     "trainer": {"numpy", "tensorflow", "tqdm"},
     "main": set(), "gen_syn_latent": set(), "align": {"numpy", "PIL"}, "recognizer": {"numpy"},
     "evaluate": {"numpy"}}

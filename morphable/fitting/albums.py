@@ -67,12 +67,6 @@ def find(folder, crowds=False):
     return list(albums.values())
 
 
-def share_of(albums, shard):
-    """Choose the I-th of each N people, `shard` being (I, N)."""
-    first, count = shard
-    return albums[first - 1::count]
-
-
 # What was found of a person
 
 def part_path(output, album):
@@ -173,12 +167,12 @@ def prepare(output, alone):
             utils.clean_temporary(folder)
 
 
-def claim(output, albums):
-    """Record the names of the pairs of `albums` as begun.
+def claim(output, albums, work):
+    """Record the names of the pairs of `albums` as begun. `work` is the shards.Work that is done.
 
     Raises UserError where one has a photo that was never begun: it is somebody's.
     """
-    record = SourceRecord(output, lambda name: [], lambda name: pair_paths(output, name)[0])
+    record = SourceRecord(output, lambda name: [], lambda name: pair_paths(output, name)[0], work)
     names = [name for album in albums for name in album.names if name]
     record.check_own(names)
     record.plan(names)
@@ -212,6 +206,22 @@ def write_tables(output, albums):
     return rows
 
 
+def tables_in(output):
+    """List the names of the tables that are in the folder `output`."""
+    return [name for name in (TABLE, LABELS) if os.path.exists(os.path.join(output, name))]
+
+
+def files_of(output, albums):
+    """List the files of what was made of the people in `albums`, as paths within `output`."""
+    found = []
+    for album in albums:
+        part = load_part(part_path(output, album))
+        pairs = [row["pair"] for row in part[0]["rows"] if row["status"] == FITTED] if part else []
+        found += [path for name in pairs for path in pair_paths(output, name)]
+        found += [part_path(output, album)] if part else []
+    return [os.path.relpath(path, output) for path in found]
+
+
 def tell(options, rows, new, people):
     """Log how all photos fared, of `new` people in this run, and name some without a pair.
 
@@ -228,7 +238,7 @@ def tell(options, rows, new, people):
         errors = sorted(float(row["landmark_error"]) for row in fitted)
         logging.info("landmarks: in the median %.1f %% of the distance between the eyes away",
                      100 * errors[len(errors) // 2])
-    if options.shard[1] == 1:
+    if not options.shard:
         known = {f"{row['pair']}.jpg" for row in fitted}
         others = [name for name in list_images(options.output) if name not in known]
         if others:

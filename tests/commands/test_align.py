@@ -13,7 +13,7 @@ from PIL import Image
 import align
 from cli.options import parse
 from conftest import tree
-from datasets import crop
+from datasets import alignment_table, crop
 from datasets.image_sets import find_pairs, find_photos
 from datasets.images import FORMATS, load_image, read_picture, save_image, stem, suffix
 from morphable import drawn_photos, latents
@@ -143,21 +143,22 @@ def test_a_line_that_a_kill_cut_off_is_dropped(tmp_path):
     rows = {name: align.make_row(options, name, align.CROPPED, np.arange(15)) for name in ("a,b.jpg", 'c"\n.png')}
     path = str(tmp_path / "table.csv")
     align.save_table(path, rows)
-    assert align.load_table(path) == rows and rows["a,b.jpg"]["left_eye_y"] == "10.00"
+    assert alignment_table.load_table(path) == rows and rows["a,b.jpg"]["left_eye_y"] == "10.00"
     whole = Path(path).read_bytes()
     for cut in range(1, len(align.encode_rows([rows['c"\n.png']]))):
         Path(path).write_bytes(whole[:-cut])
-        assert align.load_table(path) == {"a,b.jpg": rows["a,b.jpg"]}
-    assert align.load_table(str(tmp_path / "none.csv")) == {}
+        assert alignment_table.load_table(path) == {"a,b.jpg": rows["a,b.jpg"]}
+    assert alignment_table.load_table(str(tmp_path / "none.csv")) == {}
 
 
 def test_a_table_of_an_older_version_is_gone_on_with(tmp_path):
     """It does not tell how large the photos are."""
     row = align.make_row(options_of(), "a.jpg", align.CROPPED, np.arange(15), (640, 480))
     assert [row["width"], row["height"]] == ["640", "480"]
-    old = [",".join(fields) for fields in (align.OLD_FIELDS, [row[name] for name in align.OLD_FIELDS])]
+    fields = alignment_table.OLD_FIELDS
+    old = [",".join(values) for values in (fields, [row[name] for name in fields])]
     (tmp_path / "table.csv").write_text("\n".join(old) + "\n")
-    assert align.load_table(str(tmp_path / "table.csv")) == {"a.jpg": row | {"width": "", "height": ""}}
+    assert alignment_table.load_table(str(tmp_path / "table.csv")) == {"a.jpg": row | {"width": "", "height": ""}}
 
 
 # Crops
@@ -344,7 +345,7 @@ def test_a_photo_of_another_input_keeps_its_crop(cropping, caplog):
     repaint("photos/a/7.png", 99)
     before = Path("out/a/1.jpg").read_bytes()
     assert cropping() == ["a/7.png"] and Path("out/a/1.jpg").read_bytes() == before
-    rows = align.load_table("out/alignment.csv")
+    rows = alignment_table.load_table("out/alignment.csv")
     assert rows["a/1.png"]["status"] == "same name: a/1.jpg" and rows["a/1.jpg"]["status"] == "cropped"
     assert "out: crops of 3 photos that --input does not have are there too, and are kept, such as" in caplog.text
 

@@ -10,7 +10,7 @@ from PIL import Image
 
 import align
 from conftest import tree
-from datasets import crop, crop_kinds, landmarks, scores
+from datasets import alignment_table, crop, crop_kinds, landmarks, scores
 from datasets.image_sets import find_renderings
 from datasets.images import load_image, save_image
 from datasets.landmarks import ARCFACE_TEMPLATE
@@ -74,7 +74,7 @@ def test_photos_are_laid_on_the_template(photo):
     assert settings == {"command": "align.py", "template": "arcface", "size": 112, "format": "png",
                         "detection_size": 500, "pairs": False}
     assert crop_kinds.kind_of("out") == "arcface"
-    row = align.load_table("out/alignment.csv")["1.png"]
+    row = alignment_table.load_table("out/alignment.csv")["1.png"]
     assert tuple(row) == align.FIELDS and [row[edge] for edge in align.BOX] == ["60.00", "30.00", "140.00", "150.00"]
     np.testing.assert_allclose([float(row[name]) for name in align.LANDMARKS], face_points().ravel(), atol=.01)
     shares = landmarks.read("out", ["1.png"])["1.png"].points
@@ -107,7 +107,8 @@ def test_renderings_are_cut_by_the_transform_of_their_photo(photo):
 def test_points_that_are_one_are_no_face(photo, monkeypatch):
     monkeypatch.setattr(align, "detect", lambda picture, longest: np.array([[9, 9, 50, 50, .9, *[20.] * 10]]))
     align.main(["--input", "photos", "--output", "out", "--template", "arcface"])
-    assert align.load_table("out/alignment.csv")["1.png"]["status"] == "no face" and not os.path.exists("out/1.jpg")
+    row = alignment_table.load_table("out/alignment.csv")["1.png"]
+    assert row["status"] == "no face" and not os.path.exists("out/1.jpg")
 
 
 @pytest.mark.parametrize("words, named", [
@@ -183,7 +184,7 @@ def test_labelled_faces_are_laid_on_the_template_in_their_own_proportions(genera
     assert cut == ["00001/00001.jpg", "00001/00002.jpg", "00002/00001.jpg", "00002/00002.jpg"]
     for name in cut:
         assert discs_in(load_image(f"out/{name}", 112), ARCFACE_TEMPLATE).max() < .3
-    rows = align.load_table("out/alignment.csv")
+    rows = alignment_table.load_table("out/alignment.csv")
     assert rows["00002/00003.png"]["status"] == "no landmarks"
     lines = [record.getMessage() for record in caplog.records if "without a crop" in record.getMessage()]
     assert len(lines) == 1 and "00002/00003.png (no landmarks)" in lines[0]

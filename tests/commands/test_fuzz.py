@@ -26,6 +26,7 @@ import evaluate
 import gen_syn_latent
 import main
 import preflight
+import products
 import recognizer
 from cli import processes
 from cli.options import parse
@@ -127,8 +128,8 @@ def begun(original):
     confidence_file.write("judged/confidences.csv", names, np.linspace(0, 1, len(names)))
     np.savez("weights.npz", a=np.zeros(3))
     synthesis = get_config(LINES[2].split()[1:])[0]
-    product, = preflight.products_of(synthesis, preflight.Data(renderings=find_renderings("data/syn")))
-    save_json(preflight.settings_of(synthesis, product, "run/model.ckpt-5"), "data/generated/settings.json")
+    product, = products.products_of(synthesis, preflight.Data(renderings=find_renderings("data/syn")))
+    save_json(products.settings_of(synthesis, product, "run/model.ckpt-5"), "data/generated/settings.json")
     ours.undo()
     return original
 

@@ -238,9 +238,11 @@ def test_more_workers_and_a_subset_first(usual, whole, tmp_path):
 def test_shards(usual, whole, tmp_path):
     for shard in ("2/2", "1/2"):
         succeed("--output", tmp_path / shard[0], "--n_id", PEOPLE, "--shard", shard, *usual)
-    second = content(tmp_path / "2")
+    second, first = (content(tmp_path / shard) for shard in "21")
+    assert {second.pop(f".shards/2-of-2/{name}")[:1] for name in ("work.json", "files.csv")} == {b"{", b'"'}
+    assert {first.pop(f".shards/1-of-2/{name}")[:1] for name in ("work.json", "files.csv")} == {b"{", b'"'}
     assert {name.split("/")[0] for name in second} == {"00002", "00004", "00006", "settings.json"}
-    assert second | content(tmp_path / "1") == content(whole)
+    assert second | first == content(whole)
 
 
 def test_an_image_does_not_depend_on_how_many_follow(whole, png, tmp_path):

@@ -14,7 +14,7 @@ import gen_syn_latent
 import main
 import recognizer
 from conftest import NAMES, NARROW, words
-from datasets import labelled_crops
+from datasets import alignment_table, labelled_crops
 from datasets.image_sets import find_renderings
 from drawn import draw_face, write
 from tool import call, Tool
@@ -226,7 +226,7 @@ def test_damaged_rows_are_left_out_of_the_table(tmp_path, caplog, row):
             GOOD_ROW, BAD_ROWS[row])):
         path.write_bytes(content)
         caplog.clear()
-        assert list(align.load_table(str(path))) == ["a.jpg"]
+        assert list(alignment_table.load_table(str(path))) == ["a.jpg"]
         assert [record.message for record in caplog.records] == [
             f"{path}: 1 damaged rows, whose photos are cropped again"]
 
@@ -235,9 +235,9 @@ def test_damaged_rows_are_left_out_of_the_table(tmp_path, caplog, row):
 def test_names_in_the_table(tmp_path, name):
     row = dict.fromkeys(align.FIELDS, "1") | {"source": name, "crop": name, "status": align.CROPPED}
     align.save_table(str(tmp_path / "t.csv"), {name: row})
-    assert align.load_table(str(tmp_path / "t.csv")) == {name: row}
+    assert alignment_table.load_table(str(tmp_path / "t.csv")) == {name: row}
     align.save_table(str(tmp_path / "more.csv"), {name: row, "z": row | {"source": "z", "crop": "z"}})
     cut = labelled_crops.rows_of(str(tmp_path / "more.csv"), "crop", {name})        # as a selection of the crops has it
     (tmp_path / "cut.csv").write_bytes(cut)
-    assert align.load_table(str(tmp_path / "cut.csv")) == {name: row}
+    assert alignment_table.load_table(str(tmp_path / "cut.csv")) == {name: row}
     assert np.isfinite(float(row["left"]))

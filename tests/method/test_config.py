@@ -20,7 +20,7 @@ DEFAULTS = dict(
     data_dir="data", dataset="vgg-aligned-64", syn_dataset="syn_lsfm-64", dataset_3dmm="paired_data-64",
     dataset_3dmm_test="AFLW-test", split="", batch_size=16, grayscale=False, num_worker=4, num_gpu=1, test_data_path="",
     train_generator=True, generate_dataset=False, fit_dataset=False, is_train=True, cont="", load_path="",
-    pretrained_gen="", save_syn_dataset="generated", save_fitting="fitting", overwrite=False, task=None,
+    pretrained_gen="", save_syn_dataset="generated", save_fitting="fitting", overwrite=False, task=None, shard=None,
     sample_per_image=1,
     max_step=248000, lr_update_step=128000, lr_lower_boundary=5e-6, warm_up=5000, g_lr=8e-5, d_lr=8e-5,
     optimizer="adam", beta1=.9, beta2=.999, average_decay=.9999, augment="none", r1=0., use_gpu=True, random_seed=123,
@@ -45,6 +45,7 @@ OTHERS = dict(
     train_generator=("True", True), generate_dataset=("true", True), fit_dataset=("1", True), is_train=("no", False),
     cont=("gen", "gen"), load_path=("logs/run", "logs/run"), pretrained_gen=("r/model.ckpt", "r/model.ckpt"),
     save_syn_dataset=("g", "g"), save_fitting=("f", "f"), overwrite=("True", True), task=("mine", "mine"),
+    shard=("2/5", (2, 5)),
     sample_per_image=("3", 3),
     scores=("FALSE", False), judge=("True", True), generation_dropout=("0", False),
     max_step=("6", 6), lr_update_step=("3", 3), lr_lower_boundary=("0", 0.), warm_up=("1", 1), g_lr=("1e-4", 1e-4),
@@ -87,6 +88,7 @@ BAD = [
     ("game", "chess"), ("d_scales", "5"), ("upsampling", "bicubic"), ("optimizer", "lion"),
     ("method_c", "triplet"), ("model_def", "models.vgg"), ("cont", "rec"), ("log_level", "LOUD"),
     ("precision", "float16"),
+    *(("shard", value) for value in ("0/4", "5/4", "2", "2/", "a/b", "1/2/3", "finished", "")),
     ("syn_scale_size", "108"), ("lambda_c_upper", "0.0001"), ("train_generator", "False"),
 ]
 

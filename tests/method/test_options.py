@@ -23,6 +23,7 @@ import graph
 import hinge
 import main
 import preflight
+import products
 import trainer as trainer_module
 import utils
 from config import COMMAND, get_config
@@ -153,11 +154,11 @@ def asked(case, do):
         def load_weights(self, path):
             return path
 
-        def generate_dataset(self, renderings, folder):
-            calls.append(("generate_dataset", os.path.relpath(folder, case.world.data)))
+        def generate_dataset(self, product):
+            calls.append(("generate_dataset", os.path.relpath(product.folder, case.world.data)))
 
-        def fit_dataset(self, photos, folder):
-            calls.append(("fit_dataset", os.path.relpath(folder, case.world.data)))
+        def fit_dataset(self, product):
+            calls.append(("fit_dataset", os.path.relpath(product.folder, case.world.data)))
 
         def test(self, renderings, test_renderings, folder, prefix):
             calls.append(("test",))
@@ -166,7 +167,8 @@ def asked(case, do):
             pass
 
     case.patch.setattr(trainer_module, "Trainer", Recorder)
-    case.patch.setattr(preflight, "begin_product", lambda config, product, prefix: contextlib.nullcontext())
+    case.patch.setattr(products, "begin_product", lambda config, product, prefix: contextlib.nullcontext())
+    case.patch.setattr(products, "end_product", lambda config, product: None)
     do()
     return calls
 
@@ -624,6 +626,7 @@ ROWS = [
     Row("overwrite", True, begun_anew, True, MADE),
     Row("task", "mine", run_directory, (".", "mine")),
     Row("sample_per_image", 3, columns, [4], dict(**DRAWN, test_data_path="{data}/others/1")),
+    Row("shard", "2/2", lambda case: case.data.renderings.identities, ["2"], MADE),
     Row("scores", False, synthesis(lambda trainer: len(trainer.synthesis.scores)), 0, MADE),
     Row("judge", True, judged, ["generated", "real", "syn"], MADE),
     Row("generation_dropout", False, noise, False),

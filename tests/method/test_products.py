@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 
 import preflight
+import products
 from cli import outputs
 from conftest import tree, write_checkpoint
 from datasets.image_sets import find_photos, find_renderings
@@ -16,7 +17,7 @@ from tool import one_line
 from utils import LOCK, UserError
 
 OPTIONS = dict(generate_dataset=True, fit_dataset=True, save_syn_dataset="generated", save_fitting="fitting",
-               overwrite=False, input_scale_size=16, grayscale=False, precision="float32", random_seed=1,
+               overwrite=False, shard=None, input_scale_size=16, grayscale=False, precision="float32", random_seed=1,
                generation_dropout=True, dropout_keep=.9)
 
 
@@ -40,16 +41,16 @@ class Place:
     def products(self):
         data = preflight.Data(photos=find_photos(str(self.data / "real")),
                               renderings=find_renderings(str(self.data / "syn")))
-        return preflight.products_of(self.config, data)
+        return products.products_of(self.config, data)
 
     def check(self):
         for product in self.products():
-            preflight.check_product(self.config, product, self.prefix)
+            products.check_product(self.config, product, self.prefix)
 
     def make(self):
         """Make both products, each image as a copy of its source."""
         for product in self.products():
-            with preflight.begin_product(self.config, product, self.prefix):
+            with products.begin_product(self.config, product, self.prefix):
                 record = product.record()
                 with record.of_run(product.images.names):
                     for name in product.images.names:
@@ -225,7 +226,7 @@ def test_overwrite_begins_anew_and_leaves_what_is_not_ours(place, change):
     place.options["overwrite"] = True
     place.check()
     product = place.products()[0]
-    with preflight.begin_product(place.config, product, place.prefix):
+    with products.begin_product(place.config, product, place.prefix):
         left = {name for name in made(place) if name.startswith("generated/")}
     ours = {"generated/settings.json", f"generated/{LOCK}"}
     assert left - ours == {"generated/mine.txt", "generated/00001/mine.jpg", "generated/mine/00001.jpg"}
@@ -236,7 +237,7 @@ def test_overwrite_keeps_what_is_the_same(place):
     before = made(place)
     place.options["overwrite"] = True
     for product in place.products():
-        with preflight.begin_product(place.config, product, place.prefix):
+        with products.begin_product(place.config, product, place.prefix):
             pass
     assert made(place) == before
 
@@ -249,6 +250,6 @@ def test_overwrite_does_not_touch_what_the_command_did_not_begin(place, change):
     with pytest.raises(UserError, match=r"--save_syn_dataset"):
         place.check()
     with pytest.raises(UserError, match=r"--save_syn_dataset"), \
-            preflight.begin_product(place.config, place.products()[0], place.prefix):
+            products.begin_product(place.config, place.products()[0], place.prefix):
         pass
     assert made(place) == before

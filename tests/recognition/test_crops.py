@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 
 import preflight
+import products
 import recognizer
 from cli.options import parse
 from config import get_config
@@ -121,5 +122,5 @@ def test_main_py_shows_the_classifier_what_the_renderings_are(data, monkeypatch,
     mixed = [record.getMessage() for record in caplog.records if "mixed" in record.getMessage()]
     assert len(mixed) == (len(kinds) == 1)
     config.generate_dataset = True
-    product, = preflight.products_of(config, work.data)
-    assert preflight.settings_of(config, product, None)["template"] == kinds.get("syn", "box")
+    product, = products.products_of(config, work.data)
+    assert products.settings_of(config, product, None)["template"] == kinds.get("syn", "box")
