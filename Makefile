@@ -4,10 +4,11 @@ PYTHON ?= python3
 VENV ?= .venv
 RUN = $(VENV)/bin/python
 PLACES = --preset demo --data_dir demo/data
-JUDGED = --photos demo/data/real --renderings demo/data/syn --generator demo/logs/* --output demo/report
+MADE = --data_dir demo/data --syn_dataset syn --log_dir demo/logs
+JUDGED = --photos demo/data/real --renderings demo/data/syn --output demo/report
 TOGETHER = -n 2 --dist loadfile
 
-.PHONY: venv demo test check fuzz kill lint docs clean
+.PHONY: venv demo test check fuzz kill lint docs clean weights
 
 # The program and all optional tools.
 venv: $(VENV)/tools
@@ -42,30 +43,37 @@ $(VENV)/dev: requirements-dev.txt $(VENV)/tools
 	$(RUN) -m pip install --quiet -r requirements-dev.txt
 	touch $@
 
-# Render people, draw photos, train a classifier and the generators on them, synthesize a data set.
+# Render people, and show what the generator that comes with the program makes of them. Then draw photos, train a
+# classifier and another generator for a short while, synthesize with both, and judge both.
 demo: $(VENV)/people $(VENV)/recogniser $(VENV)/report
 	rm -rf demo
 	$(RUN) gen_syn_latent.py people --preset demo --output demo/data/syn
+	$(RUN) main.py --generate_dataset --pretrained_gen demo $(MADE) --scores False
+	@$(RUN) docs/draw_demo.py && echo && echo "Look at $$PWD/demo/demo.png: renderings, and photos made of them." && echo
 	$(RUN) gen_syn_latent.py drawn --preset demo --output demo/data
 	$(RUN) recognizer.py train $(PLACES) --log_dir demo/recognizers --task demo
+	$(RUN) main.py --generate_dataset --pretrained_gen demo $(MADE) --pretrained_rec demo/recognizers/*
 	$(RUN) main.py $(PLACES) --log_dir demo/logs --task demo --pretrained_rec demo/recognizers/* \
-		--train_generator --generate_dataset
-	@echo && echo "Judging what was generated, beside the renderings and other drawn photos. dlib's recogniser judges, which"
-	@echo "had no part in the training; where it could not be installed, the demo's own classifier does."
-	@$(RUN) evaluate.py judge demo/data/generated $(JUDGED) 2> demo/report.log || \
-		$(RUN) evaluate.py judge demo/data/generated $(JUDGED) --weights demo/recognizers/* 2> demo/report.log || \
-		(cat demo/report.log; false)
+		--train_generator --generate_dataset --save_syn_dataset learned
+	@echo && echo "Judging both data sets, beside the renderings and other drawn photos. dlib's recogniser judges, which had"
+	@echo "no part in the training; where it could not be installed, the demo's own classifier does."
+	@for set in generated learned; do \
+		$(RUN) evaluate.py judge demo/data/$$set $(JUDGED)/$$set 2> demo/report.log || \
+		$(RUN) evaluate.py judge demo/data/$$set $(JUDGED)/$$set --weights demo/recognizers/* 2> demo/report.log || \
+		{ cat demo/report.log; exit 1; }; done
+	@cp demo/report/generated/report.html demo/report.html
 	@$(RUN) evaluate.py curves demo/logs/* --output demo/curves.png
-	@echo && cd demo/logs/* && echo "Look at these in $$PWD:" && \
-		echo "  syn_fixed.png  renderings, a row for each of 6 identities: faces on black" && \
-		echo "  300_G.png      photos generated from them after 300 steps: a blur" && \
-		echo "  1200_G.png     after 1200: the same people, softer, on a background" && \
-		cd ../.. && echo "and at these in $$PWD:" && \
-		echo "  report/report.html  how good the data set is, with pictures" && \
-		echo "  curves.png       the losses of the training" && \
-		echo "  data/real/       the drawn photos of other people that the look was learned from" && \
+	@$(RUN) docs/draw_demo.py && echo && echo "Look at these in $$PWD/demo:" && \
+		echo "  demo.png         renderings of 20 people; photos made of them by the generator that comes with the program;" && \
+		echo "                   by one that was trained for 300 steps just now; drawn photos of other people" && \
+		echo "  report.html      how good the first data set is, with pictures; report/learned/report.html: the second" && \
+		echo "  curves.png       the losses of the short training, whose grids are in logs/" && \
 		echo "  data/generated/  the data set made: 8 photos for each of 60 identities; scores in confidence_scores.csv," && \
 		echo "                   shape, pose, light and landmarks of each image in its identity's latents.npz"
+
+# The generator that comes with the program, anew: about an hour.
+weights: $(VENV)/people $(VENV)/recogniser $(VENV)/report
+	$(RUN) weights/make.py
 
 # All tests, two files at a time: a file's tests share what it takes long to make.
 test: lint
