@@ -37,6 +37,7 @@ REMEMBERED = ("input_scale_size", "conv_hidden_num", "conv_hidden_num_res", "num
 
 def main(words):
     """Run the command with more options of main.py's training, such as --max_step."""
+    os.makedirs(DATA, exist_ok=True)
     for command in COMMANDS:
         run(*command)
     found = sorted(os.listdir(LOGS)) if os.path.isdir(LOGS) else []
