@@ -40,15 +40,26 @@ class Strangers(NamedTuple):
     copies: int                     # people left out: the same photo is in the gallery under another name
 
 
+class Leaks(NamedTuple):
+    """What a set leaks."""
+    section: Section
+    shown: dict                     # {name of an image: whether it is within the threshold}, of the set as compared
+
+    @property
+    def share(self):
+        """The share of the set's images that show a real person, as far as distances tell: a Figure, for a gate."""
+        return next(measure.figures[SET] for measure in self.section.measures if measure.key == SHARE)
+
+
 def judge(rows, training, strangers=None, embedder="", seed=0):
-    """Judge how near Subjects come to real people whom the generator has seen -> Section.
+    """Judge how near Subjects come to real people whom the generator has seen -> Leaks.
 
     `rows` is {name of a row: Subject} and `training` a Subject of the training photos. `strangers` is a Subject of real
     people who are not among them; None takes the training's own people, one left out at a time. Of strangers, and of
     rows other than SET, that lie in the training's own folder, nobody is compared with photos of the same name.
     """
     (rows, notes), training = measurable_rows(rows), measurable(training)
-    strangers, tables, found = strangers and measurable(strangers), {}, {}
+    strangers, tables, found, shown = strangers and measurable(strangers), {}, {}, {}
     figures = {key: {} for key in (*(f"leaked_{kind}" for kind in KINDS), "nearest_photo")}
     for kind in KINDS:
         people = _affordable(_seen_as(kind, strangers or training), training, seed)
@@ -68,13 +79,11 @@ def judge(rows, training, strangers=None, embedder="", seed=0):
                 figures["nearest_photo"][row] = _median(distances, each.images.labels, seed)
             if row == SET:
                 tables |= _pairs(kind, each, training, (distances, photos), found[kind].radius)
-    return Section("leakage", "Does it show a real person?", _measures(figures, found, embedder),
-                   _pictures(tables.pop("distances", None), found["images"]), _findings(figures, found) + notes, tables)
-
-
-def share_of(section):
-    """Find the share of the set's images that show a real person, as far as distances tell -> Figure, for a gate."""
-    return next(measure.figures[SET] for measure in section.measures if measure.key == SHARE)
+                if kind == "images" and found[kind].radius is not None:
+                    shown = dict(zip(each.images.names, (distances <= found[kind].radius).tolist()))
+    section = Section("leakage", "Does it show a real person?", _measures(figures, found, embedder), _pictures(
+        tables.pop("distances", None), found["images"]), _findings(figures, found) + notes, tables)
+    return Leaks(section, shown)
 
 
 def find_strangers(people, training):
