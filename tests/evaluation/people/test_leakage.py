@@ -88,6 +88,24 @@ def test_other_people_are_no_leak(training):
     assert figures_of(section, PHOTOS)["leaked_images"].value == pytest.approx(2 / 240)     # the nearest two
 
 
+def test_shares_and_distances_equal_slow_twins(training):
+    """Of a set of which some lie near to people of the training."""
+    features = unit(people(40, 6, seed=6).features + np.linspace(0, 2, 240)[:, None] * training.features)
+    generated = subject_of(np.repeat(np.arange(40), 6), features)
+    figures = figures_of(leakage.judge({SET: generated}, training).section)
+    gallery, owners = training.features.astype(float), training.images.labels
+    strangers = np.array([[np.inf if owners[i] == owners[j] else 1 - gallery[i] @ gallery[j] for j in range(240)]
+                          for i in range(240)])
+    near = np.array([min(1 - each @ photo for photo in gallery) for each in features.astype(float)])
+    assert figures["leaked_images"].value == pytest.approx(np.mean(near <= strangers.min()))
+    assert figures["nearest_photo"].value == pytest.approx(np.median(near), abs=1e-6)
+    means = [unit(features[6 * i:6 * i + 6].sum(0)[None])[0] for i in range(40)]
+    centres = np.array([unit(training.features[owners == i].sum(0)[None])[0] for i in range(40)])
+    radius = min((1 - centres[i] @ photo) for i in range(40) for j, photo in enumerate(gallery) if owners[j] != i)
+    assert figures["leaked_identities"].value == np.mean([min(1 - gallery @ mean) <= radius for mean in means])
+    assert 0 < figures["leaked_images"].value < 1 and 0 < figures["leaked_identities"].value < 1
+
+
 def test_a_planted_photo_is_found_and_only_it(training):
     generated = people(60, 5, seed=7)
     radius = leakage.find_strangers(training, training).radius
