@@ -20,7 +20,6 @@ from evaluation.figures import Figure, HIGHER, LOWER, Measure, not_measured, Pic
 from evaluation.people.nearest import nearest, work_of
 from evaluation.people.uniqueness import means_of, typical_images
 from evaluation.subjects import measurable, measurable_rows, NO_IMAGES, part_of, Subject
-from recognition import verification
 
 LEVEL = 1e-3                        # share of strangers who are within the threshold
 SAME = 1e-5                         # distance within which two photos are one, saved twice
@@ -144,15 +143,7 @@ def _share(distances, radius, labels, seed):
     if not len(distances):
         return not_measured(NO_IMAGES)
     within = distances <= radius
-    value = float(within.mean())
-    people = len(np.unique(labels))
-    if value in (0, 1):                 # all alike, whoever is drawn: Wilson's interval of so many identities
-        low, high = verification.interval(value, people)
-        return Figure(value, max(low, 0.), min(high, 1.), len(within))
-    if people < 2:
-        return Figure(value, n=len(within))
-    drawn = bootstrap.counts(labels, seed=seed)
-    return Figure(value, *bootstrap.between(bootstrap.shares(within, labels, drawn)), len(within))
+    return Figure(float(within.mean()), *bootstrap.around_mean(within, labels, seed), len(within))
 
 
 def _median(distances, labels, seed):

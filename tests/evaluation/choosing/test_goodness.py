@@ -5,7 +5,7 @@ import pytest
 from evaluation.choosing import goodness
 from evaluation.distances import detail, neighbours
 from evaluation.figures import PHOTOS, RENDERINGS, SET
-from people_of import blurred, people, textured
+from people_of import blurred, people, textured, unit
 
 USUAL = detail.usual_of(detail.amounts(textured(150)))
 
@@ -39,9 +39,10 @@ def test_shares_stand_beside_those_of_photos():
 
 
 def test_parts_equal_slow_twins():
-    subject, photos = people(12, 5, 1.2, seed=2), people(10, 6, 1.2, seed=1)
-    subject.features[:20] = photos.features[:20] + .1 * subject.features[:20]
-    subject.features[:20] /= np.linalg.norm(subject.features[:20], axis=1, keepdims=True)
+    subject, photos = people(12, 5, 4., seed=2), people(10, 6, 1.2, seed=1)
+    photos.features[:, 0] += 1
+    subject.features[:, 0] += np.linspace(-1, 1, 60)               # from far away of the photos to the middle of them
+    photos.features[:], subject.features[:] = unit(photos.features), unit(subject.features)
     found, labels, owners = goodness.look(subject, photos), subject.images.labels, photos.images.labels
     features, gallery = subject.features.astype(float), photos.features.astype(float)
     means = [features[labels == label].sum(0) / np.linalg.norm(features[labels == label].sum(0)) for label in range(12)]
