@@ -326,6 +326,25 @@ def _read_scores(folder):
     return {path: numbers[-1] for path, numbers in read_scores(folder).items()}
 
 
+def are_known(folder):
+    """Tell whether there are scores of the set in `folder`, or .rec file, for `read_scores`, even if damaged ones.
+
+    A table of an export, or of others, that has no columns of scores tells none.
+    """
+    if os.path.lexists(os.path.join(folder, CSV_NAME)):
+        return True
+    index = os.path.join(os.path.dirname(folder) if os.path.isfile(folder) else folder, INDEX)
+    try:
+        return set(COLUMNS) <= set(_table_of(index).fieldnames or ())
+    except (OSError, csv.Error):
+        return False
+
+
+def _table_of(path):
+    """Open the table `path` of an export -> csv.DictReader. Raises OSError."""
+    return csv.DictReader(io.StringIO(utils.read_text(path, "surrogateescape"), newline=""))
+
+
 def read_columns(images, way):
     """Read the scores of the images of Renderings -> {one of COLUMNS: float64 [n]}, nan where one is not known.
 
@@ -363,7 +382,7 @@ def _scores_in_index(path, root, way):
     Of an image without a score, it is nan.
     """
     try:
-        table = csv.DictReader(io.StringIO(utils.read_text(path, "surrogateescape"), newline=""))
+        table = _table_of(path)
         if not set(COLUMNS) <= set(table.fieldnames or ()):
             raise UserError(f"{path}: no scores in it; export a set that main.py synthesized, or {way}")
         packed, found = "record" in table.fieldnames, {}

@@ -10,6 +10,8 @@ There are three ways to take part, from the simple to the fast:
 """
 import numpy as np
 
+from recognition import verification
+
 REPEATS = 200           # draws; the 2.5 % ends of so many are known to about a tenth of the width of the interval
 LEVEL = .95
 
@@ -78,3 +80,17 @@ def _draw_images(labels, repeats, rng):
     images = np.split(np.argsort(numbers, kind="stable"), np.cumsum(sizes)[:-1])
     for _ in range(repeats):
         yield np.concatenate([images[i] for i in rng.integers(len(images), size=len(images))])
+
+
+def around_mean(values, labels, seed=0):
+    """Compute the 95 % interval of the mean of `values` [n], one of each image -> (low, high).
+
+    `labels` [n] tells the identity of each image. Where all values are 0, or all are 1, every draw has this mean: then
+    the interval is Wilson's, of a share of so many identities. It is (None, None) for a single identity otherwise.
+    """
+    numbers = np.unique(labels, return_inverse=True)[1]
+    count, first = int(numbers.max()) + 1, float(values[0])
+    if first in (0, 1) and (np.asarray(values) == first).all():
+        low, high = verification.interval(first, count)
+        return (low, 1.) if first else (0., high)           # but for rounding
+    return between(shares(values, numbers, counts(numbers, seed=seed))) if count > 1 else (None, None)

@@ -13,11 +13,11 @@ from engine import runs
 from evaluation.choosing import calibration, goodness
 from evaluation.distances import detail, patches, pixels, realism
 from evaluation.embedding import sha256_of
-from evaluation.figures import HIGHER, LOWER, not_measured, PHOTOS, PIXELS, RENDERINGS, SET
+from evaluation.figures import HIGHER, LOWER, NEITHER, not_measured, PHOTOS, PIXELS, RENDERINGS, SET
 from evaluation.judged_sets import check_several, settings_in, SIDE, side_of, weights_of
 from evaluation.labels import balance, face_points, label_keeping
 from evaluation.labels.known_labels import read_labels
-from evaluation.people import identity, leakage
+from evaluation.people import identity, leakage, separation, uniqueness
 from evaluation.report.illustrations import illustrate
 from evaluation.subjects import balanced, halves, measurable, part_of, Subject
 from utils import progress_bar, UserError
@@ -80,16 +80,19 @@ class Judge:
 
     def judge(self):
         """Measure everything -> Judgement."""
-        found = [self._realism(), self._identity()]
+        identities = self._identity()
+        found = [self._realism(), identities]
         labels, errors = self._labels()
         leaks = self._leakage()
         confidence, values, parts = self._confidence(errors)
-        found += [labels, leaks, self._balance(values, parts, errors), confidence]
+        within = identity.threshold_of(identities)
+        found += [labels, leaks.section, self._balance(values, parts, errors, within, leaks), confidence]
         _without_floor(labels, "photos have no labels")
-        _without_floor(leaks, "the other photos tell how near strangers come, which is the chance that is named")
+        _without_floor(leaks.section, "the other photos tell how near strangers come, which is the chance "
+                       "that is named")
         _without_floor(confidence, "real photos were not given a confidence")
         gallery = self._first if self._training is None else self._training
-        return Judgement(found, values, self._subject, gallery.images, leakage.share_of(leaks))
+        return Judgement(found, values, self._subject, gallery.images, leaks.share)
 
     # The sections
 
@@ -140,16 +143,16 @@ class Judge:
         return section, label_keeping.errors_of(rows, seen)
 
     def _leakage(self):
-        """Measure whether the set shows somebody of the training photos -> Section."""
+        """Measure whether the set shows somebody of the training photos -> leakage.Leaks."""
         logging.info("measuring: leakage")
         if self._training is not None:
             return leakage.judge(self._rows, self._training, None, self._embedder.name, self._seed)
         # The second half of the photos can't show how near strangers come where they say what that is.
         rows = {name: row for name, row in self._rows.items() if name != PHOTOS}
-        section = leakage.judge(rows, self._first, self._second, self._embedder.name, self._seed)
-        section.notes.insert(0, "The training photos were not named (--train_photos): the first half of --photos "
-                             "stands for them.")
-        return section
+        leaks = leakage.judge(rows, self._first, self._second, self._embedder.name, self._seed)
+        leaks.section.notes.insert(0, "The training photos were not named (--train_photos): the first half of --photos "
+                                   "stands for them.")
+        return leaks
 
     def _confidence(self, errors):
         """Turn scores into the probability that an image is good -> (Section, [n] or None, {part of goodness: [n]}).
@@ -197,10 +200,11 @@ class Judge:
                     progress.update(len(part))
         return found
 
-    def _balance(self, confidences, parts, errors):
+    def _balance(self, confidences, parts, errors, within, leaks):
         """Measure whom the set represents, and whether a group is worse off -> Section.
 
-        `confidences` [n], `parts` {part of goodness: [n]} and the label_keeping.Errors, or None, are what was found.
+        `confidences` [n], `parts` {part of goodness: [n]}, the label_keeping.Errors, or None, the Figure of the
+        distance `within` which few strangers lie, and the leakage.Leaks are what was found.
         """
         logging.info("measuring: balance")
         subject, values = self._subject, {}
@@ -213,8 +217,18 @@ class Judge:
             own = [places.get(name, -1) for name in subject.images.names]
             values["landmark_error"] = ("Distance from labelled landmarks, % of the distance between the eyes", LOWER,
                                         100 * np.append(errors.own, np.nan)[own])
-        measures = {"kid": (f"KID on {self._embedder.name}'s features", LOWER, lambda part: realism.kid_of(
-            part, self._first, self._seed))}
+        name = self._embedder.name
+        measures = {
+            "kid": (f"KID on {name}'s features", LOWER, lambda part: realism.kid_of(part, self._first, self._seed)),
+            # People of one age and sex are more alike than others, which is no fault: no group is called worse for it.
+            "auc": (f"AUC among themselves ({name})", NEITHER, lambda part: separation.auc_of(part, self._seed)),
+            "uniqueness": (f"Unique people among {balance.LEAST} of them ({name})", NEITHER, lambda part: (
+                uniqueness.unique_of(part, within, balance.LEAST, self._seed)))}
+        shown = "Share of images nearer to a training photo than strangers"
+        if leaks.shown:
+            values["leaked"] = shown, LOWER, [leaks.shown.get(name, np.nan) for name in subject.images.names]
+        else:
+            measures["leaked"] = shown, LOWER, lambda part: leaks.share
         return balance.judge(subject, measures, values, self._seed)
 
 

@@ -1,4 +1,5 @@
 """The commands `evaluate.py judge` and `compare`: their options, what is checked first, what is printed and written."""
+import contextlib
 import logging
 import os
 import time
@@ -195,7 +196,22 @@ def check(options, data=()):
     written = [*report.NAMES, confidence_file.NAME]
     outputs.check_begun(folder, [*written, store.NAME])
     places.check_written(f"--output {folder}", [os.path.join(folder, name) for name in written])
+    utils.check_free(folder)
     return folder
+
+
+@contextlib.contextmanager
+def _holding(folder):
+    """Hold the folder of a report against other judgements in this context. A new one that stays empty is removed."""
+    new = not os.path.lexists(folder)
+    os.makedirs(folder, exist_ok=True)
+    try:
+        with utils.hold(folder):
+            yield
+    finally:
+        with contextlib.suppress(OSError):          # where something is in it
+            if new:
+                os.rmdir(folder)
 
 
 def judge(options, words=()):
@@ -204,17 +220,29 @@ def judge(options, words=()):
     `words` are those of the command line, for the report. Raises UserError.
     """
     data, folder = options.data[0], check(options, options.data)
-    began, sets = time.monotonic(), _find(options, data)
+    sets = _find(options, data)
     if options.utility:
         store.Store(folder)                             # raises UserError where it is damaged, and not hours later
         if options.filtered:
             find_renderings(options.filtered)
-    start()
     if options.shard not in (None, FINISH):
+        start()
         _embed_shard(options, [sets])
         return 0
-    found, facts = _judge_one(options, data, sets, list(words))
-    os.makedirs(folder, exist_ok=True)
+    with _holding(folder):
+        found = _judge_into(options, sets, folder, list(words))
+    if options.gate is not None and (found.leaked.value is None or found.leaked.value > options.gate):
+        share = "was not measured" if found.leaked.value is None else f"is {found.leaked.value:.4f}"
+        logging.error("--gate %g: the share of images that show a training photo %s", options.gate, share)
+        return GATED
+    return 0
+
+
+def _judge_into(options, sets, folder, words):
+    """Judge one of Sets, print its figures, and write the report into `folder` -> judge.Judgement."""
+    data, began = options.data[0], time.monotonic()
+    start()
+    found, facts = _judge_one(options, data, sets, words)
     if options.utility:
         found.sections.append(_measure_use(options, sets, folder))
     facts["seconds"] = round(time.monotonic() - began)
@@ -223,11 +251,7 @@ def judge(options, words=()):
     report.save(found.illustrated(options.seed), facts, folder, {
         confidence_file.NAME: confidence_file.table_of(names, found.confidences_of(names))})
     logging.info("%s: %s", folder, ", ".join(report.NAMES))
-    if options.gate is not None and (found.leaked.value is None or found.leaked.value > options.gate):
-        share = "was not measured" if found.leaked.value is None else f"is {found.leaked.value:.4f}"
-        logging.error("--gate %g: the share of images that show a training photo %s", options.gate, share)
-        return GATED
-    return 0
+    return found
 
 
 def _measure_use(options, sets, folder):

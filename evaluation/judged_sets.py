@@ -7,9 +7,9 @@ import numpy as np
 
 import utils
 from cli import outputs
+from datasets import scores
 from datasets.image_sets import find_renderings, Renderings
 from datasets.images import BrokenImage, read_picture
-from datasets.scores import CSV_NAME, read_columns
 from engine import checkpoint_index, runs
 from utils import UserError
 
@@ -50,11 +50,11 @@ def check_several(folder, identities, photos=False):
 def _scores_of(images):
     """Read the scores that synthesis wrote for Renderings -> {name: [n], nan where unknown}; {} where there are none.
 
-    Raises UserError where they can't be read.
+    Those of a .rec file stand in the table of its export. Raises UserError where they can't be read.
     """
-    if not os.path.lexists(os.path.join(images.root, CSV_NAME)):
+    if not scores.are_known(images.root):
         return {}
-    return {name: values for name, values in read_columns(images, "judge a copy without it").items()
+    return {name: values for name, values in scores.read_columns(images, "judge a copy without it").items()
             if np.isfinite(values).any()}
 
 

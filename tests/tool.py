@@ -154,3 +154,16 @@ def one_line(error, *parts):
     """Assert that the message of what `pytest.raises` caught is one line that names `parts`."""
     message = str(error.value)
     assert "\n" not in message and all(part in message for part in parts), message
+
+
+@contextlib.contextmanager
+def held(folder):
+    """Hold `folder` by another process in this context -> its number. In the end it is killed."""
+    hold = "import sys, time, utils\nwith utils.hold(sys.argv[1]):\n    print('held', flush=True)\n    time.sleep(600)"
+    with subprocess.Popen([sys.executable, "-c", hold, folder], cwd=ROOT, text=True,
+                          stdout=subprocess.PIPE) as other:
+        try:
+            assert other.stdout.readline() == "held\n"
+            yield other.pid
+        finally:
+            other.kill()

@@ -1,6 +1,7 @@
 """Run `evaluate.py filter`: its options, its checks, what it writes and what it tells."""
 import logging
 import os
+import shlex
 
 import utils
 from cli import outputs, places
@@ -150,4 +151,4 @@ def _tell_of_reports(judged, output, count):
     else:
         logging.info("%s is written; for before and after of every measure, judge it as you judged the other set, with "
                      "evaluate.py judge %s --output %s, then run this command again",
-                     output, output, _report_of(output))
+                     output, shlex.quote(output), shlex.quote(_report_of(output)))

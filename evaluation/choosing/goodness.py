@@ -87,6 +87,4 @@ def _share(good, labels, known=None):
         good, labels = good[known], labels[known]
     if not len(good):
         return not_measured("no image was measured")
-    numbers = np.unique(labels, return_inverse=True)[1]
-    interval = bootstrap.between(bootstrap.shares(good, numbers, bootstrap.counts(numbers))) if numbers.max() else ()
-    return Figure(float(good.mean()), *interval, n=len(good))
+    return Figure(float(good.mean()), *bootstrap.around_mean(good, labels), n=len(good))

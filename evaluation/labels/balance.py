@@ -132,10 +132,7 @@ def means_by_group(values, labels, groups, better=NEITHER, seed=0):
         own = own[np.isfinite(values[own])]
         if not len(own):
             return not_measured("no image of this group has a value")
-        _, numbers = np.unique(labels[own], return_inverse=True)
-        drawn = bootstrap.counts(numbers, seed=seed)
-        interval = bootstrap.between(bootstrap.shares(values[own], numbers, drawn))
-        return Figure(float(values[own].mean()), *interval, len(own))
+        return Figure(float(values[own].mean()), *bootstrap.around_mean(values[own], labels[own], seed), len(own))
 
     return _compare(labels, groups, mean, better, seed)
 

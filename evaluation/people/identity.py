@@ -3,7 +3,7 @@ import logging
 
 import numpy as np
 
-from evaluation.figures import HIGHER, LOWER, Measure, NEITHER, not_measured, Picture, PIXELS, Section, SET
+from evaluation.figures import Figure, HIGHER, LOWER, Measure, NEITHER, not_measured, Picture, PIXELS, Section, SET
 from evaluation.people import face_pairs, separation, uniqueness
 from evaluation.subjects import at_most, measurable, measurable_rows
 
@@ -63,6 +63,12 @@ def judge(rows, strangers=None, embedder="", seed=0):
     pictures = _pictures(separations, marks)
     return Section("identity", "Is everybody a different person, and always the same?", measures, pictures, notes,
                    tables)
+
+
+def threshold_of(section):
+    """Find the distance within which the usual share of real strangers lies, in the Section of `judge` -> Figure."""
+    row = next(row for row in section.tables["thresholds"] if row["false_accepts"] == separation.THRESHOLDS[0])
+    return Figure(row.get("value"), n=row.get("n", 0), why=row.get("not_measured", ""))
 
 
 def _titled(name, embedder):

@@ -20,7 +20,6 @@ from evaluation.figures import Figure, HIGHER, LOWER, Measure, not_measured, Pic
 from evaluation.people.nearest import nearest, work_of
 from evaluation.people.uniqueness import means_of, typical_images
 from evaluation.subjects import measurable, measurable_rows, NO_IMAGES, part_of, Subject
-from recognition import verification
 
 LEVEL = 1e-3                        # share of strangers who are within the threshold
 SAME = 1e-5                         # distance within which two photos are one, saved twice
@@ -40,15 +39,26 @@ class Strangers(NamedTuple):
     copies: int                     # people left out: the same photo is in the gallery under another name
 
 
+class Leaks(NamedTuple):
+    """What a set leaks."""
+    section: Section
+    shown: dict                     # {name of an image: whether it is within the threshold}, of the set as compared
+
+    @property
+    def share(self):
+        """The share of the set's images that show a real person, as far as distances tell: a Figure, for a gate."""
+        return next(measure.figures[SET] for measure in self.section.measures if measure.key == SHARE)
+
+
 def judge(rows, training, strangers=None, embedder="", seed=0):
-    """Judge how near Subjects come to real people whom the generator has seen -> Section.
+    """Judge how near Subjects come to real people whom the generator has seen -> Leaks.
 
     `rows` is {name of a row: Subject} and `training` a Subject of the training photos. `strangers` is a Subject of real
     people who are not among them; None takes the training's own people, one left out at a time. Of strangers, and of
     rows other than SET, that lie in the training's own folder, nobody is compared with photos of the same name.
     """
     (rows, notes), training = measurable_rows(rows), measurable(training)
-    strangers, tables, found = strangers and measurable(strangers), {}, {}
+    strangers, tables, found, shown = strangers and measurable(strangers), {}, {}, {}
     figures = {key: {} for key in (*(f"leaked_{kind}" for kind in KINDS), "nearest_photo")}
     for kind in KINDS:
         people = _affordable(_seen_as(kind, strangers or training), training, seed)
@@ -68,13 +78,11 @@ def judge(rows, training, strangers=None, embedder="", seed=0):
                 figures["nearest_photo"][row] = _median(distances, each.images.labels, seed)
             if row == SET:
                 tables |= _pairs(kind, each, training, (distances, photos), found[kind].radius)
-    return Section("leakage", "Does it show a real person?", _measures(figures, found, embedder),
-                   _pictures(tables.pop("distances", None), found["images"]), _findings(figures, found) + notes, tables)
-
-
-def share_of(section):
-    """Find the share of the set's images that show a real person, as far as distances tell -> Figure, for a gate."""
-    return next(measure.figures[SET] for measure in section.measures if measure.key == SHARE)
+                if kind == "images" and found[kind].radius is not None:
+                    shown = dict(zip(each.images.names, (distances <= found[kind].radius).tolist()))
+    section = Section("leakage", "Does it show a real person?", _measures(figures, found, embedder), _pictures(
+        tables.pop("distances", None), found["images"]), _findings(figures, found) + notes, tables)
+    return Leaks(section, shown)
 
 
 def find_strangers(people, training):
@@ -135,15 +143,7 @@ def _share(distances, radius, labels, seed):
     if not len(distances):
         return not_measured(NO_IMAGES)
     within = distances <= radius
-    value = float(within.mean())
-    people = len(np.unique(labels))
-    if value in (0, 1):                 # all alike, whoever is drawn: Wilson's interval of so many identities
-        low, high = verification.interval(value, people)
-        return Figure(value, max(low, 0.), min(high, 1.), len(within))
-    if people < 2:
-        return Figure(value, n=len(within))
-    drawn = bootstrap.counts(labels, seed=seed)
-    return Figure(value, *bootstrap.between(bootstrap.shares(within, labels, drawn)), len(within))
+    return Figure(float(within.mean()), *bootstrap.around_mean(within, labels, seed), len(within))
 
 
 def _median(distances, labels, seed):

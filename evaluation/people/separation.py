@@ -17,6 +17,7 @@ LEAST_ACCEPTS = 10                  # false accepts that a rate needs to be meas
 MOST_STRANGERS = 1_000_000          # pairs of real strangers for thresholds
 ONE_IDENTITY = "one identity only: no pair of different people; give at least two"
 ONE_IMAGE = "one image of each identity: no pair of the same person; give several of each"
+MOST_OF_PARTS = 10_000              # pairs of either kind in one of many parts of a set: the AUC is sure enough
 _BINS = 4000                        # points of the ROC of a draw
 _POINTS = 500                       # of a ROC curve in a picture
 
@@ -60,6 +61,11 @@ def separate(subject, seed=0, most=face_pairs.MOST):
         figures["d_prime"] = not_measured("all genuine distances are equal, and all impostor distances; check the "
                                           "embeddings")
     return Separation(figures, pairs, curve)
+
+
+def auc_of(subject, seed=0):
+    """Measure the AUC of a Subject that is one of many parts of a set -> Figure."""
+    return separate(subject, seed, MOST_OF_PARTS).figures["auc"]
 
 
 def too_few_strangers(count, far):

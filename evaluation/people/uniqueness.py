@@ -20,6 +20,7 @@ import scipy.special
 
 from evaluation import bootstrap
 from evaluation.figures import Figure, not_measured
+from evaluation.subjects import measurable
 from recognition import verification
 
 MOST_IDENTITIES = 50_000            # that uniqueness is measured on: it compares each with each
@@ -131,6 +132,17 @@ def uniqueness(means, radius, k=None, seed=0):
     literal, equal, rate = _with_intervals(means, radius, before, degrees, k)
     collisions = [Collision(int(chosen[int(one)]), int(chosen[int(other)]), float(far)) for one, other, far in nearest]
     return Uniqueness(literal, equal, rate, collisions, count)
+
+
+def unique_of(subject, within, k, seed=0):
+    """Measure how many of `k` people of a Subject are unique, on average -> Figure.
+
+    `within` is the Figure of the distance of average images at which two people collide: where it was not measured,
+    nothing is.
+    """
+    if within.value is None:
+        return within
+    return uniqueness(means_of(measurable(subject), scaled=False), within.value, k, seed).equal
 
 
 def _blocks(means):

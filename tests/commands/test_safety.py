@@ -1,7 +1,5 @@
 """Every command: outputs stay apart from inputs; folders and files that it did not begin stay as they are."""
 import shutil
-import subprocess
-import sys
 
 import numpy as np
 import pytest
@@ -15,8 +13,8 @@ import recognizer
 from conftest import NAMES, NARROW, only_run, tree, write_checkpoint
 from drawn import draw_face, write
 from engine.runs import Run
-from tool import call, share_model, Tool
-from utils import check_free, PROJECT
+from tool import call, held, share_model, Tool
+from utils import check_free
 
 PROGRAMS = {"align.py": align, "evaluate.py": evaluate, "gen_syn_latent.py": gen_syn_latent, "main.py": main,
             "recognizer.py": recognizer}
@@ -161,7 +159,6 @@ def test_the_command_is_refused_and_nothing_is_touched(place, line, option):
     assert not result.out and before == {path: path.lstat().st_mtime_ns for path in place.rglob("*")}
 
 
-HOLD = "import sys, time, utils\nwith utils.hold(sys.argv[1]):\n    print('held', flush=True)\n    time.sleep(600)"
 HELD = [
     ("align.py --input photos --output out", "out"),
     ("gen_syn_latent.py --n_id 1 --n_im 1 --size 16 --output out", "out"),
@@ -175,7 +172,8 @@ HELD = [
     (FIT + "--save_fitting ../out", "out"),
     (MAKE + "--overwrite --save_syn_dataset ../out", "out"),
     (MAIN + "--load_path run --max_step 9", "logs/run"),
-    (TRAIN + "--load_path logs/run --log_dir .", "logs/run")]
+    (TRAIN + "--load_path logs/run --log_dir .", "logs/run"),
+    ("evaluate.py judge data/syn --photos data/real --weights rec --output out", "out")]
 
 
 @pytest.mark.slow
@@ -183,16 +181,10 @@ HELD = [
 def test_a_folder_that_another_process_writes_to_is_refused(place, line, folder):
     """The line names the process. When it was killed, its lock is no obstacle any more."""
     (place / folder).mkdir(parents=True, exist_ok=True)
-    other = subprocess.Popen([sys.executable, "-c", HOLD, place / folder], cwd=PROJECT, text=True,
-                             stdout=subprocess.PIPE)
-    try:
-        assert other.stdout.readline() == "held\n"
+    with held(place / folder) as process:
         name, *words = line.split()
         result = call(PROGRAMS[name], *words)
-        Tool(name).refused(result, folder.rpartition("/")[2], f"process {other.pid} on ", "is writing there")
-    finally:
-        other.kill()
-        other.communicate()
+        Tool(name).refused(result, folder.rpartition("/")[2], f"process {process} on ", "is writing there")
     check_free(str(place / folder))
 
 

@@ -126,6 +126,19 @@ def test_an_export_still_weights_its_images(data, to):
                                .5 * np.exp(-np.array(expected) / 4), rtol=1e-6)
 
 
+@pytest.mark.parametrize("to", ["rec", "folder"])
+def test_scores_are_known_where_the_table_has_them(data, to):
+    exported(to)
+    root = find_renderings("out").root
+    assert scores.are_known(root) and scores.are_known("set")
+    table = Path("out/index.csv").read_text()
+    for changed, known in (table.replace("c_score", "x", 1), False), ("", False), (table, True):
+        Path("out/index.csv").write_text(changed)
+        assert scores.are_known(root) == known
+    os.remove("out/index.csv")
+    assert not scores.are_known(root)
+
+
 @pytest.mark.parametrize("table, named", [
     (None, "index.csv: can't be read"), ("record,path,identity,label\n1,a,a,0\n", "index.csv: no scores in it"),
     ("record,path,identity,label,d_score,s_score,c_score\nx,a,a,0,1,1,1\n", "index.csv: no table of evaluate.py"),

@@ -61,6 +61,17 @@ def test_an_interval_can_be_moved_to_the_figure_and_skips_what_is_undefined():
     assert bootstrap.between([float("nan")]) == (None, None)
 
 
+def test_a_share_of_nobody_or_everybody_is_not_known_for_sure():
+    """No draw differs, and yet the next identity may: of 10 identities, by Wilson."""
+    labels = np.repeat(np.arange(10) + 5, 3)
+    assert bootstrap.around_mean(np.zeros(30, bool), labels) == pytest.approx((0, .2775), abs=1e-3)
+    assert bootstrap.around_mean(np.ones(30), labels) == pytest.approx((.7225, 1), abs=1e-3)
+    values = np.random.default_rng(0).random(30)
+    drawn = bootstrap.shares(values, labels - 5, bootstrap.counts(labels - 5, seed=2))
+    assert bootstrap.around_mean(values, labels, 2) == bootstrap.between(drawn)
+    assert bootstrap.around_mean(values, np.zeros(30)) == (None, None)
+
+
 def test_one_identity_has_no_interval():
     assert bootstrap.interval(lambda indices: 1., [4, 4, 4]) == (None, None)
     assert bootstrap.interval(lambda a, b: 1., [0, 1, 2], [3, 3]) == (None, None)

@@ -8,6 +8,7 @@ import pytest
 from scipy.ndimage import gaussian_filter
 
 import evaluate
+import utils
 from conftest import small_classifier, tree, words, write_checkpoint
 from datasets.image_sets import find_renderings
 from datasets.images import load_image, save_image
@@ -18,7 +19,7 @@ from evaluation.figures import PHOTOS, RENDERINGS, SET
 from evaluation.labels import face_points
 from evaluation.report import report
 from evaluation.usefulness import utility
-from tool import call
+from tool import call, held
 
 SIZE, PEOPLE, EACH = 32, 10, 6
 
@@ -43,6 +44,7 @@ def data(tmp_path_factory):
     for person in range(PEOPLE):
         image = draw_face((person + 3) % PEOPLE, 40, SIZE, True)
         save_image(image, str(folder / "set" / f"{person:03}" / f"{EACH - 1}.png"))
+    (folder / "set" / "people.csv").write_text("identity,female\n" + "".join(f"{i:03},1\n" for i in range(PEOPLE)))
     people(folder / "syn", 0, False)
     people(folder / "real", 50, True, 2 * PEOPLE)
     os.makedirs(folder / "rec")
@@ -96,6 +98,18 @@ def test_the_report_has_every_row_and_section(data, judged):
     wrong = [value for name, value in confidences.items() if name.endswith(f"/{EACH - 1}.png")]
     assert np.mean(wrong) < np.mean(list(confidences.values())) - .1
     assert "KID on small" in result.out and "Do the images look like photos?" in result.out
+
+
+@pytest.mark.slow
+def test_a_group_of_everybody_has_the_figures_of_the_set(judged):
+    """Or the reason why there is none: 1,620 pairs of real strangers tell no threshold."""
+    sections, _ = report.load(str(judged[1] / "report.json"))
+    tables = next(section for section in sections if section.key == "balance").tables
+    found = {key: tables[f"sex: {key}"] for key in ("auc", "uniqueness", "leaked")}
+    assert [row["group"] for rows in found.values() for row in rows] == ["female"] * 3
+    assert found["auc"][0]["value"] == pytest.approx(figures_of(judged[1], "auc")[SET].value)
+    assert found["leaked"][0]["value"] == pytest.approx(figures_of(judged[1], "leaked_images")[SET].value)
+    assert "needs 10000" in found["uniqueness"][0]["not_measured"]
 
 
 @pytest.mark.slow
@@ -211,6 +225,29 @@ def test_damaged_scores_are_told_before_any_work(data, tmp_path):
     for command, sets in ("judge", ["scored"]), ("compare", [data / "syn", tmp_path / "scored"]):
         line = refused(data, [tmp_path / each for each in sets], command=command)
         assert "confidence_scores.csv" in line and "judge a copy without it" in line
+
+
+@pytest.mark.slow
+def test_a_report_that_another_process_writes_is_left_to_it(data, tmp_path, monkeypatch):
+    """Also where the other one began after the folder was looked at."""
+    folder = tmp_path / "report"
+    folder.mkdir()
+    (folder / "report.json").write_text("{}")
+    with held(folder) as process:
+        before = tree(folder)
+        assert f"process {process} on " in refused(data, [data / "set"], output=folder)
+        monkeypatch.setattr(utils, "check_free", lambda *_: None)
+        assert f"process {process} on " in refused(data, [data / "set"], output=folder) and tree(folder) == before
+
+
+def test_a_judgement_that_fails_leaves_no_folder(data, tmp_path, monkeypatch):
+    monkeypatch.setattr(judge_command, "start", lambda: None)
+    monkeypatch.setattr(judge_command, "_judge_one", lambda *_: (_ for _ in ()).throw(utils.UserError("it failed")))
+    (tmp_path / "mine").mkdir()
+    for name, there in ("new", False), ("mine", True):
+        result = judge(data, *words(output=tmp_path / name))
+        assert result.status == 2 and "it failed" in result.err
+        assert (tmp_path / name).exists() == there and (not there or tree(tmp_path / name) == {})
 
 
 def test_all_sets_are_looked_at_before_the_first_is_compared(data, tmp_path):

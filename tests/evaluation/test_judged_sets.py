@@ -6,9 +6,12 @@ import os
 import numpy as np
 import pytest
 
+import evaluate
 from conftest import write_checkpoint
+from datasets.images import read_picture, save_image
 from engine import checkpoint_index
 from evaluation import judged_sets
+from tool import call
 
 
 @pytest.fixture
@@ -48,3 +51,31 @@ def test_a_run_with_other_weights_is_not_taken(made, caplog):
 def test_settings_that_tell_no_run(made, content):
     (made / "data/set/settings.json").write_text(content)
     assert judged_sets.generator_of("data/set") == ""
+
+
+# Scores
+
+@pytest.mark.parametrize("to", ["rec", "folder"])
+def test_scores_of_an_export_are_those_of_the_set(tmp_path, monkeypatch, to):
+    """The same image has the same scores, however the set is stored. A set without scores has none, exported or not."""
+    monkeypatch.chdir(tmp_path)
+    for number in range(6):
+        path = tmp_path / "set" / f"{number % 2:02}" / f"{number}.png"
+        path.parent.mkdir(parents=True, exist_ok=True)
+        save_image(np.full([16, 16, 3], 40 * number, np.uint8), str(path))
+    assert call(evaluate, "export", "set", "--to", to, "--output", "plain").status == 0
+    lines = [f"/{number % 2:02}/{number}.png {number} 0.5 {-number}\n" for number in range(5)]
+    (tmp_path / "set" / "confidence_scores.csv").write_text("".join(lines))
+    assert call(evaluate, "export", "set", "--to", to, "--output", "out").status == 0
+    found = {name: judged_sets.find_sets(name, "set") for name in ("set", "out", "plain")}
+    assert found["plain"].scores == {} and set(found["out"].scores) == {"d_score", "s_score", "c_score"}
+    scores = {}
+    for name in ("set", "out"):
+        root, names = found[name].judged[:2]
+        rows = zip(*(found[name].scores[key] for key in ("d_score", "s_score", "c_score")))
+        colours = [read_picture(os.path.join(root, image)).getpixel((0, 0))[0] for image in names]
+        scores[name] = dict(zip(colours, rows))
+    assert scores["out"].keys() == scores["set"].keys() == {0, 40, 80, 120, 160, 200}
+    for colour, expected in scores["set"].items():
+        np.testing.assert_array_equal(scores["out"][colour], expected)
+    assert scores["out"][80] == (2, .5, -2) and np.isnan(scores["out"][200]).all()

@@ -143,6 +143,8 @@ def test_before_and_after_of_every_measure_is_printed_when_both_sets_were_judged
     judged("set_report")
     out, err = told(*line)
     assert "KID" not in out and "evaluate.py judge out --output out_report" in err
+    _, err = told(*line[:-1], "an 'out'")
+    assert """judge 'an '"'"'out'"'"'' --output 'an '"'"'out'"'"'_report', then""" in err
     judged("out_report", .5, sets={"set": {"images": 7}})
     out, err = told(*line)
     rows = {row.split("  ")[0]: row for row in out.splitlines()}

@@ -3,9 +3,9 @@ import numpy as np
 import pytest
 
 from evaluation.choosing import goodness
-from evaluation.distances import detail
+from evaluation.distances import detail, neighbours
 from evaluation.figures import PHOTOS, RENDERINGS, SET
-from people_of import blurred, people, textured
+from people_of import blurred, people, textured, unit
 
 USUAL = detail.usual_of(detail.amounts(textured(150)))
 
@@ -36,6 +36,27 @@ def test_shares_stand_beside_those_of_photos():
         assert figures[SET].low <= figures[SET].value <= figures[SET].high
     good = np.logical_and.reduce(list(rows[SET].parts.values()))
     assert found["good_images"][SET].value == pytest.approx(good.mean())
+
+
+def test_parts_equal_slow_twins():
+    subject, photos = people(12, 5, 4., seed=2), people(10, 6, 1.2, seed=1)
+    photos.features[:, 0] += 1
+    subject.features[:, 0] += np.linspace(-1, 1, 60)               # from far away of the photos to the middle of them
+    photos.features[:], subject.features[:] = unit(photos.features), unit(subject.features)
+    found, labels, owners = goodness.look(subject, photos), subject.images.labels, photos.images.labels
+    features, gallery = subject.features.astype(float), photos.features.astype(float)
+    means = [features[labels == label].sum(0) / np.linalg.norm(features[labels == label].sum(0)) for label in range(12)]
+    radii = [np.sort(np.linalg.norm(gallery[owners != owner] - photo, axis=1))[neighbours.DENSITY_K - 1]
+             for owner, photo in zip(owners, gallery)]
+    for image in range(60):
+        near = [1 - features[image] @ mean for mean in means]
+        others = min(each for label, each in enumerate(near) if label != labels[image])
+        photo_distances = np.linalg.norm(gallery - features[image], axis=1)
+        assert found.parts[goodness.OWN][image] == (near[labels[image]] < others)
+        assert found.parts[goodness.AMONG][image] == (photo_distances <= radii).any()
+        assert found.scores["near to photos"][image] == pytest.approx(-(1 - gallery @ features[image]).min(), abs=1e-6)
+        assert found.scores["far from other identities"][image] == pytest.approx(others, abs=1e-6)
+    assert all(0 < part.mean() < 1 for part in found.parts.values())
 
 
 def test_blur_is_seen_where_the_embedder_sees_none():

@@ -172,6 +172,20 @@ def test_the_regression_is_the_best():
     assert two_sample.train(found, side) == pytest.approx(slow_regression(found, side), abs=1e-4)
 
 
+def test_who_is_told_apart_equals_a_twin():
+    """A regression for each fold, on features of mean 0 and deviation 1 of the others."""
+    (first, labels), (second, others) = clusters(0, 12, 3, 3), clusters(1, 10, 2, 3, shift=.5)
+    right = np.concatenate(two_sample.tell_apart(first, second, labels, others, seed=4))
+    both, side = np.concatenate([first, second]).astype(float), np.repeat([0., 1.], [36, 20])
+    folds = np.concatenate([logistic.folds_of(labels, 4), logistic.folds_of(others, 4)])
+    for image in range(56):
+        seen = both[folds != folds[image]]
+        *weights, constant = slow_regression((seen - seen.mean(0)) / seen.std(0), side[folds != folds[image]], 1000)
+        told = (both[image] - seen.mean(0)) / seen.std(0) @ weights + constant
+        assert right[image] == ((told > 0) == side[image])
+    assert .5 < right.mean() < 1
+
+
 def test_nobody_is_in_two_folds():
     labels = np.repeat([5, 2, 9, 11, 30, 31, 40], 4)
     folds = logistic.folds_of(labels)

@@ -217,6 +217,14 @@ def test_means_by_group_are_means():
         False, False]
 
 
+def test_a_group_without_any_is_no_better_for_certain():
+    """One in 80 images is hardly more than none in as many."""
+    labels = np.repeat(np.arange(40), 4)
+    values = np.where(np.isin(np.arange(160), (0, 8, 16)), 1., 0.)
+    rows = balance.means_by_group(values, labels, balance.Groups("", ["some", "none"], labels % 2), LOWER)
+    assert rows[0]["figure"].low > 0 == rows[1]["figure"].value and not rows[0]["worse"]
+
+
 def test_the_others_are_cut_to_as_many_identities():
     subject = people(50, 2)
     groups = balance.Groups("Group", ["few", "many"], np.where(subject.images.labels < 12, 0, 1))

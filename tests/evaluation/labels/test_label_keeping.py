@@ -97,6 +97,41 @@ def test_landmark_errors_and_offsets_equal_a_twin():
     assert label_keeping.landmark_errors(seen.points, landmarks, offsets).mean() < got.mean() / 3
 
 
+def test_labels_that_are_told_equal_a_twin():
+    """Ridge regressions on principal components, one for each fifth of the identities, written as their formulas."""
+    subject, seen = faces(noise=.02)
+    found = values(label_keeping.measure({SET: subject}, {SET: seen}), SET)
+    folds = np.array([sorted(subject.images.identities).index(subject.images.identities[i]) % 5
+                      for i in subject.images.labels])
+
+    def told(x, y, count):
+        x, result = x - x.mean(0), np.empty_like(y)
+        x = x @ np.linalg.svd(x, full_matrices=False)[2][:count].T
+        for fold in range(5):
+            learn, use = folds != fold, folds == fold
+            middle, mean = x[learn].mean(0), y[learn].mean(0)
+            own = x[learn] - middle
+            strength = .01 * np.trace(own.T @ own) / count
+            weights = np.linalg.inv(own.T @ own + strength * np.eye(count)) @ own.T @ (y[learn] - mean)
+            result[use] = (x[use] - middle) @ weights + mean
+        return result
+
+    middle, shapes = seen.points.mean(axis=0), []
+    for points in seen.points:                              # the similarity of least squares, as complex numbers
+        one, other = ((each - each.mean(0)) @ [1, 1j] for each in (points, middle))
+        turn = np.vdot(one, other) / np.vdot(one, one)
+        laid = turn * one + middle.mean(0) @ [1, 1j]
+        shapes.append([*np.stack([laid.real, laid.imag], 1).ravel(), turn.real, -turn.imag])
+    pose = told(np.array(shapes), subject.labels["pose"], 24)
+    for column, key in ((1, "yaw_error"), (0, "pitch_error")):
+        error = np.degrees(np.abs(pose - subject.labels["pose"])[:, column]).mean()
+        assert found[key] == pytest.approx(error, rel=1e-6) and error > .1
+    for label, x in (("expression", np.array(shapes)), ("light", seen.brightness)):
+        wanted = subject.labels[label]
+        missed = ((told(x, wanted, 24) - wanted) ** 2).sum()
+        assert found[label] == pytest.approx(1 - missed / ((wanted - wanted.mean(0)) ** 2).sum(), abs=1e-6)
+
+
 def test_reduce_equals_a_twin():
     images = np.random.default_rng(0).integers(0, 256, [3, 20, 20, 3], dtype=np.uint8)
     got = label_keeping.reduce(images).reshape(3, 8, 8)

@@ -4,7 +4,7 @@ import itertools
 import numpy as np
 import pytest
 
-from evaluation.figures import PHOTOS, PIXELS, RENDERINGS, SET
+from evaluation.figures import Figure, not_measured, PHOTOS, PIXELS, RENDERINGS, SET
 from evaluation.people import face_pairs, identity, separation, uniqueness
 from evaluation.subjects import at_most, part_of
 from people_of import doubled, people, subject_of, unit
@@ -100,6 +100,14 @@ def test_a_draw_counts_pairs_as_often_as_its_people_are_drawn():
     assert fast == pytest.approx(slow, abs=1e-9)
 
 
+def test_the_auc_of_a_part_is_measured_on_some_of_its_pairs(monkeypatch):
+    subject = people(20, 10, 1.2)
+    assert separation.auc_of(subject) == separation.separate(subject, most=separation.MOST_OF_PARTS).figures["auc"]
+    monkeypatch.setattr(separation, "MOST_OF_PARTS", 300)
+    sampled, everything = separation.auc_of(subject), separation.separate(subject).figures["auc"]
+    assert 580 < sampled.n <= 600 < everything.n and sampled.value == pytest.approx(everything.value, abs=.05)
+
+
 def test_shuffled_labels_tell_nobody_apart():
     subject = people(40, 10, .5)
     shuffled = np.random.default_rng(1).permutation(subject.images.labels)
@@ -160,6 +168,16 @@ def test_uniqueness_is_dcfaces_and_equal_sets_are_its_mean():
     assert found.rate.value == pytest.approx(len(pairs) / 91)
     for figure in (found.literal, found.equal, found.rate):
         assert figure.low <= figure.value <= figure.high
+
+
+def test_unique_people_of_a_part_are_those_of_unscaled_means():
+    subject = people(14, 6, .8, size=4)
+    _, equal = slow_uniqueness(np.stack([subject.features[subject.images.labels == i].mean(0) for i in range(14)]), .6)
+    found = uniqueness.unique_of(subject, Figure(.6), 6)
+    assert found.value == pytest.approx(equal(6), abs=.015) and found.n == 6 and .3 < found.value < .95
+    subject.features[:6] = np.nan                                   # nobody is left of the first one
+    assert uniqueness.unique_of(subject, Figure(.6), 99).n == 13
+    assert uniqueness.unique_of(subject, not_measured("no photos"), 6).why == "no photos"
 
 
 def test_the_jackknife_leaves_each_identity_out():
