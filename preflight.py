@@ -306,7 +306,7 @@ def check_networks(config, weights):
         raise UserError(f"{weights}: no generators in it; give a run of main.py, or a checkpoint of one")
     if shapes and not differences:
         there = {option: value for option, value in networks_of(shapes).items() if option in options}
-        differences = structural_differences(config, there, options)
+        differences = structural_differences(config, there, list(there))
     if differences:
         raise UserError(f"{weights}: trained with other options: {', '.join(differences)}; give the run's")
 

@@ -7,7 +7,6 @@ begun and not finished is gone on with. The folder weights/demo is written last:
     model.ckpt-STEPS.*    averaged weights of the four networks, as numbers of 16 bits
     params.json           what the networks are, how they were trained, and on what
     report.json           the judgement of photos made of people who were not trained with
-    sheet.png             such photos, the first of each person, below their renderings
     SHA256SUMS            digests of the others
 """
 import hashlib
@@ -17,12 +16,10 @@ import shutil
 import subprocess
 import sys
 
-HERE = os.path.dirname(os.path.abspath(__file__))
-PROJECT = os.path.dirname(HERE)
+PROJECT = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
 sys.path.insert(0, PROJECT)
 
-WORK = os.path.join(PROJECT, "weights-demo")        # what is made on the way
-TARGET = os.path.join(HERE, "demo")
+WORK, TARGET = "weights-demo", os.path.join("weights", "demo")     # what is made on the way, and what is left
 DATA, LOGS, REPORT = (os.path.join(WORK, name) for name in ("data", "logs", "report"))
 SEED_OF_OTHERS = 7                                  # of the people who are not trained with
 COMMANDS = [
@@ -31,12 +28,15 @@ COMMANDS = [
     ["gen_syn_latent.py", "people", "--preset", "cpu", "--n_id", "60", "--n_im", "8", "--seed", f"{SEED_OF_OTHERS}",
      "--output", f"{DATA}/others"]]
 TRAIN = ["main.py", "--preset", "cpu", "--method_c", "none", "--data_dir", DATA, "--log_dir", LOGS, "--task", "demo"]
+TRAINED_BY = ("batch_size", "max_step", "lr_update_step", "g_lr", "d_lr", "optimizer", "beta1", "beta2",
+              "average_decay", "augment", "r1", "lambda_s", "lambda_p", "lambda_d", "lambda_f")
 REMEMBERED = ("input_scale_size", "conv_hidden_num", "conv_hidden_num_res", "num_res_rep", "z_num", "grayscale",
               "upsampling", "game", "d_scales", "background", "dropout_keep", "method_c")     # what the networks are
 
 
 def main(words):
     """Run the command with more options of main.py's training, such as --max_step."""
+    os.chdir(PROJECT)
     os.makedirs(DATA, exist_ok=True)
     for command in COMMANDS:
         run(*command)
@@ -44,12 +44,12 @@ def main(words):
     run(*TRAIN, *words, *(["--load_path", found[-1]] if found else []))
     folder = os.path.join(LOGS, sorted(os.listdir(LOGS))[-1])
     export(folder, [*COMMANDS, [*TRAIN, *words]])
-    run("main.py", "--generate_dataset", "--pretrained_gen", TARGET, "--data_dir", DATA, "--syn_dataset", "others",
+    run("main.py", "--generate_dataset", "--pretrained_gen", "demo", "--data_dir", DATA, "--syn_dataset", "others",
         "--save_syn_dataset", "made")
     run("evaluate.py", "judge", f"{DATA}/made", "--photos", f"{DATA}/real", "--renderings", f"{DATA}/others",
         "--generator", folder, "--output", REPORT)
-    shutil.copy(f"{REPORT}/report.json", TARGET)
-    draw_sheet()
+    with open(f"{REPORT}/report.json") as source, open(f"{TARGET}/report.json", "w") as target:
+        target.write(source.read().replace(f"{PROJECT}{os.sep}", ""))           # no paths of this machine
     write_digests()
 
 
@@ -76,28 +76,12 @@ def export(folder, commands):
         session.run(tf.raw_ops.SaveV2(prefix=os.path.join(TARGET, os.path.basename(prefix)), tensor_names=list(kept),
                                       shape_and_slices=[""] * len(kept), tensors=list(kept.values())))
     trained = runs.load_params(folder)
-    words = [" ".join(command).replace(WORK, "weights-demo") for command in commands]
+    words = [" ".join(command) for command in commands]
     with open(os.path.join(TARGET, runs.PARAMS), "w") as file:
         json.dump({**{name: trained[name] for name in REMEMBERED}, "random_seed": trained["random_seed"],
-                   "commands": words, "versions": trained["versions"], "git_commit": trained["git_commit"],
-                   "training": {name: trained[name] for name in sorted(trained) if name not in REMEMBERED
-                                and isinstance(trained[name], (int, float, bool))}}, file, indent=1)
+                   "commands": words, "versions": trained["versions"],
+                   "training": {name: trained[name] for name in TRAINED_BY}}, file, indent=1)
         file.write("\n")
-
-
-def draw_sheet():
-    """Draw the first rendering of each of the other people, and below it what was made of it, 20 in a row."""
-    import numpy as np
-    from PIL import Image
-
-    names = [os.path.join(identity, sorted(os.listdir(f"{DATA}/others/{identity}"))[0])
-             for identity in sorted(os.listdir(f"{DATA}/others")) if os.path.isdir(f"{DATA}/others/{identity}")]
-    rows = []
-    for first in range(0, len(names), 20):
-        for kind in ("others", "made"):
-            rows.append(np.concatenate([np.asarray(Image.open(f"{DATA}/{kind}/{name}").convert("RGB"))
-                                        for name in names[first:first + 20]], axis=1))
-    Image.fromarray(np.concatenate(rows)).save(os.path.join(TARGET, "sheet.png"))
 
 
 def write_digests():

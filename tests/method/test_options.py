@@ -595,7 +595,7 @@ ROWS = [
     Row("z_num", 5, shape("D_forw/fully_connected/biases"), [5]),
     Row("upsampling", "resize", shape("G_inf/u64/weights"), [3, 3, 16, 8]),
     Row("game", "hinge", shape("D_forw/scale1/conv1/weights"), [4, 4, 3, 4]),
-    Row("d_scales", 2, shape("D_back/scale2/verdict/biases"), [1], dict(game="hinge")),
+    Row("d_scales", 2, shape("D_forw/scale2/verdict/biases"), [1], dict(game="hinge")),
     Row("background", "noise", calls_of(layers, "smooth_noise", lambda x, how: how.seed.shape.rank), [1]),
     Row("dropout_keep", .6, keeps, [.6]),
 
@@ -611,7 +611,7 @@ ROWS = [
     Row("num_gpu", 2, devices, ["/device:GPU:0", "/device:GPU:1"]),
     Row("test_data_path", "{data}/others/1", data_of("test_renderings"), "others/1", DRAWN),
 
-    Row("preset", "cpu", rates(0), (1e-3, 1e-3, .001)),
+    Row("preset", "cpu", rates(0), (2e-4, 1e-3, .001)),
     Row("dry_run", True, done, []),
     Row("train_generator", True, work, [("train",), ("generate_dataset", "generated")], MADE),
     Row("generate_dataset", True, work, [("generate_dataset", "generated")], dict(load_path="new")),
