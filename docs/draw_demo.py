@@ -7,7 +7,6 @@ import os
 import sys
 
 PROJECT = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
-sys.path.insert(0, PROJECT)
 PEOPLE, ROWS = 20, ("syn", "generated", "learned", "real")
 DATA = os.path.join("demo", "data")
 
@@ -29,4 +28,5 @@ def main(output):
 
 
 if __name__ == "__main__":
+    sys.path.insert(0, PROJECT)
     main(*sys.argv[1:] or [os.path.join("demo", "demo.png")])

@@ -54,7 +54,7 @@ class Judge:
     def __init__(self, sets, embedder, workers, seed=0):
         """Embed all images of Sets by an embedding.SetEmbedder. `workers` processes look for faces."""
         self._embedder, self._workers, self._seed = embedder, workers, seed
-        there = [each for each in (sets.judged, sets.photos, sets.renderings, sets.training) if each is not None]
+        there = sets.there
         embedder.place_alike(there)
         read = {}                       # by folder: the photos may be those of the training
         for each in there:

@@ -145,13 +145,12 @@ def _embed_shard(options, found):
     embedder = _embedder(options, path, journal=embedding_shards.JOURNAL)
     try:
         for sets in found:
-            sets = [each for each in sets if each is not None]
-            embedder.place_alike(sets)
-            for images in {each.root: each for each in sets}.values():
+            embedder.place_alike(sets.there)
+            for images in {each.root: each for each in sets.there}.values():
                 part = subset(images, work.of(range(len(images.names))))
                 logging.info("%s: embedding %d of %d images", images.root, len(part.names), len(images.names))
                 embedder.embed(part)
-            embedding_shards.note_done(path, embedding_shards.work_of(sets, embedder.sha256))
+            embedding_shards.note_done(path, embedding_shards.work_of(sets.there, embedder.sha256))
     finally:
         embedder.close()
     logging.info("%s: %s is done; when all are, --shard %s merges their caches and judges", path, work, FINISH)
@@ -167,8 +166,7 @@ def _judge_one(options, data, sets, command):
     embedder = _embedder(options, cache)
     try:
         if options.shard == FINISH:
-            there = [each for each in sets if each is not None]
-            embedding_shards.merge(cache, embedding_shards.work_of(there, embedder.sha256))
+            embedding_shards.merge(cache, embedding_shards.work_of(sets.there, embedder.sha256))
         found = judging.Judge(sets, embedder, options.num_worker, options.seed).judge()
         named = {SET: data, PHOTOS: options.photos, RENDERINGS: options.renderings}
         facts = judging.facts_of(sets, named, embedder, _generator_of(options, data), command, options.seed)

@@ -24,6 +24,11 @@ class Sets(NamedTuple):
     training: Renderings | None = None          # the photos that the generator has seen
     scores: dict | None = None                  # {d_score, s_score, c_score: [n], or nan}, as far as known
 
+    @property
+    def there(self):
+        """List the sets that are there."""
+        return [each for each in (self.judged, self.photos, self.renderings, self.training) if each is not None]
+
 
 def find_sets(judged, photos, renderings="", training=""):
     """Find the images of the folders of a judgement -> Sets. Renderings are those of identities that are judged.

@@ -17,7 +17,6 @@ import subprocess
 import sys
 
 PROJECT = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
-sys.path.insert(0, PROJECT)
 
 WORK, TARGET = "weights-demo", os.path.join("weights", "demo")     # what is made on the way, and what is left
 DATA, LOGS, REPORT = (os.path.join(WORK, name) for name in ("data", "logs", "report"))
@@ -96,4 +95,5 @@ def write_digests():
 
 
 if __name__ == "__main__":
+    sys.path.insert(0, PROJECT)
     main(sys.argv[1:])

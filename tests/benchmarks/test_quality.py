@@ -224,7 +224,8 @@ def test_a_row_from_training_to_table(photos, classifier, tmp_path, monkeypatch)
     assert [session["to"] for session in found["sessions"]] == [2, 3] and found["options"] == CONFIGURATION
     sheet = read_picture(str(tmp_path / "out/sheets/first.png"))
     assert sheet.size == (16 * (SIZE + 2) - 2, 4 * (SIZE + 2) - 2)         # 24 images: two rows, and what was made
-    assert {path.name for path in (tmp_path / "out/sheets/first").iterdir()} == {"syn_fixed.png", "3_G.png"}
+    assert {path.name for path in (tmp_path / "out/sheets/first").iterdir()} == {
+        "syn_fixed.png", "3_G.png", "3_G_raw.png", "3_pairs.png", "3_reconstructions.png"}
     assert len(find_photos(str(tmp_path / "out/generated/first")).names) == 24
 
 
