@@ -31,8 +31,8 @@ TINY = {
     "align.py": "--size 32 --workers 1 --output data/photos",      # beside the drawn ones in data/real
     "recognizer.py verify": "--nrof_folds 2 --batch_size 4 --num_worker 1",
     "recognizer.py train": "--max_nrof_epochs 1 --epoch_size 2 --batch_size 4 --image_size 32 --size 32",
-    "main.py --preset": "--size 32 --conv_hidden_num 4 --conv_hidden_num_res 4 --z_num 8 --batch_size 2 --max_step 2 "
-                        "--log_step 1 --save_step 2 --num_log_id 2 --num_log_samples 2",
+    "main.py --preset": "--size 32 --conv_hidden_num 4 --conv_hidden_num_res 4 --num_res_rep 1 --batch_size 2 "
+                        "--max_step 2 --log_step 1 --save_step 2 --num_log_id 2 --num_log_samples 2",
     "main.py --load_path": "--max_step 3",          # a run remembers all else,
     "main.py --generate_dataset": "",               # and here all
     "evaluate.py distance": "",
