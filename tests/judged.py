@@ -54,11 +54,11 @@ FACTS = {
 
 
 def faces():
-    """The tiles of docs/demo.png -> uint8 [3, 10, 96, 96, 3]: renderings, what was generated from them, photos."""
+    """Tiles of docs/demo.png -> uint8 [3, 10, 96, 96, 3]: renderings, what was generated from them, photos."""
     with Image.open(ROOT / "docs/demo.png") as picture:
-        pixels = np.asarray(picture.convert("RGB"))
-    return np.stack([[pixels[4 + 100 * row:100 + 100 * row, 4 + 100 * column:100 + 100 * column]
-                      for column in range(10)] for row in range(3)])
+        tiles = [[picture.convert("RGB").crop((66 * column, 66 * row, 66 * column + 64, 66 * row + 64)).resize((96, 96))
+                  for column in range(10)] for row in (0, 1, 3)]
+    return np.stack([[np.asarray(tile) for tile in row] for row in tiles])
 
 
 def figure(value, half=None, n=10_000):
