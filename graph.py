@@ -5,12 +5,12 @@ import tensorflow as tf
 
 import data_loader
 import losses
-from began import Began
 from engine import layers
 from engine.checkpoints import average_of, names_of
 from engine.layers import to_image, to_network
 from engine.session import check_optimized_once
-from hinge import Hinge
+from games.began import Began
+from games.hinge import Hinge
 from models import Generator
 from recognition import networks, registry
 from recognition.input_size import offsets_of, View

@@ -8,7 +8,6 @@ import os
 import sys
 
 import preflight
-import products
 import utils
 from cli import program
 from cli.options import changed_options
@@ -18,6 +17,7 @@ from engine import endings
 from engine.runs import folder_of, Run, samples_folder
 from engine.startup import start
 from evaluation import judge_command
+from synthesis import products
 
 
 def main(arguments):
@@ -48,7 +48,7 @@ def main(arguments):
 
 def run(config, work):
     """Build one graph for all that is asked for, and do it. `work` is what `preflight.check` found."""
-    from sheets import sample_sheet
+    from synthesis.sheets import sample_sheet
     from trainer import Trainer
 
     data, weights = work.data, work.weights

@@ -26,8 +26,8 @@ from datasets.image_sets import (
 from datasets.neighbours import check_links, check_outside, check_without_photos
 from engine import checkpoint_index, runs, weight_files
 from evaluation import judge_command
-from products import check_product, newest_whole, part_of, products_of
 from recognition import dlib_file, registry
+from synthesis.products import check_product, newest_whole, part_of, products_of
 from utils import UserError
 
 FINDERS = {"dataset": find_photos, "syn_dataset": find_renderings, "dataset_3dmm": find_pairs,

@@ -17,10 +17,10 @@ from engine import checkpoints, runs
 from engine.loop import Due, run_steps, StepResult
 from engine.session import session_options
 from graph import Networks, TrainingGraph
-from products import classifier_mark
 from recognition import pretrained
-from sheets import first_of_rows, image_seed, load_images, load_spread, sample_sheet, Sheet
-from synthesis import FittingGraph, ReconstructionGraph, SynthesisGraph
+from synthesis.graphs import FittingGraph, ReconstructionGraph, SynthesisGraph
+from synthesis.products import classifier_mark
+from synthesis.sheets import first_of_rows, image_seed, load_images, load_spread, sample_sheet, Sheet
 from utils import Interrupted, progress_bar, StopRequest
 
 tf1 = tf.compat.v1

@@ -9,7 +9,7 @@ import pytest
 from config import get_config, LEGACY
 
 ROOT = Path(__file__).resolve().parent.parent
-PACKAGES = "engine", "cli", "datasets", "morphable", "recognition", "evaluation"
+PACKAGES = "engine", "cli", "datasets", "morphable", "recognition", "games", "synthesis", "evaluation"
 ROOMS = (                                       # within packages
     "datasets/export", "datasets/packed", "morphable/fitting", "morphable/makehuman", "recognition/conversion",
     "evaluation/choosing", "evaluation/distances", "evaluation/labels", "evaluation/people", "evaluation/report",
@@ -22,9 +22,9 @@ MODULES = [name for name in FILES if not name.endswith("__init__")]
 FLOORS = {
     "utils": 0, "losses": 0,
     "engine": 1, "cli": 1, "datasets": 1,
-    "models": 2, "data_loader": 2, "sheets": 2, "morphable": 2,
-    "recognition": 3, "began": 3, "hinge": 3,
-    "config": 4, "footprint": 4, "graph": 4, "synthesis": 4, "evaluation": 4, "products": 4,
+    "models": 2, "data_loader": 2, "synthesis": 2, "morphable": 2,
+    "recognition": 3, "games": 3,
+    "config": 4, "footprint": 4, "graph": 4, "evaluation": 4,
     "preflight": 5, "trainer": 5,
     "main": 6, "gen_syn_latent": 6, "align": 6, "recognizer": 6, "evaluate": 6}
 # What a room may import, where that is less than all lower floors.
@@ -40,7 +40,8 @@ WITHOUT_TENSORFLOW = (
     "recognition.labelled_data", "recognition.verification", "recognition.conversion.published",
     "recognition.known_people",
     "cli.cautions", "config", "footprint", "engine.memory", "engine.endings", "cli.interrupts", "datasets.sources",
-    "morphable.mat_files", "preflight", "products", "cli.shards", "datasets.shards", "datasets.alignment_table",
+    "morphable.mat_files", "preflight", "synthesis.products",
+    "cli.shards", "datasets.shards", "datasets.alignment_table",
     "evaluation.judge_command", "evaluation.embedding_shards",
     "evaluation.choosing.filter_command", "evaluation.distances.realism",
     "evaluation.labels.balance", "evaluation.people.identity", "evaluation.people.leakage",
@@ -76,8 +77,8 @@ NEEDS = {
     "evaluation.report.charts": {"numpy", "matplotlib"}, "evaluation.report.pictures": {"numpy", "PIL"},
     **{f"evaluation.report.{name}": set() for name in (
         "report", "page", "markup", "standing", "datasheet", "verdicts", "console", "numbers", "facts")},
-    "config": set(), "footprint": set(), "graph": {"tensorflow"}, "synthesis": {"tensorflow"}, "sheets": {"numpy"},
-    "began": {"tensorflow"}, "hinge": {"tensorflow"}, "preflight": set(), "products": {"numpy"},
+    "config": set(), "footprint": set(), "graph": {"tensorflow"}, "synthesis": {"numpy"},
+    "synthesis.graphs": {"tensorflow"}, "games": {"tensorflow"}, "preflight": set(),
     "trainer": {"numpy", "tensorflow", "tqdm"},
     "main": set(), "gen_syn_latent": set(), "align": {"numpy", "PIL"}, "recognizer": {"numpy"},
     "evaluate": {"numpy"}}

@@ -26,7 +26,6 @@ import evaluate
 import gen_syn_latent
 import main
 import preflight
-import products
 import recognizer
 from cli import processes
 from cli.options import parse
@@ -39,6 +38,7 @@ from engine import startup
 from engine.runs import Run
 from evaluation.choosing import confidence_file
 from morphable import latents, model_files
+from synthesis import products
 from tool import builtin_face_model, call, share_model
 from utils import save_json, UserError
 

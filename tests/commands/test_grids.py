@@ -15,7 +15,7 @@ from datasets.image_sets import find_pairs, find_photos
 from drawn import draw_face, write
 from engine import layers
 from engine.checkpoints import AVERAGE, averages_read, set_values
-from sheets import first_of_rows, image_seed, load_spread, Sheet
+from synthesis.sheets import first_of_rows, image_seed, load_spread, Sheet
 from tool import succeed_here
 
 tf1 = tf.compat.v1

@@ -141,7 +141,7 @@ def test_distance_leaves_broken_images_out(place):
 
 
 def test_a_broken_image_leaves_a_black_cell_in_the_sheet(place, caplog):
-    from sheets import sample_sheet
+    from synthesis.sheets import sample_sheet
     renderings = find_renderings("data/syn")
     (place / "data/syn" / renderings.names[1]).write_bytes(b"")
     config = SimpleNamespace(num_log_id=1, num_log_samples=3, input_scale_size=16, grayscale=False, random_seed=1)

@@ -34,7 +34,7 @@ from recognition import networks
 from recognition.input_size import View
 from recognition.preprocessing import preprocess
 from recognition.registry import Architecture
-from sheets import image_seed
+from synthesis.sheets import image_seed
 from tool import call, succeed_here
 
 tf1 = tf.compat.v1

@@ -1,14 +1,14 @@
-"""hinge.py: patch discriminators, their losses and gradients, spectral norm and augmentation, against NumPy."""
+"""games/hinge.py: patch discriminators, their losses and gradients, spectral norm and augmentation, against NumPy."""
 import numpy as np
 import pytest
 import tensorflow as tf
 
-import hinge
 import losses
 from config import get_config
 from conftest import NARROW, words
 from engine import layers
-from hinge import augment, Hinge, PatchDiscriminator
+from games import hinge
+from games.hinge import augment, Hinge, PatchDiscriminator
 
 tf1 = tf.compat.v1
 SIZE = 16

@@ -6,13 +6,13 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from began import both_players
 from config import get_config
 from conftest import HERE, SMALL, words
 from datasets.image_sets import find_pairs, find_photos, find_renderings
 from drawn import write_dataset
 from engine import checkpoints, layers
 from engine.session import check_optimized_once
+from games.began import both_players
 from graph import Networks, TrainingGraph
 from losses import began_terms
 from models import DiscriminatorCNN, Generator

@@ -20,10 +20,8 @@ import tensorflow as tf
 
 import data_loader
 import graph
-import hinge
 import main
 import preflight
-import products
 import trainer as trainer_module
 import utils
 from config import COMMAND, get_config
@@ -32,9 +30,11 @@ from datasets.image_sets import Pairs
 from engine import checkpoints, layers, runs
 from engine.session import session_options
 from evaluation import judge_command
+from games import hinge
 from graph import make_optimizer, Networks, TrainingGraph
-from sheets import sample_sheet
-from synthesis import SynthesisGraph
+from synthesis import products
+from synthesis.graphs import SynthesisGraph
+from synthesis.sheets import sample_sheet
 from trainer import Trainer
 from utils import UserError
 

@@ -8,11 +8,11 @@ import numpy as np
 import pytest
 
 import preflight
-import products
 from cli import outputs
 from conftest import tree, write_checkpoint
 from datasets.image_sets import find_photos, find_renderings
 from datasets.images import save_image
+from synthesis import products
 from tool import one_line
 from utils import LOCK, UserError
 

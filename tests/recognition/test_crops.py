@@ -7,12 +7,12 @@ import numpy as np
 import pytest
 
 import preflight
-import products
 import recognizer
 from cli.options import parse
 from config import get_config
 from conftest import draw_face, NAMES, NARROW, SMALL, small_classifier, words, write
 from recognition import input_size, pretrained, registry, training
+from synthesis import products
 from utils import UserError
 
 TRAIN, VERIFY, _ = recognizer.COMMANDS
