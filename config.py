@@ -126,7 +126,7 @@ def mode_options(add):
     add("load_path", path, "", "run to go on with, or to take the weights from: its folder, or its name in log_dir")
     add("pretrained_gen", path, "",
         "weights for synthesis, or for a new training to begin with: a checkpoint's prefix, such as "
-        "RUN/model.ckpt-1000, or a run's folder",
+        "RUN/model.ckpt-1000, a run's folder, or demo, for those that come with the program",
         "load_path, else the newest run in log_dir")
     add("save_syn_dataset", text, "generated", "folder in data_dir that generate_dataset writes to")
     add("save_fitting", text, "fitting", "folder in data_dir that fit_dataset writes to")

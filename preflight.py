@@ -5,6 +5,7 @@ which images there are, and last, whether the images can be decoded. TensorFlow 
 """
 import logging
 import os
+import re
 from types import MappingProxyType
 from typing import NamedTuple
 
@@ -34,6 +35,7 @@ FINDERS = {"dataset": find_photos, "syn_dataset": find_renderings, "dataset_3dmm
            "dataset_3dmm_test": find_pairs, "test_data_path": find_photos}
 FIELDS = {"dataset": "photos", "syn_dataset": "renderings", "dataset_3dmm": "pairs", "dataset_3dmm_test": "test_pairs",
           "test_data_path": "test_renderings"}
+PATCHES = re.compile(r"D_forw/scale\d/conv1/weights")       # a variable of each scale of a patch discriminator
 GENERATOR = "G_inf/c7s1_32/weights"         # a variable that every checkpoint of main.py has
 
 
@@ -315,13 +317,12 @@ def networks_of(shapes):
     """Tell the options of the networks from the `shapes` {name: shape} of their variables, as far as possible."""
     sizes = {"conv_hidden_num_res": (GENERATOR, -1), "conv_hidden_num": ("D_forw/Conv/weights", -1),
              "z_num": ("D_forw/fully_connected/weights", -1)}
-    patches = "D_forw/scale{}/conv1/weights".format
-    if patches(1) in shapes:
-        sizes["conv_hidden_num"] = patches(1), -1
     found = {option: shapes[name][axis] for option, (name, axis) in sizes.items() if name in shapes}
-    found["game"] = "hinge" if patches(1) in shapes else "began"
-    if patches(1) in shapes:
-        found["d_scales"] = sum(patches(scale) in shapes for scale in range(1, 5))
+    scales = [shape for name, shape in shapes.items() if PATCHES.fullmatch(name)]
+    if scales:
+        found |= {"game": "hinge", "conv_hidden_num": scales[0][-1], "d_scales": len(scales)}
+    elif "conv_hidden_num" in found:
+        found["game"] = "began"
     upwards = shapes.get("G_inf/u64/weights", (3, 3, 1, 1))         # from more channels to fewer
     if upwards[2] != upwards[3]:
         found["upsampling"] = "transposed" if upwards[2] < upwards[3] else "resize"

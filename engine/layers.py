@@ -222,12 +222,15 @@ def dropout(x, how):
 
     With a seed for each example, which of its values are dropped does not depend on the other examples.
     """
+    return x / how.keep * tf.floor(how.keep + _noise(tf.shape(x)[0], x.shape[1:], how))
+
+
+def _noise(count, shape, how):
+    """Make random numbers in [0, 1), [count, *shape], from the seed of a Dropout for the batch or for each example."""
     if how.seed.shape.rank == 2:
-        noise = tf.map_fn(lambda each: tf.random.stateless_uniform(x.shape[1:], each), how.seed,
-                          fn_output_signature=tf.float32)
-    else:
-        noise = uniform_share(tf.shape(x), how)
-    return x / how.keep * tf.floor(how.keep + noise)
+        return tf.map_fn(lambda each: tf.random.stateless_uniform(shape, each), how.seed,
+                         fn_output_signature=tf.float32)
+    return uniform_share(tf.stack([count, *shape]), how)
 
 
 def uniform_share(shape, how):
@@ -246,12 +249,7 @@ def smooth_noise(x, how, cells=4):
     They are interpolated from `cells` x `cells` random pixels. With a seed for each example, an image does not depend
     on the other ones.
     """
-    shape = [cells, cells, x.shape[-1]]
-    if how.seed.shape.rank == 2:
-        noise = tf.map_fn(lambda each: tf.random.stateless_uniform(shape, each), how.seed,
-                          fn_output_signature=tf.float32)
-    else:
-        noise = uniform_share(tf.stack([tf.shape(x)[0], *shape]), how)
+    noise = _noise(tf.shape(x)[0], [cells, cells, x.shape[-1]], how)
     return tf.image.resize(2 * noise - 1, x.shape[1:3])
 
 

@@ -20,7 +20,7 @@ from utils import Diverged, UserError
 IDENTITIES, PARAMS, STATS = "identities.json", "params.json", "stats.jsonl"
 OF_A_CHECKPOINT = re.compile(r"\.(index|meta|data-\d{5}-of-\d{5})$")      # ends the names of a checkpoint's files
 MOST_TASK = 200              # bytes of a branch's name in that of a run's folder
-SHIPPED = "demo",            # words for weights that come with the program, folders of weights/
+SHIPPED = os.path.join(utils.PROJECT, "weights")            # has a folder for each generator that comes with us
 RECOGNIZER = re.compile(r"_rec_\d{4}_\d{6}(_\d+)?$")         # ends the folder's name of a run of recognizer.py
 
 
@@ -148,15 +148,13 @@ def find_checkpoint(log_dir, path, missing="error"):
 
     Where none of them has a checkpoint, raises UserError, or returns None if `missing` is None.
     """
-    for place in map(prefix_of, (path, os.path.join(log_dir, path))):
+    for place in map(prefix_of, (path, os.path.join(log_dir, path), os.path.join(SHIPPED, path))):
         if list_checkpoints(place):
             return place
-    if path in SHIPPED:
-        return os.path.join(utils.PROJECT, "weights", path)
     if missing is None:
         return None
     raise UserError(f"--pretrained_gen {path}: {weight_files.describe(path)}no checkpoint there; give its "
-                    "prefix, such as RUN/model.ckpt-1000, or a run directory")
+                    "prefix, such as RUN/model.ckpt-1000, a run directory, or the word demo")
 
 
 def samples_folder(weights, log_dir):
@@ -165,7 +163,7 @@ def samples_folder(weights, log_dir):
     It is the run's. Samples of weights that come with the program lie in a folder of `log_dir` with their name.
     """
     folder = folder_of(weights)
-    if os.path.dirname(os.path.abspath(folder)) == os.path.join(utils.PROJECT, "weights"):
+    if os.path.dirname(os.path.abspath(folder)) == SHIPPED:
         return os.path.join(log_dir, os.path.basename(folder))
     return folder
 
