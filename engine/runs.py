@@ -15,6 +15,7 @@ import time
 
 import utils
 from engine import weight_files
+from engine.checkpoint_index import fingerprint
 from utils import Diverged, UserError
 
 IDENTITIES, PARAMS, STATS = "identities.json", "params.json", "stats.jsonl"
@@ -54,11 +55,21 @@ class Run:
             if not new:
                 utils.clean_temporary(self.folder)
             utils.save_json(self.identities, os.path.join(self.folder, IDENTITIES))
-            save_config(self.options, self.folder, identities=IDENTITIES)
+            save_config(self.options, self.folder, identities=IDENTITIES, **self._classifier())
             self._stats = Stats(os.path.join(self.folder, STATS))
             logging.info("run directory: %s", self.folder)
             self._held = stack.pop_all()
         return self
+
+    def _classifier(self):
+        """Compute the fingerprint of the classifier of --pretrained_rec -> {"classifier": it}, or {} without one.
+
+        By it, the classifier is known wherever its file lies. What a run to go on with knows stays.
+        """
+        path = getattr(self.options, "pretrained_rec", "")
+        files = list_weights(path) if path else []
+        known = fingerprint(files[0]) if files else load_params(self.folder).get("classifier")
+        return {"classifier": known} if known else {}
 
     def __exit__(self, *exception):
         self._stats.close()

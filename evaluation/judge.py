@@ -10,6 +10,7 @@ import utils
 from datasets.image_sets import LABELS, Renderings
 from datasets.images import BrokenImage, load_image
 from engine import runs
+from engine.checkpoint_index import fingerprint
 from evaluation.choosing import calibration, goodness
 from evaluation.distances import detail, patches, pixels, realism
 from evaluation.embedding import sha256_of
@@ -284,20 +285,28 @@ def facts_of(sets, named, embedder, generator, command, seed):
         prefix = weights_of(generator, known[SET]["settings"]) or next(iter(runs.list_checkpoints(generator)), None)
         facts["generator"] = {"run": generator, "weights": prefix, "params": params,
                               "sha256": prefix and sha256_of(prefix)}
-        if _same_network(params.get("pretrained_rec"), embedder):
-            facts["warnings"].append(
-                f"the generator was trained with the network that judges it ({embedder.name}): figures on embeddings "
-                "are too good; judge with another one (--weights)")
+        facts["warnings"] += _warnings_of(params, embedder)
     return facts
 
 
-def _same_network(path, embedder):
-    """Tell whether the weights at `path` are those of a SetEmbedder."""
-    files = runs.list_weights(path) if path else []
+def _warnings_of(params, embedder):
+    """List warnings where a generator, by its run's `params`, was trained with a SetEmbedder, or may have been.
+
+    A run of an older version does not hold its classifier's fingerprint. There, the file that it names is looked at.
+    """
+    path = params.get("pretrained_rec")
+    if not path or params.get("method_c") == "none":
+        return []
+    known, files = params.get("classifier"), runs.list_weights(path)
+    if not known and not files:
+        return [f"the network that the generator was trained with, {path}, is not there to compare: if it is the one "
+                f"that judges ({embedder.name}), figures on embeddings are too good"]
     try:
-        return any(sha256_of(each) == embedder.sha256 for each in files)
-    except OSError:
-        return False
+        same = known == fingerprint(embedder.source) if known else sha256_of(files[0]) == embedder.sha256
+    except (OSError, utils.UserError):
+        return []
+    return [f"the generator was trained with the network that judges it ({embedder.name}): figures on embeddings are "
+            "too good; judge with another one (--weights)"] if same else []
 
 
 def _names_of_labels(images):

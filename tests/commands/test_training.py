@@ -38,6 +38,7 @@ from conftest import (
     write_checkpoint,
 )
 from engine import checkpoints, runs
+from engine.checkpoint_index import fingerprint
 from tool import call, succeed_here
 
 tf1 = tf.compat.v1
@@ -186,6 +187,7 @@ def test_params_hold_every_option_and_the_versions(uninterrupted, tmp_path):
     assert (params["max_step"], params["relax_c"], params["checkpoint_step"]) == (9, True, 1)
     assert params["versions"]["tensorflow"] == tf.__version__ and params["versions"]["python"]
     assert params["identities"] == "identities.json" and "git_commit" in params
+    assert params["classifier"] == fingerprint(params["pretrained_rec"])
     assert json.loads((run_dir / "identities.json").read_text()) == ["00001", "00002", "00003"]
 
 
