@@ -299,19 +299,15 @@ def check_writable(folder):
         file.write(b"\n")                       # on a full disk, an empty file can still be made
 
 
-def clean_temporary(folder):
-    """Remove the temporary files that a killed process of ours left in `folder`. Nothing else may be writing there."""
-    for name in os.listdir(folder):
-        if _TEMPORARY_NAME.fullmatch(name) and os.path.isfile(os.path.join(folder, name)):
-            os.remove(os.path.join(folder, name))
+def clean_temporary(folder, alone=True):
+    """Remove the temporary files that killed processes of ours left in `folder`.
 
-
-def clean_abandoned(folder):
-    """Remove temporary files, as `clean_temporary` does, where other machines may be writing younger ones."""
+    Unless we are `alone` there, others may be writing young ones, and only old ones are removed.
+    """
     for name in os.listdir(folder):
         path = os.path.join(folder, name)
-        if _TEMPORARY_NAME.fullmatch(name) and os.path.isfile(path) and is_abandoned(path):
-            with contextlib.suppress(FileNotFoundError):        # another machine removes it too
+        if _TEMPORARY_NAME.fullmatch(name) and os.path.isfile(path) and (alone or is_abandoned(path)):
+            with contextlib.suppress(() if alone else FileNotFoundError):       # another machine removes it too
                 os.remove(path)
 
 

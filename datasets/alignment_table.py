@@ -72,7 +72,8 @@ def _is_whole(row):
     return False
 
 
-def save_table(path, rows):
-    """Write the table at `path`, whole or not at all: `rows` {name of a photo: row}, in their order."""
+def save_table(path, rows, names=()):
+    """Write `rows` {name of a photo: row} as the table `path`, whole or not at all: those of `names`, then others."""
+    ordered = [rows[name] for name in dict.fromkeys([*names, *rows])]
     with utils.atomic_write(path) as file:
-        file.write((",".join(FIELDS) + "\n").encode() + encode_rows(rows.values()))
+        file.write((",".join(FIELDS) + "\n").encode() + encode_rows(ordered))
