@@ -1,10 +1,12 @@
 """What every module may need: how a program ends, logging, git, files that appear whole, progress. No TensorFlow."""
 import contextlib
+import csv
 import datetime
 import errno
 import fcntl
 import glob
 import hashlib
+import io
 import json
 import logging
 import os
@@ -263,6 +265,15 @@ def save_json(value, path):
 def json_bytes(value):
     """Write `value` as indented JSON -> bytes."""
     return json.dumps(value, indent=2).encode() + b"\n"
+
+
+def csv_bytes(rows):
+    """Write `rows`, sequences of words or numbers, as CSV -> bytes. Names that are not UTF-8 keep their bytes."""
+    text = io.StringIO()
+    for row in rows:                # the module csv doesn't quote a carriage return by itself
+        quoting = csv.QUOTE_ALL if any("\r" in value for value in row if isinstance(value, str)) else csv.QUOTE_MINIMAL
+        csv.writer(text, lineterminator="\n", quoting=quoting).writerow(row)
+    return text.getvalue().encode(errors="surrogateescape")
 
 
 @contextlib.contextmanager

@@ -18,11 +18,7 @@ CROPPED, NO_FACE = "cropped", "no face"                     # statuses of photos
 
 def encode_rows(rows):
     """Encode `rows`, dicts of FIELDS, as CSV without a heading -> bytes."""
-    encoded = io.StringIO()
-    for row in rows:            # the module csv doesn't quote a carriage return by itself
-        quoting = csv.QUOTE_ALL if any("\r" in value for value in row.values()) else csv.QUOTE_MINIMAL
-        csv.DictWriter(encoded, FIELDS, lineterminator="\n", quoting=quoting).writerow(row)
-    return encoded.getvalue().encode(errors="surrogateescape")
+    return utils.csv_bytes([row[field] for field in FIELDS] for row in rows)
 
 
 def load_table(path):
