@@ -327,16 +327,15 @@ def align(options):
         work.begin(options.output, names, settings)
         for folder in {os.path.dirname(path) for name in own for path in _crop_paths(options, name)}:
             if os.path.isdir(folder):
-                (utils.clean_abandoned if work.in_shards else utils.clean_temporary)(folder)
+                utils.clean_temporary(folder, alone=not work.in_shards)
         rows, new = _crop_new(options, names, renderings, work)
-        crops = [path for name in own if rows[name]["crop"] for path in _crop_paths(options, name)]
-        work.end(options.output, [os.path.relpath(path, options.output) for path in crops],
-                 lambda: _finish(options, names, rows, work))
+        crops = [os.path.relpath(path, options.output) for name in own if rows[name]["crop"]
+                 for path in _crop_paths(options, name)]
+        work.end(options.output, crops, lambda: _finish(options, names, rows, work))
+    told = [rows[name] for name in (own if work.share else names)]
     if options.preview:
-        cells = [_preview_cell(options, rows[name]) for name in [name for name in names if name in rows][:PREVIEWED]]
-        os.makedirs(os.path.dirname(options.preview) or ".", exist_ok=True)
-        save_picture(make_grid(np.stack(cells), PREVIEW_COLUMNS), options.preview)
-    _tell(options, [rows[name] for name in (own if work.share else names)], new)
+        _draw_preview(options, told)
+    _tell(options, told, new)
     if work.share:
         return
     made = {row["crop"] for row in rows.values()}
@@ -345,6 +344,16 @@ def align(options):
     if others:
         logging.info("%s: crops of %d photos that --input does not have are there too, and are kept, such as %s",
                      options.output, len(others), min(others))
+
+
+def _draw_preview(options, rows):
+    """Write the image of --preview, which shows the first photos of `rows`. A shard may have none."""
+    if not rows:
+        logging.warning("--preview %s: not written, as this shard has no photo", options.preview)
+        return
+    cells = [_preview_cell(options, row) for row in rows[:PREVIEWED]]
+    os.makedirs(os.path.dirname(options.preview) or ".", exist_ok=True)
+    save_picture(make_grid(np.stack(cells), PREVIEW_COLUMNS), options.preview)
 
 
 def _finish(options, names, rows, work):
@@ -359,16 +368,11 @@ def _finish(options, names, rows, work):
         if lost:
             raise utils.UserError(f"{options.output}: the rows of {len(lost)} photos are lost, such as {lost[0]}; run "
                                   "the shards again")
-        _save_rows(os.path.join(options.output, TABLE), names, rows)
+        save_table(os.path.join(options.output, TABLE), rows, names)
     if not options.labels:
         return [TABLE]
     labelled_crops.carry(options, {name: rows[name]["crop"] for name in names})
     return [TABLE, *labelled_crops.carried(options.output, names)]
-
-
-def _save_rows(path, names, rows):
-    """Write the table at `path`: the `rows` {name of a photo: row} of `names`, in their order, then all others."""
-    save_table(path, {name: rows[name] for name in dict.fromkeys([*names, *rows])})
 
 
 def _crop_new(options, names, renderings, work):
@@ -408,7 +412,7 @@ def _crop_new(options, names, renderings, work):
             processes.process_all(_crop_labelled if options.labels else _crop_photo, options, items, keep, pool)
         except ImportError as error:
             raise utils.UserError(f"detection can't start ({error}); pip install -r requirements-tools.txt") from error
-    _save_rows(table_path, own, of_shard())
+    save_table(table_path, of_shard(), own)
     return rows, len(items)
 
 

@@ -274,7 +274,7 @@ def render_pairs(options):
         work.begin(options.output, list(all_names), settings)
         record, missing = _find_missing_pairs(options, by_name, all_names, work)
         os.makedirs(os.path.join(options.output, "3dmm"), exist_ok=True)
-        (utils.clean_abandoned if work.in_shards else utils.clean_temporary)(os.path.join(options.output, "3dmm"))
+        utils.clean_temporary(os.path.join(options.output, "3dmm"), alone=not work.in_shards)
         problems = []
 
         def keep(result):

@@ -1,10 +1,12 @@
 """What every module may need: how a program ends, logging, git, files that appear whole, progress. No TensorFlow."""
 import contextlib
+import csv
 import datetime
 import errno
 import fcntl
 import glob
 import hashlib
+import io
 import json
 import logging
 import os
@@ -265,6 +267,15 @@ def json_bytes(value):
     return json.dumps(value, indent=2).encode() + b"\n"
 
 
+def csv_bytes(rows):
+    """Write `rows`, sequences of words or numbers, as CSV -> bytes. Names that are not UTF-8 keep their bytes."""
+    text = io.StringIO()
+    for row in rows:                # the module csv doesn't quote a carriage return by itself
+        quoting = csv.QUOTE_ALL if any("\r" in value for value in row if isinstance(value, str)) else csv.QUOTE_MINIMAL
+        csv.writer(text, lineterminator="\n", quoting=quoting).writerow(row)
+    return text.getvalue().encode(errors="surrogateescape")
+
+
 @contextlib.contextmanager
 def atomic_write(path):
     """Open a binary file that appears under `path`, whole, when the context ends well.
@@ -299,19 +310,15 @@ def check_writable(folder):
         file.write(b"\n")                       # on a full disk, an empty file can still be made
 
 
-def clean_temporary(folder):
-    """Remove the temporary files that a killed process of ours left in `folder`. Nothing else may be writing there."""
-    for name in os.listdir(folder):
-        if _TEMPORARY_NAME.fullmatch(name) and os.path.isfile(os.path.join(folder, name)):
-            os.remove(os.path.join(folder, name))
+def clean_temporary(folder, alone=True):
+    """Remove the temporary files that killed processes of ours left in `folder`.
 
-
-def clean_abandoned(folder):
-    """Remove temporary files, as `clean_temporary` does, where other machines may be writing younger ones."""
+    Unless we are `alone` there, others may be writing young ones, and only old ones are removed.
+    """
     for name in os.listdir(folder):
         path = os.path.join(folder, name)
-        if _TEMPORARY_NAME.fullmatch(name) and os.path.isfile(path) and is_abandoned(path):
-            with contextlib.suppress(FileNotFoundError):        # another machine removes it too
+        if _TEMPORARY_NAME.fullmatch(name) and os.path.isfile(path) and (alone or is_abandoned(path)):
+            with contextlib.suppress(() if alone else FileNotFoundError):       # another machine removes it too
                 os.remove(path)
 
 

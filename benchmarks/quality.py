@@ -30,7 +30,7 @@ from benchmarks import quality_data, quality_table
 from cli import places, program
 from cli.options import checked, Command, number, one_of, parse, path, text, whole
 from datasets.image_sets import find_renderings
-from datasets.images import load_image, make_grid, save_picture
+from datasets.images import load_image, make_grid, save_picture, stem
 from engine import runs, weight_files
 from utils import UserError
 
@@ -147,11 +147,14 @@ class Training:
 
     def _is_done(self):
         """Tell whether the budget is spent."""
-        options = self.options
-        if options.steps:
-            return self.steps >= options.steps
-        return any(budget is not None and self.run and self.spent(key) >= budget
-                   for key, budget in (("minutes", options.minutes), ("cpu_minutes", options.cpu_minutes)))
+        if self.options.steps:
+            return self.steps >= self.options.steps
+        return bool(self.run) and self._time_is_over()
+
+    def _time_is_over(self):
+        """Tell whether the minutes of the budget, of either kind, are spent."""
+        return any(budget is not None and self.spent(key) >= budget for key, budget in (
+            ("minutes", self.options.minutes), ("cpu_minutes", self.options.cpu_minutes)))
 
     def train(self, split):
         """Train until the budget is spent, on the training folder of a Split. Raises UserError, Interrupted."""
@@ -160,12 +163,14 @@ class Training:
         os.makedirs(self.folder, exist_ok=True)
         session = {"commit": utils.git("describe", "--always", "--dirty") or "", "cpu": cpu_name(),
                    "cores": len(os.sched_getaffinity(0)), "from": self.steps, "minutes": 0., "cpu_minutes": 0.}
-        before = {key: self.spent(key) for key in ("minutes", "cpu_minutes")}
         self.sessions.append(session)
         utils.save_json(self.state, self._path)
-        status = self._watch(self._command(split), session, before)
+        with utils.StopRequest() as stop:
+            status = self._watch(self._command(split), session, stop)
         session["to"] = self.steps
         utils.save_json(self.state, self._path)
+        if stop.signal:
+            raise utils.Interrupted(stop.signal)
         if status not in (0, 128 + 15):
             raise UserError(f"main.py ended with status {status}: {last_line(self.log)}")
         if not self.steps:
@@ -188,21 +193,20 @@ class Training:
             given["load_path"] = self.run
         return main_command({**given, "train_generator": True}, self.words)
 
-    def _watch(self, command, session, before):
-        """Run main.py until it ends or the budget is spent, and note its time -> exit status."""
-        options, began, noted = self.options, time.monotonic(), time.monotonic()
+    def _watch(self, command, session, stop):
+        """Run main.py until it ends, the budget is spent or a StopRequest asks for it; note its time -> exit status."""
+        began = noted = time.monotonic()
         used = resource.getrusage(resource.RUSAGE_CHILDREN)
         logging.info("training; %s tells how it goes", self.log)
-        with utils.StopRequest() as stop, open(self.log, "ab") as log, \
-                subprocess.Popen(command, stdout=log, stderr=log, start_new_session=True) as process:
+        with open(self.log, "ab") as log, subprocess.Popen(
+                command, stdout=log, stderr=log, start_new_session=True,
+                preexec_fn=quality_data.end_with_us()) as process:
             asked = False
             while process.poll() is None:
                 time.sleep(POLL)
                 session["minutes"] = (time.monotonic() - began) / 60
                 session["cpu_minutes"] = cpu_seconds(process.pid) / 60 or session["cpu_minutes"]
-                spent = any(budget is not None and before[key] + session[key] >= budget for key, budget in (
-                    ("minutes", options.minutes), ("cpu_minutes", options.cpu_minutes)))
-                if not asked and (spent or stop.signal):
+                if not asked and (self._time_is_over() or stop.signal):
                     process.terminate()
                     asked = True
                 if time.monotonic() - noted > NOTE:
@@ -210,10 +214,6 @@ class Training:
                     utils.save_json(self.state, self._path)
         now = resource.getrusage(resource.RUSAGE_CHILDREN)
         session["cpu_minutes"] = (now.ru_utime + now.ru_stime - used.ru_utime - used.ru_stime) / 60
-        if stop.signal:
-            session["to"] = self.steps
-            utils.save_json(self.state, self._path)
-            raise utils.Interrupted(stop.signal)
         return process.returncode
 
     def synthesize(self, split):
@@ -224,7 +224,8 @@ class Training:
                  "generate_dataset": True, "scores": False, "overwrite": True}
         logging.info("synthesizing")
         with open(self.log, "ab") as log:
-            status = subprocess.run(main_command(given, []), stdout=log, stderr=log).returncode
+            status = subprocess.run(main_command(given, []), stdout=log, stderr=log,
+                                    preexec_fn=quality_data.end_with_us()).returncode
         if status:
             raise UserError(f"main.py --generate_dataset ended with status {status}: {last_line(self.log)}")
         return made
@@ -270,13 +271,13 @@ def save_sheet(split, made, size, path):
     each = -(-SHOWN // len(images.identities))
     chosen = [i for label in range(len(images.identities)) for i in np.flatnonzero(images.labels == label)[:each]]
     names = [images.names[i] for i in chosen[:SHOWN]]
-    files = {os.path.splitext(file)[0]: file for file in find_renderings(made).names}
+    files = {stem(file): file for file in find_renderings(made).names}
     rows = []
     for start in range(0, len(names), COLUMNS):
         part = names[start:start + COLUMNS]
         empty = [np.zeros([size, size, 3], np.uint8)] * (COLUMNS - len(part))
         rows += [load_image(os.path.join(images.root, one), size) for one in part] + empty
-        rows += [load_image(os.path.join(made, files[os.path.splitext(one)[0]]), size) for one in part] + empty
+        rows += [load_image(os.path.join(made, files[stem(one)]), size) for one in part] + empty
     os.makedirs(os.path.dirname(path), exist_ok=True)
     save_picture(make_grid(np.stack(rows), COLUMNS), path)
 
@@ -327,10 +328,10 @@ def main(arguments):
               "steps": training.steps, "minutes": training.spent("minutes"),
               "cpu_minutes": training.spent("cpu_minutes"), "sessions": training.sessions,
               "finished": time.strftime("%Y-%m-%d %H:%M:%S"), "figures": figures}
-    stem = options.name if options.weights == "dlib" else f"{options.name}@{judge.sha256[:12]}"
+    row = options.name if options.weights == "dlib" else f"{options.name}@{judge.sha256[:12]}"
     os.makedirs(os.path.join(options.out, "results"), exist_ok=True)
     with quality_data.waiting_for(os.path.join(options.out, "table.lock")):
-        utils.save_json(result, os.path.join(options.out, "results", f"{stem}.json"))
+        utils.save_json(result, os.path.join(options.out, "results", f"{row}.json"))
         quality_table.write(options.out)
     print(utils.read_text(os.path.join(options.out, "table.md")), end="")
 

@@ -1,8 +1,11 @@
 """The data of quality.py: made once, divided into what is trained on and what is held out."""
 import contextlib
+import ctypes
 import fcntl
+import functools
 import os
 import shutil
+import signal
 import subprocess
 import sys
 from typing import NamedTuple
@@ -11,6 +14,7 @@ import utils
 from cli import places
 from datasets.image_sets import find_pairs, find_photos, find_renderings, subset
 from datasets.images import load_image, read_picture, save_image, stem
+from datasets.selection import place
 from utils import SETTINGS, UserError
 
 PHOTOS, DRAWN = DOMAINS = "faces108", "drawn"
@@ -18,6 +22,7 @@ SIZES = {PHOTOS: 64, DRAWN: 48}                 # usual side in pixels; the demo
 PEOPLE, IDENTITIES = 1 / 5, 1 / 3               # shares of the photos' people and of the renderings that are held out
 # Of --domain drawn: with the held-out third and fifth taken away, 80 identities and 1,000 photos are left to train on.
 DRAWN_IDENTITIES, DRAWN_PHOTOS, DRAWN_PAIRS = 120, 1250, 300
+PR_SET_PDEATHSIG = 1        # of <linux/prctl.h>
 
 
 class Split(NamedTuple):
@@ -86,13 +91,18 @@ def waiting_for(path):
         yield
 
 
+def end_with_us():
+    """Make what a child has to call before it runs a program: Linux sends it SIGTERM if this process is killed."""
+    return functools.partial(ctypes.CDLL(None).prctl, PR_SET_PDEATHSIG, signal.SIGTERM)
+
+
 def _draw(folder, size):
     """Render and draw the people of the demo, more of them -> folder with real, syn and paired."""
     program = [sys.executable, os.path.join(utils.PROJECT, "gen_syn_latent.py")]
     usual = ["--preset", "demo", "--size", str(size)]
     for words in (["people", *usual, "--n_id", str(DRAWN_IDENTITIES), "--output", os.path.join(folder, "syn")],
                   ["drawn", *usual, "--photos", str(DRAWN_PHOTOS), "--pairs", str(DRAWN_PAIRS), "--output", folder]):
-        done = subprocess.run(program + words)
+        done = subprocess.run(program + words, preexec_fn=end_with_us())
         if done.returncode:
             raise UserError(f"gen_syn_latent.py {words[0]} ended with status {done.returncode}; its message stands "
                             "above")
@@ -132,28 +142,20 @@ def divided(images, share):
 def _link(images, folder):
     """Give the images of a set a second name in `folder`; copy them where that is not possible."""
     for name in images.names:
-        _link_one(os.path.join(images.root, name), os.path.join(folder, name))
-
-
-def _link_one(source, target):
-    """Give the file `source` a second name, or copy it."""
-    os.makedirs(os.path.dirname(target), exist_ok=True)
-    try:
-        os.link(os.path.realpath(source), target)
-    except OSError:                                             # another disk, or one without links
-        shutil.copyfile(source, target)
+        target = os.path.join(folder, name)
+        os.makedirs(os.path.dirname(target), exist_ok=True)
+        place(os.path.join(images.root, name), target)
 
 
 def _resize(images, folder, size):
     """Write the images of a set at `size`, without loss. What has that size is linked."""
     for name in images.names:
-        source = os.path.join(images.root, name)
-        if read_picture(source).size == (size, size):
-            _link_one(source, os.path.join(folder, name))
-            continue
-        target = os.path.join(folder, f"{stem(name)}.png")
+        source, target = os.path.join(images.root, name), os.path.join(folder, name)
         os.makedirs(os.path.dirname(target), exist_ok=True)
-        save_image(load_image(source, size), target)
+        if read_picture(source).size == (size, size):
+            place(source, target)
+        else:
+            save_image(load_image(source, size), f"{stem(target)}.png")
 
 
 def count(split):

@@ -4,7 +4,7 @@ import os
 import numpy as np
 
 from datasets.image_sets import find_renderings
-from datasets.images import load_image
+from datasets.images import load_image, stem
 from evaluation.distances import realism
 from evaluation.embedding import SetEmbedder, Settings
 from evaluation.embedding_cache import usual_path
@@ -82,7 +82,7 @@ class Judge:
         if folder not in self._points:
             images = find_renderings(folder)
             points = face_points.find(images, self._workers)
-            self._points[folder] = {os.path.splitext(name)[0]: each for name, each in zip(images.names, points)}
+            self._points[folder] = {stem(name): each for name, each in zip(images.names, points)}
         return self._points[folder]
 
 

@@ -1,7 +1,5 @@
 """The table of quality.py: a row for each result, written as Markdown and as CSV."""
-import csv
 import glob
-import io
 import os
 
 import utils
@@ -28,14 +26,10 @@ def write(out):
     groups = sorted({*references, *map(group_of, results)})
     tables = {group: _rows(references.get(group, {}), [each for each in results if group_of(each) == group])
               for group in groups}
-    _save(os.path.join(out, "table.md"), "\n".join(_markdown(group, rows) for group, rows in tables.items()))
-    text = io.StringIO()
-    writer = csv.writer(text, lineterminator="\n")
-    writer.writerow(["domain", "size", "judge", *NAMES, "options"])
-    for group, rows in tables.items():
-        for cells, options in rows:
-            writer.writerow([*group, *cells, options])
-    _save(os.path.join(out, "table.csv"), text.getvalue())
+    _save(os.path.join(out, "table.md"), "\n".join(_markdown(group, rows) for group, rows in tables.items()).encode())
+    _save(os.path.join(out, "table.csv"), utils.csv_bytes([
+        ["domain", "size", "judge", *NAMES, "options"],
+        *([*group, *cells, options] for group, rows in tables.items() for cells, options in rows)]))
 
 
 def group_of(result):
@@ -67,7 +61,7 @@ def _markdown(group, rows):
     return "\n".join([*lines, *(f"| {' | '.join(cells)} |" for cells, _ in rows), ""])
 
 
-def _save(path, text):
-    """Write a file that appears whole."""
+def _save(path, content):
+    """Write a file of these bytes that appears whole."""
     with utils.atomic_write(path) as file:
-        file.write(text.encode())
+        file.write(content)

@@ -18,11 +18,7 @@ CROPPED, NO_FACE = "cropped", "no face"                     # statuses of photos
 
 def encode_rows(rows):
     """Encode `rows`, dicts of FIELDS, as CSV without a heading -> bytes."""
-    encoded = io.StringIO()
-    for row in rows:            # the module csv doesn't quote a carriage return by itself
-        quoting = csv.QUOTE_ALL if any("\r" in value for value in row.values()) else csv.QUOTE_MINIMAL
-        csv.DictWriter(encoded, FIELDS, lineterminator="\n", quoting=quoting).writerow(row)
-    return encoded.getvalue().encode(errors="surrogateescape")
+    return utils.csv_bytes([row[field] for field in FIELDS] for row in rows)
 
 
 def load_table(path):
@@ -72,7 +68,8 @@ def _is_whole(row):
     return False
 
 
-def save_table(path, rows):
-    """Write the table at `path`, whole or not at all: `rows` {name of a photo: row}, in their order."""
+def save_table(path, rows, names=()):
+    """Write `rows` {name of a photo: row} as the table `path`, whole or not at all: those of `names`, then others."""
+    ordered = [rows[name] for name in dict.fromkeys([*names, *rows])]
     with utils.atomic_write(path) as file:
-        file.write((",".join(FIELDS) + "\n").encode() + encode_rows(rows.values()))
+        file.write((",".join(FIELDS) + "\n").encode() + encode_rows(ordered))

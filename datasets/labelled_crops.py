@@ -198,12 +198,7 @@ def rows_of(path, column, wanted):
     except (OSError, ValueError, csv.Error) as error:
         raise UserError(f"{path}: can't be read ({utils.reason_of(error)}); {utils.RESTORE}") from error
     place = heading.index(column) if column in heading else len(text)           # which no row has
-    kept = io.StringIO()
-    for row in [heading, *(row for row in rows if place < len(row) and row[place] in wanted)]:
-        # The module csv doesn't quote a carriage return by itself.
-        quoting = csv.QUOTE_ALL if any("\r" in value for value in row) else csv.QUOTE_MINIMAL
-        csv.writer(kept, lineterminator="\n", quoting=quoting).writerow(row)
-    return kept.getvalue().encode(errors="surrogateescape")
+    return utils.csv_bytes([heading, *(row for row in rows if place < len(row) and row[place] in wanted)])
 
 
 def write_changed(path, content):

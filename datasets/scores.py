@@ -47,7 +47,7 @@ class ScoreStore:
         self._folder, self._classifier = os.path.join(folder, SCORES_FOLDER), classifier
         self._share = work.share
         if os.path.isdir(self._folder):
-            (utils.clean_abandoned if work.in_shards else utils.clean_temporary)(self._folder)
+            utils.clean_temporary(self._folder, alone=not work.in_shards)
         self._rows = []
 
     def scored(self, with_embeddings):

@@ -55,7 +55,7 @@ def write(images, tables, folder):
             os.makedirs(here, exist_ok=True)
             utils.clean_temporary(here)
             for name in names:
-                _place(os.path.join(images.root, name), os.path.join(folder, name))
+                place(os.path.join(images.root, name), os.path.join(folder, name))
                 bar.update()
             damaged += _write_labels(os.path.join(images.root, identity, LABELS), names, os.path.join(here, LABELS))
     if damaged:
@@ -64,7 +64,7 @@ def write(images, tables, folder):
         write_changed(os.path.join(folder, name), content)
 
 
-def _place(source, target):
+def place(source, target):
     """Let the image `source` have the name `target` too, or copy it there. Where it is there already, it stays."""
     if os.path.lexists(target):
         if os.path.isfile(target) and (os.path.samefile(source, target)

@@ -4,6 +4,7 @@ Shard I of N makes each N-th item, from the I-th on. It keeps what it writes for
 file is written by two shards. Whichever shard ends last does what depends on the whole set. No machine has to know of
 another one: two that take the same shard write the same files, each of them whole.
 """
+import collections
 import contextlib
 import csv
 import hashlib
@@ -32,30 +33,24 @@ class Work:
 
     def __init__(self, shard=None):
         """Take `shard`: (I, N), the word FINISH, or None for all of the work."""
-        self._finishes = shard == FINISH
-        self._number, self._count = shard if shard and not self._finishes else (1, 1)
+        self.finishes = shard == FINISH         # makes no item, but what is left when all shards have ended
         self.in_shards = bool(shard)
-        self.share = f"{self._number}-{self._count}" if shard and not self._finishes else None  # of the folder's lock
+        self._number, self._count = (1, 1) if self.finishes or not shard else shard
+        self.share = f"{self._number}-{self._count}" if shard and not self.finishes else None   # of the folder's lock
         self._mark = None
 
     def __str__(self):
-        return f"--shard {FINISH}" if self._finishes else f"--shard {self._number}/{self._count}"
-
-    @property
-    def finishes(self):
-        """Tell whether no item is to be made, but what is left when all shards have ended."""
-        return self._finishes
+        return f"--shard {FINISH}" if self.finishes else f"--shard {self._number}/{self._count}"
 
     def of(self, items):
         """Choose from the list or range `items`, which all shards number alike."""
-        return [] if self._finishes else items[self._number - 1::self._count]
+        return [] if self.finishes else items[self._number - 1::self._count]
 
     # Files that a shard keeps for itself
 
     def path(self, folder, name):
         """Return the path of the file that this process writes for what a whole run writes as `name` in `folder`."""
-        return os.path.join(folder, FOLDER, f"{self._number}-of-{self._count}", name) if self.share else os.path.join(
-            folder, name)
+        return os.path.join(_place(folder, self._number, self._count) if self.share else folder, name)
 
     def paths(self, folder, name):
         """List the paths of all files `name` that are there: of a whole run, then of shards, the last written last."""
@@ -68,7 +63,7 @@ class Work:
 
     def check_there(self, folder, option="--output"):
         """Raise UserError where nothing is there to finish. Nothing is created."""
-        if self._finishes and not _marks_in(folder):
+        if self.finishes and not _marks_in(folder):
             raise UserError(f"{self}: {option} {folder} has no shards; run --shard 1/N to N/N first")
 
     def check(self, folder, items, settings):
@@ -80,15 +75,15 @@ class Work:
         """
         marks = _marks_in(folder)
         mark = {"items": len(items), "names": _digest(items), "settings": _digest(settings.items())}
-        if self._finishes:
+        if self.finishes:
             self.check_there(folder)
-            like = [count for (_, count), there in marks.items() if there == mark]
-            if not like:
+            begun = collections.Counter(count for (_, count), there in marks.items() if there == mark)
+            if not begun:
                 raise UserError(f"{self}: {folder}: {_difference(mark, 0, marks)}")
-            self._count = max(like, key=lambda count: (not self._lacking(folder, mark, count), like.count(count)))
-            lacking = self._lacking(folder, mark, self._count)
-            if lacking:
-                missing = _listed(lacking, self._count, " is not done or has lost files; run it",
+            lacking = {count: _lacking(folder, mark, count) for count in begun}
+            self._count = max(begun, key=lambda count: (not lacking[count], begun[count]))
+            if lacking[self._count]:
+                missing = _listed(lacking[self._count], self._count, " is not done or has lost files; run it",
                                   " are not done or have lost files; run them")
                 raise UserError(f"{self}: {folder}: {missing}, then this command again")
         elif self.share:
@@ -125,7 +120,7 @@ class Work:
             rows = [(name, utils.sha256_of(os.path.join(folder, name)), f"{self._number}/{self._count}")
                     for name in names]
             _write_rows(self.path(folder, FILES), rows)
-        lacking = self._lacking(folder, self._mark, self._count)
+        lacking = _lacking(folder, self._mark, self._count)
         if lacking:
             logging.info("%s: %s is done; %s to come; the last one to end, or --shard %s, does the rest", folder, self,
                          _listed(lacking, self._count, " is", " are"), FINISH)
@@ -135,17 +130,8 @@ class Work:
                 for row in _read_rows(_place(folder, number, self._count))]
         _write_rows(os.path.join(folder, FOLDER, MANIFEST), sorted(rows + made))
         for parent, _, _ in os.walk(folder):
-            utils.clean_abandoned(parent)
+            utils.clean_temporary(parent, alone=False)
         logging.info("%s: all %d shards are done; %s", folder, self._count, os.path.join(FOLDER, MANIFEST))
-
-    @staticmethod
-    def _lacking(folder, mark, count):
-        """List the numbers of the shards of `count` that have not ended; if all have, of those that have lost files."""
-        marks, numbers = _marks_in(folder), range(1, count + 1)
-        undone = [number for number in numbers if marks.get((number, count)) != mark
-                  or not os.path.exists(os.path.join(_place(folder, number, count), FILES))]
-        return undone or [number for number in numbers if not all(
-            os.path.exists(os.path.join(folder, name)) for name, *_ in _read_rows(_place(folder, number, count)))]
 
 
 ALL = Work()                        # of a process that does the whole work
@@ -170,10 +156,19 @@ def _marks_in(folder):
     return {shard: mark for shard, mark in sorted(marks.items()) if isinstance(mark, dict)}
 
 
+def _lacking(folder, mark, count):
+    """List the numbers of the shards of `count` that have not ended; if all have, of those that have lost files."""
+    marks, numbers = _marks_in(folder), range(1, count + 1)
+    undone = [number for number in numbers if marks.get((number, count)) != mark
+              or not os.path.exists(os.path.join(_place(folder, number, count), FILES))]
+    return undone or [number for number in numbers if not all(
+        os.path.exists(os.path.join(folder, name)) for name, *_ in _read_rows(_place(folder, number, count)))]
+
+
 def _is_complete(folder, marks):
     """Tell whether all shards of one work are done, of those with `marks`."""
     works = {(count, json.dumps(mark, sort_keys=True)): mark for (_, count), mark in marks.items()}
-    return any(not Work._lacking(folder, mark, count) for (count, _), mark in works.items())
+    return any(not _lacking(folder, mark, count) for (count, _), mark in works.items())
 
 
 def _difference(mark, count, others):
@@ -218,7 +213,7 @@ def _read_rows(place):
     """Read what the shard with the folder `place` wrote -> rows of FIELDS. Raises UserError where it can't be read."""
     path = os.path.join(place, FILES)
     try:
-        heading, *rows = csv.reader(io.StringIO(utils.read_text(path, "surrogateescape"), newline=""))
+        heading, *rows = [*csv.reader(io.StringIO(utils.read_text(path, "surrogateescape"), newline=""))] or [[]]
     except (OSError, ValueError, csv.Error) as error:
         raise UserError(f"{path}: can't be read ({utils.reason_of(error)}); {utils.RESTORE}") from error
     if tuple(heading) != FIELDS or any(len(row) != len(FIELDS) for row in rows):

@@ -90,12 +90,11 @@ def existing_images(folder, names, alone=True):
     `names` are relative to `folder`, and may have there the suffix that `ImageWriter.add` gives them. Temporary files
     that a kill left beside them are removed; unless we are `alone`, only old ones.
     """
-    clean = utils.clean_temporary if alone else utils.clean_abandoned
     found = set()
     for parent in sorted({os.path.dirname(name) for name in names}):
         here = os.path.join(folder, parent)
         if os.path.isdir(here):
-            clean(here)
+            utils.clean_temporary(here, alone)
             found.update(os.path.join(parent, entry) for entry in os.listdir(here))
     return {name for name in names if output_name(name) in found and is_whole(os.path.join(folder, output_name(name)))}
 

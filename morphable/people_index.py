@@ -1,6 +1,4 @@
 """A table of the people of a folder of renderings: who each identity is, by the labels beside its images."""
-import csv
-import io
 import os
 
 import numpy as np
@@ -29,12 +27,8 @@ def write(output):
                          *(str(labels[field]) for field in PLAIN[2:])])
     if not rows:
         return []
-    text = io.StringIO()
-    writer = csv.writer(text, lineterminator="\n")
-    writer.writerow(["identity", *PLAIN[:2], *origins, *PLAIN[2:]])
-    writer.writerows(rows)
     with utils.atomic_write(os.path.join(output, INDEX)) as file:
-        file.write(text.getvalue().encode())
+        file.write(utils.csv_bytes([["identity", *PLAIN[:2], *origins, *PLAIN[2:]], *rows]))
     return [INDEX]
 
 

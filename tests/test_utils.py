@@ -1,5 +1,7 @@
 """utils: files that appear whole, folders that can be written or held, JSON, git, log lines, requests to stop."""
+import csv
 import errno
+import io
 import json
 import os
 import re
@@ -70,6 +72,13 @@ def test_json_there_and_back(tmp_path):
     utils.save_json({"ä": [1, .5, None]}, path)
     assert utils.load_json(path, "default") == {"ä": [1, .5, None]} == json.loads((tmp_path / "a.json").read_bytes())
     assert os.listdir(tmp_path) == ["a.json"]
+
+
+def test_a_table_there_and_back():
+    rows = [["name", "number"], ["a\rb", "1"], ["c\n,\"", ".5"], ["ä \udcff", ""]]
+    content = utils.csv_bytes(rows)
+    assert content.startswith(b"name,number\n") and content.endswith(b"\xff,\n")
+    assert list(csv.reader(io.StringIO(content.decode(errors="surrogateescape"), newline=""))) == rows
 
 
 @pytest.mark.parametrize("content", [b"{", b"", b"\xff\xfe", b"[1, 2"])

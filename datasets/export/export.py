@@ -3,8 +3,6 @@
 A killed export goes on where it was: what is whole is kept. The bytes of images are copied as they are.
 """
 import contextlib
-import csv
-import io
 import os
 
 import utils
@@ -62,17 +60,13 @@ def write(source, written, folder):
 
 def _write_index(source, written, path):
     """Write a table with a line for each image of a Source: where it is, who it is, and what is known of it."""
-    first = [*written.place(0), "path", "identity", "label"]
     with utils.atomic_write(path) as file:
-        text = io.TextIOWrapper(file, "utf-8", errors="surrogateescape", newline="")
-        table = csv.DictWriter(text, [*first, *source.columns], lineterminator="\n")
-        table.writeheader()
+        file.write(utils.csv_bytes([[*written.place(0), "path", "identity", "label", *source.columns]]))
         for index, label in enumerate(source.labels):
             name = written.files[index] if isinstance(written, Folder) else source.names[index]
-            table.writerow({**written.place(index), "path": name, "identity": source.identity(index), "label": label,
-                            **source.facts(index)})
-        text.flush()
-        text.detach()
+            facts = source.facts(index)
+            file.write(utils.csv_bytes([[*written.place(index).values(), name, source.identity(index), label,
+                                         *(facts.get(column, "") for column in source.columns)]]))
 
 
 def _entry(path):

@@ -17,11 +17,7 @@ def table_of(names, values):
 
     `names` [n] are as in Renderings, `values` [n] from 0 to 1, or nan where nothing is known.
     """
-    text = io.StringIO()
-    table = csv.writer(text, lineterminator="\n")
-    table.writerow(HEADING)
-    table.writerows((name, f"{value:.6f}") for name, value in zip(names, values, strict=True))
-    return text.getvalue().encode(errors="surrogateescape")
+    return utils.csv_bytes([HEADING, *((name, f"{value:.6f}") for name, value in zip(names, values, strict=True))])
 
 
 def write(path, names, values):

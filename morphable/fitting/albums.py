@@ -159,12 +159,11 @@ def drop_pairs(output, album, kept):
 
 
 def prepare(output, alone):
-    """Make the folders that pairs need and, where no other process writes there, remove what a kill left in them."""
+    """Make the folders that pairs need, and remove what a kill left in them; unless we are `alone`, only old files."""
     for name in (RENDERINGS, PARTS):
         folder = os.path.join(output, name)
         os.makedirs(folder, exist_ok=True)
-        if alone:
-            utils.clean_temporary(folder)
+        utils.clean_temporary(folder, alone)
 
 
 def claim(output, albums, work):

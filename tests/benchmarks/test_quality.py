@@ -2,6 +2,7 @@
 import csv
 import json
 import os
+import subprocess
 import sys
 import time
 from pathlib import Path
@@ -15,7 +16,7 @@ from datasets.image_sets import find_photos, find_renderings
 from datasets.images import load_image, read_picture
 from drawn import write_dataset
 from evaluation.labels import face_points
-from tool import call
+from tool import call, ROOT
 from utils import sha256_of, UserError
 
 SIZE = 32
@@ -155,6 +156,20 @@ def test_a_budget_of_minutes_ends_a_training_in_good_order(sleeper, budget):
     longer = sleeper(f"--{budget}", ".012")
     longer.train(split)
     assert [session["from"] for session in longer.sessions] == [0, 7] and longer.spent(budget) >= .012
+
+
+def test_a_child_ends_in_good_order_when_its_parent_is_killed(tmp_path):
+    child = ("import signal, sys, time\n"
+             "signal.signal(signal.SIGTERM, lambda *_: (open(sys.argv[1], 'w').close(), sys.exit()))\n"
+             "print('ready', flush=True)\ntime.sleep(60)")
+    parent = ("import subprocess, sys\nfrom benchmarks.quality_data import end_with_us\n"
+              "subprocess.run([sys.executable, '-c', *sys.argv[1:]], preexec_fn=end_with_us())")
+    with subprocess.Popen([sys.executable, "-c", parent, child, str(tmp_path / "ended")], stdout=subprocess.PIPE,
+                          cwd=ROOT) as process:
+        assert process.stdout.readline() == b"ready\n"
+        process.kill()
+        assert process.stdout.read() == b""             # the child, which holds the pipe too, has ended
+    assert (tmp_path / "ended").exists()
 
 
 @pytest.mark.parametrize("arguments, named", [

@@ -166,10 +166,19 @@ def test_shards_of_other_photos_or_people_are_refused(here):
     Tool("gen_syn_latent.py").refused(run("people", "--shard", "2/2", "--n_id", "6", output="syn"), "5 items and not 6")
 
 
+def test_a_shard_without_photos_writes_no_preview(here):
+    photos(here)
+    result = succeed("align", "--shard", "9/9", "--preview", "sheet.png")
+    assert "--preview sheet.png: not written" in result.err and not (here / "sheet.png").exists()
+    succeed("align", "--shard", "1/9", "--preview", "sheet.png")
+    assert (here / "sheet.png").exists()
+
+
 @pytest.mark.parametrize("program, line", [
     *((program, line) for program, line, _, _ in CASES.values()), (main, "--generate_dataset --data_dir data"),
     (gen_syn_latent, "fit --photos photos")])
-@pytest.mark.parametrize("shard", ["0/4", "5/4", "-1/2", "2", "one/two", "1/", "finished", ""])
+@pytest.mark.parametrize("shard", ["0/4", "5/4", "-1/2", "2", "one/two", "1/", "finished", "",
+                                   "1/999999999999", "99999999999/2"])
 def test_a_bad_shard_is_refused(here, program, line, shard):
     output = [] if program is main else ["--output", "out"]
     result = call(program, *line.split(), *output, f"--shard={shard}")

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 import utils
-from datasets import scores
+from datasets import scores, shards
 from datasets.scores import ScoreStore, write_scores
 from datasets.shards import ALL, FILES, FINISH, FOLDER, MANIFEST, Work
 from datasets.sources import SourceRecord
@@ -87,6 +87,16 @@ def test_finish_names_what_is_missing_and_then_does_the_rest(tmp_path):
         make(tmp_path / "out", FINISH)
 
 
+def test_finish_looks_once_for_the_files_of_a_shard(tmp_path, monkeypatch):
+    read, looked = shards._read_rows, []
+    for number in range(1, 6):
+        make(tmp_path, (number, 5))
+    monkeypatch.setattr(shards, "_read_rows", lambda place: looked.append(place) or read(place))
+    work = Work(FINISH)
+    work.begin(str(tmp_path), ITEMS, SETTINGS)
+    assert len(looked) == len(set(looked)) == 5
+
+
 def test_the_same_shard_twice_changes_nothing(tmp_path):
     for number in (1, 2):
         make(tmp_path, (number, 2))
@@ -139,7 +149,7 @@ def test_a_whole_run_takes_over_what_shards_have_begun(tmp_path):
     assert not (tmp_path / FOLDER).exists() and len(visible(tmp_path)) == 8
 
 
-@pytest.mark.parametrize("name, content", [(FILES, b"\xff\xfe"), (FILES, b"a,b\n"), ("work.json", b"{")])
+@pytest.mark.parametrize("name, content", [(FILES, b"\xff\xfe"), (FILES, b"a,b\n"), (FILES, b""), ("work.json", b"{")])
 def test_a_damaged_file_is_told(tmp_path, name, content):
     make(tmp_path, (1, 2))
     (tmp_path / FOLDER / "1-of-2" / name).write_bytes(content)

@@ -300,7 +300,7 @@ def test_a_stopped_filter_goes_on(data, monkeypatch, linked):
             return work(*arguments)
         return step
 
-    for name in ("_place", "_write_labels", "write_changed"):
+    for name in ("place", "_write_labels", "write_changed"):
         monkeypatch.setattr(selection, name, limited(getattr(selection, name)))
     stops = 0
     for left[0] in range(0, 30, 3):
