@@ -64,10 +64,23 @@ def compare_options(add):
     _judging_options(add)
 
 
+def resolve_judge(options, error):
+    """Call `error` with one line where the options ask a single shard for what only the whole judgement has."""
+    asked = [name for name, there in (("--gate", options.gate is not None), ("--utility", options.utility)) if there]
+    if _embeds_only(options) and asked:
+        error(f"{', '.join(asked)}: not with --shard I/N, which embeds images and judges nothing; give it with --shard "
+              f"{FINISH}")
+
+
+def _embeds_only(options):
+    """Tell whether the options ask for a part of the embeddings, and for no judgement."""
+    return options.shard not in (None, FINISH)
+
+
 JUDGE = Command("evaluate.py", "judge", "Judge a data set: does it look real, is everybody a different person, are "
                 "labels kept, does it show real people, whom does it represent? Prints the figures, writes a report.",
                 ("evaluate.py judge data/generated --photos data/real --renderings data/syn",),
-                {"Judging": judge_options})
+                {"Judging": judge_options}, resolve_judge)
 COMPARE = Command("evaluate.py", "compare", "Print the figures of several data sets side by side.",
                   ("evaluate.py compare data/generated data/syn --photos data/real",), {"Judging": compare_options})
 
@@ -223,7 +236,7 @@ def judge(options, words=()):
         store.Store(folder)                             # raises UserError where it is damaged, and not hours later
         if options.filtered:
             find_renderings(options.filtered)
-    if options.shard not in (None, FINISH):
+    if _embeds_only(options):
         start()
         _embed_shard(options, [sets])
         return 0
@@ -272,7 +285,7 @@ def compare(options):
     _check_read(options, options.data)
     found = {each: _find(options, each) for each in options.data}
     start()
-    if options.shard not in (None, FINISH):
+    if _embeds_only(options):
         _embed_shard(options, found.values())
         return
     found = {each: _judge_one(options, each, sets, [])[0].sections for each, sets in found.items()}
