@@ -2,8 +2,6 @@
 import json
 import os
 import shutil
-import signal
-import time
 
 import numpy as np
 import pytest
@@ -16,13 +14,13 @@ from datasets import landmarks, selection
 from datasets.image_sets import find_renderings, subset
 from datasets.labelled_crops import find
 from datasets.scores import read_scores
-from drawn import draw_face, write
+from drawn import draw_face, write, write_many
 from evaluation.choosing import confidence_file, filtering
 from evaluation.figures import Figure, HIGHER, LOWER, Measure, NEITHER, Section
 from evaluation.labels.known_labels import read_labels
 from evaluation.report import report
 from judged import FACTS, sections
-from tool import call, Tool
+from tool import call, kill_often, Tool
 
 TOOL = Tool("evaluate.py")
 PEOPLE = {"ann": 6, "bob": 4, "cy d": 1}            # images of each
@@ -328,38 +326,14 @@ def test_what_is_lost_cut_or_another_is_written_again(data):
 def test_a_killed_filter_goes_on(tmp_path, monkeypatch):
     """SIGKILL at many moments; what has its name by then is whole, and in the end all is as if nothing had been."""
     monkeypatch.chdir(tmp_path)
-    write("one", "1.jpg", draw_face(1, 1, 16, photo=True))
-    content = (tmp_path / "one/1.jpg").read_bytes()
+    write_many("set", 40, 50)
     for person in range(40):
-        (tmp_path / f"set/{person}").mkdir(parents=True)
-        for number in range(50):
-            (tmp_path / f"set/{person}/{number}.jpg").write_bytes(content + bytes([person, number]))
         np.savez(f"set/{person}/latents.npz", names=[f"{number}.jpg" for number in range(50)],
                  Pose_Para=np.random.default_rng(person).random([50, 7]))
     chosen = subset(find_renderings("set"), range(0, 2000, 2))
     tables = {"confidence_scores.csv": b"words" * 100_000}
-    os.mkdir("alone")
-    began = time.monotonic()
-    selection.write(chosen, tables, "alone")
-    seconds, alone, kills, partial = time.monotonic() - began, tree("alone"), 0, 0
-    for moment in range(1, 16):
-        os.makedirs("out", exist_ok=True)
-        child = os.fork()
-        if not child:
-            selection.write(chosen, tables, "out")
-            os._exit(0)
-        time.sleep(seconds * moment / 20)
-        os.kill(child, signal.SIGKILL)
-        kills += os.waitpid(child, 0)[1] == signal.SIGKILL
-        found = {name: part_of for name, part_of in tree("out").items() if not os.path.basename(name).startswith(".")}
-        partial += 0 < len(found) < len(alone)
-        assert all(alone[name] == part_of for name, part_of in found.items())
-        if len(found) == len(alone):
-            shutil.rmtree("out")
-    os.makedirs("out", exist_ok=True)
-    selection.write(chosen, tables, "out")
-    assert kills > 3 and partial and {name: part_of for name, part_of in tree("out").items()
-                                      if "/" in name or ".tmp-" not in name} == alone
+    kills, partial = kill_often(lambda folder: selection.write(chosen, tables, folder))
+    assert kills > 3 and partial
 
 
 # What is refused
