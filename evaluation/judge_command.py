@@ -49,7 +49,7 @@ def judge_options(add):
     """Add the options of `judge`."""
     add("data", image_folder, None, "data set to judge, with a folder for each identity", needed=True, values="+",
         positional=True)
-    add("output", text, None, "folder for report.html, report.json, DATASHEET.md", "DATA_report")
+    add("output", text, None, "folder for report.html, report.json, DATASHEET.md", f"DATA{report.ENDING}")
     add("utility", boolean, False, "train small recognisers on the set, on its renderings and on real people, and "
         "compare them: minutes to hours; it goes on where it was stopped")
     add("filtered", path, "", "with utility: the part of the set that evaluate.py filter kept")
@@ -198,7 +198,7 @@ def check(options, data=()):
     judged, *more = options.data
     if more:
         raise utils.UserError(f"{more[0]}: one data set is judged at a time; take evaluate.py compare for several")
-    folder = options.output or f"{os.path.normpath(judged)}_report"
+    folder = options.output or report.folder_for(judged)
     _check_read(options, data)
     read = {judged: judged, "--photos": options.photos, "--renderings": options.renderings,
             "--train_photos": options.train_photos}

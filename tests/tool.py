@@ -137,8 +137,8 @@ def alive(group):
 def kill_often(work, moments=15):
     """Do `work(folder)` to its end, then in processes killed at many moments, then to its end -> (kills, partial ones).
 
-    After each kill, whatever has its name is whole, and partial are those after which some of it has not. When all of it
-    has, the folder is emptied for the next one. In the end, all is as if nothing had been.
+    After each kill, whatever has its name has to be whole. A kill is partial where some files have no name yet. When
+    all have, the folder is emptied for the next kill. In the end, all has to be as if nothing had been.
     """
     os.mkdir("alone")
     began = time.monotonic()

@@ -2,6 +2,7 @@
 import json
 import os
 import shutil
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -51,8 +52,8 @@ def data(tmp_path, monkeypatch):
         f"{name},{name},cropped\n" for name in NAMES_OF) + "lost.jpg,,no face\n")
     (tmp_path / "set/settings.json").write_text(json.dumps(SETTINGS))
     (tmp_path / "set_report").mkdir()
-    confidence_file.write("set_report/confidences.csv", NAMES_OF,
-                          [int(name.split("/")[1][0]) / 10 for name in NAMES_OF])
+    (tmp_path / "set_report/confidences.csv").write_bytes(confidence_file.table_of(
+        NAMES_OF, [int(name.split("/")[1][0]) / 10 for name in NAMES_OF]))
     return tmp_path / "set"
 
 
@@ -401,7 +402,7 @@ def test_other_settings_and_a_changed_source_are_refused(data):
     filtered("--keep", .5)
     before = tree("out")
     TOOL.refused(call(evaluate, "filter", "set", *words(keep=.4, output="out")), "--output out", "keep 0.5 there")
-    confidence_file.write("set_report/confidences.csv", NAMES_OF, np.linspace(1, 0, len(NAMES_OF)))
+    Path("set_report/confidences.csv").write_bytes(confidence_file.table_of(NAMES_OF, np.linspace(1, 0, len(NAMES_OF))))
     TOOL.refused(call(evaluate, "filter", "set", *words(keep=.5, output="out")), "--output out", "chosen")
     shutil.copy("set/ann/1.jpg", "set/ann/6.jpg")
     TOOL.refused(call(evaluate, "filter", "set", *words(keep=.5, output="out")), "--output out", "source")
@@ -420,10 +421,9 @@ def test_images_of_others_in_the_output_are_told(data):
 def test_confidences_are_read_as_they_were_written(tmp_path):
     names = ["a/1.jpg", 'b "c", d/2.jpg', "\udce9/3.jpg"]
     values = np.array([0, np.nan, .1234567])
-    confidence_file.write(str(tmp_path / "confidences.csv"), names, values)
+    (tmp_path / "confidences.csv").write_bytes(confidence_file.table_of(names, values))
     found = confidence_file.read(str(tmp_path))
     assert list(found) == names and np.allclose(list(found.values()), [0, np.nan, .123457], atol=1e-9, equal_nan=True)
     assert (tmp_path / "confidences.csv").read_bytes().splitlines()[:2] == [b"image,confidence", b"a/1.jpg,0.000000"]
     with pytest.raises(ValueError):
-        confidence_file.write(str(tmp_path / "confidences.csv"), names, values[:2])
-    assert len(confidence_file.read(str(tmp_path))) == 3
+        confidence_file.table_of(names, values[:2])
