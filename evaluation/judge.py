@@ -54,12 +54,8 @@ class Judge:
     def __init__(self, sets, embedder, workers, seed=0):
         """Embed all images of Sets by an embedding.SetEmbedder. `workers` processes look for faces."""
         self._embedder, self._workers, self._seed = embedder, workers, seed
-        there = sets.there
-        embedder.place_alike(there)
-        read = {}                       # by folder: the photos may be those of the training
-        for each in there:
-            if each.root not in read:
-                read[each.root] = self._read(each)
+        embedder.place_alike(sets.there)
+        read = {each.root: self._read(each) for each in sets.there}
         subject, photos = read[sets.judged.root], read[sets.photos.root]
         check_several(sets.judged.root, subject.images.identities)          # some may have had broken images only
         check_several(sets.photos.root, photos.images.identities, photos=True)

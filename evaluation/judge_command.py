@@ -11,10 +11,12 @@ from cli.shards import FINISH, shard
 from datasets.image_sets import find_renderings, subset
 from datasets.neighbours import check_outside
 from datasets.packed import records
+from datasets.shards import Work
 from engine import runs, weight_files
 from engine.startup import start
-from evaluation import judged_sets
+from evaluation import embedding_shards, judged_sets
 from evaluation.choosing import confidence_file
+from evaluation.embedding_cache import usual_path
 from evaluation.figures import PHOTOS, RENDERINGS, SET
 from evaluation.report import console, report
 from evaluation.usefulness import store
@@ -149,17 +151,13 @@ def _embed_shard(options, found):
 
     Raises UserError.
     """
-    from datasets.shards import Work
-    from evaluation import embedding_shards
-    from evaluation.embedding_cache import usual_path
-
     work = Work(options.shard)
     path = embedding_shards.path_for(options.cache or usual_path(), options.shard)
     embedder = _embedder(options, path, journal=embedding_shards.JOURNAL)
     try:
         for sets in found:
             embedder.place_alike(sets.there)
-            for images in {each.root: each for each in sets.there}.values():
+            for images in sets.there:
                 part = subset(images, work.of(range(len(images.names))))
                 logging.info("%s: embedding %d of %d images", images.root, len(part.names), len(images.names))
                 embedder.embed(part)
@@ -171,9 +169,7 @@ def _embed_shard(options, found):
 
 def _judge_one(options, data, sets, command):
     """Judge one data set, that in the folder `data`, of Sets -> (judge.Judgement, facts). Raises UserError."""
-    from evaluation import embedding_shards
     from evaluation import judge as judging
-    from evaluation.embedding_cache import usual_path
 
     cache = options.cache or usual_path()
     embedder = _embedder(options, cache)
@@ -231,17 +227,16 @@ def judge(options, words=()):
     `words` are those of the command line, for the report. Raises UserError.
     """
     data, folder = options.data[0], check(options, options.data)
-    sets = _find(options, data)
+    sets, filtered = _find(options, data), None
     if options.utility:
         store.Store(folder)                             # raises UserError where it is damaged, and not hours later
-        if options.filtered:
-            find_renderings(options.filtered)
+        filtered = find_renderings(options.filtered) if options.filtered else None
     if _embeds_only(options):
         start()
         _embed_shard(options, [sets])
         return 0
     with _holding(folder):
-        found = _judge_into(options, sets, folder, list(words))
+        found = _judge_into(options, sets, filtered, folder, list(words))
     if options.gate is not None and (found.leaked.value is None or found.leaked.value > options.gate):
         share = "was not measured" if found.leaked.value is None else f"is {found.leaked.value:.4f}"
         logging.error("--gate %g: the share of images that show a training photo %s", options.gate, share)
@@ -249,13 +244,16 @@ def judge(options, words=()):
     return 0
 
 
-def _judge_into(options, sets, folder, words):
-    """Judge one of Sets, print its figures, and write the report into `folder` -> judge.Judgement."""
+def _judge_into(options, sets, filtered, folder, words):
+    """Judge one of Sets, print its figures, and write the report into `folder` -> judge.Judgement.
+
+    `filtered` are Renderings, the part of the set that was kept, for --utility; None where there is none.
+    """
     data, began = options.data[0], time.monotonic()
     start()
     found, facts = _judge_one(options, data, sets, words)
     if options.utility:
-        found.sections.append(_measure_use(options, sets, folder))
+        found.sections.append(_measure_use(options, sets, filtered, folder))
     facts["seconds"] = round(time.monotonic() - began)
     print(console.table_of({data: found.sections}))
     names = sets.judged.names
@@ -265,11 +263,14 @@ def _judge_into(options, sets, folder, words):
     return found
 
 
-def _measure_use(options, sets, folder):
-    """Train recognisers on the judged one of Sets and on the others -> Section. `folder` keeps the results."""
+def _measure_use(options, sets, filtered, folder):
+    """Train recognisers on the judged one of Sets, on the Renderings `filtered` or None, and on the others -> Section.
+
+    `folder` keeps the results.
+    """
     from evaluation.usefulness import rows, training, utility
 
-    compared = rows.Sets(sets.photos, sets.renderings, sets.judged, options.filtered or None, sets.training)
+    compared = rows.Sets(sets.photos, sets.renderings, sets.judged, filtered, sets.training)
     try:
         trained, held_out, notes = rows.make(compared, seed=options.seed)
     except utils.UserError as problem:
