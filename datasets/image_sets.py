@@ -308,6 +308,18 @@ def subset(image_set, indices):
     return Renderings(image_set.root, names, labels.astype(np.int32), [image_set.identities[label] for label in left])
 
 
+def places_of(names, wanted):
+    """Find where each of the names `wanted` stands in the list `names` -> int [n], -1 where it does not."""
+    places = {name: place for place, name in enumerate(names)}
+    return np.array([places.get(name, -1) for name in wanted], np.int64)
+
+
+def columns_for(columns, images, part):
+    """Cut columns {name: [n]} of an image set to those of `part`, a subset of its images -> {name: [m]}."""
+    places = places_of(images.names, part.names)
+    return {name: values[places] for name, values in columns.items()}
+
+
 def check_images(image_set, size, workers, limit=5000):
     """Decode an ImageSet, Renderings or Pairs with `workers` threads -> the same without broken images.
 

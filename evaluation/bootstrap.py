@@ -6,7 +6,8 @@ replacement, each with all its images. Intervals are too narrow where there are 
 There are three ways to take part, from the simple to the fast:
 `interval` calls a statistic with the indices of the images drawn.
 `counts` tells how often each identity is drawn. A statistic that is a sum over identities becomes one matrix product.
-`shares` evaluates means over images that way. `between` turns values of any origin into an interval.
+`shares` evaluates means over images that way, and `around_mean` makes an interval of them. `between` turns values of
+any origin into an interval.
 """
 import numpy as np
 

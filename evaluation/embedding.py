@@ -67,13 +67,11 @@ class SetEmbedder:
     def place_alike(self, sets):
         """Place faces by landmarks if the recogniser is one that can, and all sets have them; else none.
 
-        `sets` are the Renderings that are going to be embedded. Sets that are placed in different ways would differ for
-        that reason alone.
+        `sets` are the Renderings that are going to be embedded, each of another folder. Sets that are placed in
+        different ways would differ for that reason alone.
         """
         native, places = self._weights.native, {}
         for each in sets if native in TARGETS else ():
-            if each.root in places:
-                continue
             faces = find_faces(each.root, each.names, native)
             if len(faces) < KNOWN * len(each.names):
                 return

@@ -23,6 +23,11 @@ class Figure(NamedTuple):
         numbers = {"value": self.value, "low": self.low, "high": self.high, "n": self.n}
         return {name: number for name, number in numbers.items() if number is not None and math.isfinite(number)}
 
+    @classmethod
+    def from_json(cls, row):
+        """Make the Figure that `as_json` made `row` of, a dict that may hold more."""
+        return cls(row.get("value"), row.get("low"), row.get("high"), row.get("n") or 0, row.get("not_measured", ""))
+
 
 class Measure(NamedTuple):
     """One measure of all sets."""

@@ -7,7 +7,7 @@ from typing import NamedTuple
 import numpy as np
 
 import utils
-from datasets.image_sets import LABELS, Renderings
+from datasets.image_sets import columns_for, LABELS, places_of, Renderings
 from datasets.images import BrokenImage, load_image
 from engine import runs
 from engine.checkpoint_index import fingerprint
@@ -55,16 +55,12 @@ class Judge:
     def __init__(self, sets, embedder, workers, seed=0):
         """Embed all images of Sets by an embedding.SetEmbedder. `workers` processes look for faces."""
         self._embedder, self._workers, self._seed = embedder, workers, seed
-        there = sets.there
-        embedder.place_alike(there)
-        read = {}                       # by folder: the photos may be those of the training
-        for each in there:
-            if each.root not in read:
-                read[each.root] = self._read(each)
+        embedder.place_alike(sets.there)
+        read = {each.root: self._read(each) for each in sets.there}
         subject, photos = read[sets.judged.root], read[sets.photos.root]
         check_several(sets.judged.root, subject.images.identities)          # some may have had broken images only
         check_several(sets.photos.root, photos.images.identities, photos=True)
-        self._scores = _rows_of(sets, subject.images)
+        self._scores = columns_for(sets.scores or {}, sets.judged, subject.images)
         self._subject = subject._replace(labels=read_labels(subject.images))
         self._first, self._second = halves(photos, seed)
         self._training = read[sets.training.root] if sets.training else None
@@ -164,20 +160,18 @@ class Judge:
         logging.info("measuring: confidence")
         subject = self._subject
         amounts = self._detail()
-        usual = detail.usual_of(amounts[realism.REFERENCE]) if amounts else None
-        rows = {name: goodness.look(row, self._first, amounts.get(name), usual) for name, row in self._rows.items()}
+        photos = goodness.photos_of(self._first, amounts.get(realism.REFERENCE))
+        rows = {name: goodness.look(row, photos, amounts.get(name)) for name, row in self._rows.items()}
         seen, known = rows[SET], np.ones(subject.count, bool)
         if errors is not None:
-            places = {name: i for i, name in enumerate(subject.images.names)}
-            measured = [places[name] for name in errors.names]
+            measured = places_of(subject.images.names, errors.names)
             known, kept = np.zeros((2, subject.count), bool)
             known[measured], kept[measured] = True, calibration.keeps_labels(errors.own, errors.renderings)
             seen.parts[goodness.LABELS] = kept
         scores = {**{name: -values for name, values in self._scores.items()}, **seen.scores}
-        good, _ = calibration.outcomes(seen.parts)
         parts = {goodness.PARTS[key][0]: part for key, part in seen.parts.items()}
         try:
-            found = calibration.confidences(scores, good, subject.images.labels, self._seed, known, parts)
+            found = calibration.confidences(scores, seen.good, subject.images.labels, self._seed, known, parts)
             section, values = found.section, found.values
         except ValueError as problem:
             section, values = calibration.unmeasured(str(problem)), None
@@ -214,8 +208,7 @@ class Judge:
         for key, part in parts.items():
             values[f"good_{key}"] = f"Share of {goodness.PARTS[key][1]}", HIGHER, part
         if errors is not None:
-            places = {name: i for i, name in enumerate(errors.names)}
-            own = [places.get(name, -1) for name in subject.images.names]
+            own = places_of(errors.names, subject.images.names)
             values["landmark_error"] = ("Distance from labelled landmarks, % of the distance between the eyes", LOWER,
                                         100 * np.append(errors.own, np.nan)[own])
         name = self._embedder.name
@@ -238,15 +231,6 @@ def _without_floor(section, why):
     for measure in section.measures:
         if measure.better and SET in measure.figures:
             measure.figures.setdefault(PHOTOS, not_measured(why))
-
-
-def _rows_of(sets, images):
-    """Cut the scores of Sets to `images`, some of the judged ones -> {name: [n]}."""
-    if not sets.scores or len(images.names) == len(sets.judged.names):
-        return sets.scores or {}
-    places = {name: place for place, name in enumerate(sets.judged.names)}
-    rows = [places[name] for name in images.names]
-    return {name: values[rows] for name, values in sets.scores.items()}
 
 
 def _reader(images, side):

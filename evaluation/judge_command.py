@@ -11,10 +11,12 @@ from cli.shards import FINISH, shard
 from datasets.image_sets import find_renderings, subset
 from datasets.neighbours import check_outside
 from datasets.packed import records
+from datasets.shards import Work
 from engine import runs, weight_files
 from engine.startup import start
-from evaluation import judged_sets
+from evaluation import embedding_shards, judged_sets
 from evaluation.choosing import confidence_file
+from evaluation.embedding_cache import usual_path
 from evaluation.figures import PHOTOS, RENDERINGS, SET
 from evaluation.report import console, report
 from evaluation.usefulness import store
@@ -49,7 +51,7 @@ def judge_options(add):
     """Add the options of `judge`."""
     add("data", image_folder, None, "data set to judge, with a folder for each identity", needed=True, values="+",
         positional=True)
-    add("output", text, None, "folder for report.html, report.json, DATASHEET.md", "DATA_report")
+    add("output", text, None, "folder for report.html, report.json, DATASHEET.md", f"DATA{report.ENDING}")
     add("utility", boolean, False, "train small recognisers on the set, on its renderings and on real people, and "
         "compare them: minutes to hours; it goes on where it was stopped")
     add("filtered", path, "", "with utility: the part of the set that evaluate.py filter kept")
@@ -64,10 +66,23 @@ def compare_options(add):
     _judging_options(add)
 
 
+def resolve_judge(options, error):
+    """Call `error` with one line where the options ask a single shard for what only the whole judgement has."""
+    asked = [name for name, there in (("--gate", options.gate is not None), ("--utility", options.utility)) if there]
+    if _embeds_only(options) and asked:
+        error(f"{', '.join(asked)}: not with --shard I/N, which embeds images and judges nothing; give it with --shard "
+              f"{FINISH}")
+
+
+def _embeds_only(options):
+    """Tell whether the options ask for a part of the embeddings, and for no judgement."""
+    return options.shard not in (None, FINISH)
+
+
 JUDGE = Command("evaluate.py", "judge", "Judge a data set: does it look real, is everybody a different person, are "
                 "labels kept, does it show real people, whom does it represent? Prints the figures, writes a report.",
                 ("evaluate.py judge data/generated --photos data/real --renderings data/syn",),
-                {"Judging": judge_options})
+                {"Judging": judge_options}, resolve_judge)
 COMPARE = Command("evaluate.py", "compare", "Print the figures of several data sets side by side.",
                   ("evaluate.py compare data/generated data/syn --photos data/real",), {"Judging": compare_options})
 
@@ -136,17 +151,13 @@ def _embed_shard(options, found):
 
     Raises UserError.
     """
-    from datasets.shards import Work
-    from evaluation import embedding_shards
-    from evaluation.embedding_cache import usual_path
-
     work = Work(options.shard)
     path = embedding_shards.path_for(options.cache or usual_path(), options.shard)
     embedder = _embedder(options, path, journal=embedding_shards.JOURNAL)
     try:
         for sets in found:
             embedder.place_alike(sets.there)
-            for images in {each.root: each for each in sets.there}.values():
+            for images in sets.there:
                 part = subset(images, work.of(range(len(images.names))))
                 logging.info("%s: embedding %d of %d images", images.root, len(part.names), len(images.names))
                 embedder.embed(part)
@@ -158,9 +169,7 @@ def _embed_shard(options, found):
 
 def _judge_one(options, data, sets, command):
     """Judge one data set, that in the folder `data`, of Sets -> (judge.Judgement, facts). Raises UserError."""
-    from evaluation import embedding_shards
     from evaluation import judge as judging
-    from evaluation.embedding_cache import usual_path
 
     cache = options.cache or usual_path()
     embedder = _embedder(options, cache)
@@ -185,7 +194,7 @@ def check(options, data=()):
     judged, *more = options.data
     if more:
         raise utils.UserError(f"{more[0]}: one data set is judged at a time; take evaluate.py compare for several")
-    folder = options.output or f"{os.path.normpath(judged)}_report"
+    folder = options.output or report.folder_for(judged)
     _check_read(options, data)
     read = {judged: judged, "--photos": options.photos, "--renderings": options.renderings,
             "--train_photos": options.train_photos}
@@ -218,17 +227,16 @@ def judge(options, words=()):
     `words` are those of the command line, for the report. Raises UserError.
     """
     data, folder = options.data[0], check(options, options.data)
-    sets = _find(options, data)
+    sets, filtered = _find(options, data), None
     if options.utility:
         store.Store(folder)                             # raises UserError where it is damaged, and not hours later
-        if options.filtered:
-            find_renderings(options.filtered)
-    if options.shard not in (None, FINISH):
+        filtered = find_renderings(options.filtered) if options.filtered else None
+    if _embeds_only(options):
         start()
         _embed_shard(options, [sets])
         return 0
     with _holding(folder):
-        found = _judge_into(options, sets, folder, list(words))
+        found = _judge_into(options, sets, filtered, folder, list(words))
     if options.gate is not None and (found.leaked.value is None or found.leaked.value > options.gate):
         share = "was not measured" if found.leaked.value is None else f"is {found.leaked.value:.4f}"
         logging.error("--gate %g: the share of images that show a training photo %s", options.gate, share)
@@ -236,13 +244,16 @@ def judge(options, words=()):
     return 0
 
 
-def _judge_into(options, sets, folder, words):
-    """Judge one of Sets, print its figures, and write the report into `folder` -> judge.Judgement."""
+def _judge_into(options, sets, filtered, folder, words):
+    """Judge one of Sets, print its figures, and write the report into `folder` -> judge.Judgement.
+
+    `filtered` are Renderings, the part of the set that was kept, for --utility; None where there is none.
+    """
     data, began = options.data[0], time.monotonic()
     start()
     found, facts = _judge_one(options, data, sets, words)
     if options.utility:
-        found.sections.append(_measure_use(options, sets, folder))
+        found.sections.append(_measure_use(options, sets, filtered, folder))
     facts["seconds"] = round(time.monotonic() - began)
     print(console.table_of({data: found.sections}))
     names = sets.judged.names
@@ -252,11 +263,14 @@ def _judge_into(options, sets, folder, words):
     return found
 
 
-def _measure_use(options, sets, folder):
-    """Train recognisers on the judged one of Sets and on the others -> Section. `folder` keeps the results."""
+def _measure_use(options, sets, filtered, folder):
+    """Train recognisers on the judged one of Sets, on the Renderings `filtered` or None, and on the others -> Section.
+
+    `folder` keeps the results.
+    """
     from evaluation.usefulness import rows, training, utility
 
-    compared = rows.Sets(sets.photos, sets.renderings, sets.judged, options.filtered or None, sets.training)
+    compared = rows.Sets(sets.photos, sets.renderings, sets.judged, filtered, sets.training)
     try:
         trained, held_out, notes = rows.make(compared, seed=options.seed)
     except utils.UserError as problem:
@@ -272,7 +286,7 @@ def compare(options):
     _check_read(options, options.data)
     found = {each: _find(options, each) for each in options.data}
     start()
-    if options.shard not in (None, FINISH):
+    if _embeds_only(options):
         _embed_shard(options, found.values())
         return
     found = {each: _judge_one(options, each, sets, [])[0].sections for each, sets in found.items()}

@@ -26,8 +26,9 @@ class Sets(NamedTuple):
 
     @property
     def there(self):
-        """List the sets that are there."""
-        return [each for each in (self.judged, self.photos, self.renderings, self.training) if each is not None]
+        """List the sets that are there, each folder once: the photos may be those of the training."""
+        found = (self.judged, self.photos, self.renderings, self.training)
+        return list({each.root: each for each in found if each is not None}.values())
 
 
 def find_sets(judged, photos, renderings="", training=""):

@@ -142,3 +142,16 @@ def write(folder, name, image):
     path = os.path.join(folder, name)
     os.makedirs(os.path.dirname(path), exist_ok=True)
     save_image(image, path)
+
+
+def write_many(folder, identities, per_identity):
+    """Write a data set of one small photo, again and again: files differ in two bytes after the image's end."""
+    photo = os.path.join(folder, "0", "0.jpg")
+    write(folder, "0/0.jpg", draw_face(1, 1, 16, photo=True))
+    with open(photo, "rb") as file:
+        content = file.read()
+    for identity in range(identities):
+        os.makedirs(os.path.join(folder, str(identity)), exist_ok=True)
+        for number in range(per_identity):
+            with open(os.path.join(folder, str(identity), f"{number}.jpg"), "wb") as file:
+                file.write(content + bytes([identity, number]))

@@ -5,6 +5,7 @@ import io
 import logging
 import os
 import resource
+import shutil
 import signal
 import subprocess
 import sys
@@ -12,7 +13,7 @@ import time
 from pathlib import Path
 
 from cli import program
-from conftest import Result, TIMEOUT
+from conftest import Result, TIMEOUT, tree
 from utils import SIGNALS
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -131,6 +132,36 @@ def alive(group):
         if int(its_group) == group and state != "Z":
             found.append(int(path.parent.name))
     return found
+
+
+def kill_often(work, moments=15):
+    """Do `work(folder)` to its end, then in processes killed at many moments, then to its end -> (kills, partial ones).
+
+    After each kill, whatever has its name has to be whole. A kill is partial where some files have no name yet. When
+    all have, the folder is emptied for the next kill. In the end, all has to be as if nothing had been.
+    """
+    os.mkdir("alone")
+    began = time.monotonic()
+    work("alone")
+    seconds, alone, kills, partial = time.monotonic() - began, tree("alone"), 0, 0
+    for moment in range(1, moments + 1):
+        os.makedirs("out", exist_ok=True)
+        child = os.fork()
+        if not child:
+            work("out")
+            os._exit(0)
+        time.sleep(seconds * moment / 20)
+        os.kill(child, signal.SIGKILL)
+        kills += os.waitpid(child, 0)[1] == signal.SIGKILL
+        found = {name: content for name, content in tree("out").items() if not os.path.basename(name).startswith(".")}
+        assert all(alone[name] == content for name, content in found.items())
+        partial += 0 < len(found) < len(alone)
+        if len(found) == len(alone):
+            shutil.rmtree("out")
+    os.makedirs("out", exist_ok=True)
+    work("out")
+    assert {name: content for name, content in tree("out").items() if "/" in name or ".tmp-" not in name} == alone
+    return kills, partial
 
 
 def wait_for(condition, seconds=60):

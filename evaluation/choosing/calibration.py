@@ -1,7 +1,7 @@
 """How sure one can be of each image: scores turned into the probability that an image is good, and the best images.
 
 An image is good if it shows its identity, keeps its labels and looks like photos. Which ones do is measured on the set
-itself, as far as there are labels and photos (`outcomes`). A logistic regression then tells the probability of that
+itself, as far as there are labels and photos (`goodness`). A logistic regression then tells the probability of that
 from scores (`confidences`): the d, s and c scores of synthesis, and distances of embeddings. An image's confidence
 comes from a regression that has not seen its identity. So it is an honest guess, and not the measurement again.
 """
@@ -23,18 +23,6 @@ class Confidences(NamedTuple):
     values: np.ndarray      # [n] probability that it is good, 0..1
     good: np.ndarray        # [n] bool: whether it is
     section: Section        # how well one tells the other
-
-
-def outcomes(parts):
-    """Join measured outcomes -> (good [n] bool, names of those that counted).
-
-    `parts` {name: bool [n], or None where it was not measured}: an image is good if all that was measured is true.
-    Raises ValueError where nothing was measured.
-    """
-    measured = {name: np.asarray(part, bool) for name, part in parts.items() if part is not None}
-    if not measured:
-        raise ValueError("nothing was measured")
-    return np.logical_and.reduce(list(measured.values())), list(measured)
 
 
 def keeps_labels(errors, reference):
@@ -144,7 +132,12 @@ def calibration_error(values, good):
 
 
 def ranking(values, good):
-    """Compute how often a good image has a higher value than another one; equal ones count half (the AUC)."""
+    """Compute how often a good image has a higher value than another one; equal ones count half (the AUC).
+
+    It is nan where all images are good, or none is.
+    """
+    if good.all() or not good.any():
+        return np.nan
     ordered = np.sort(values[~good])
     below = np.searchsorted(ordered, values[good], "left") + np.searchsorted(ordered, values[good], "right")
     return float(below.mean() / 2 / len(ordered))
@@ -153,22 +146,20 @@ def ranking(values, good):
 def _section(values, good, labels, scores, seed):
     """Say how well confidences, and each score alone, tell good images -> Section. `labels` [n] are identities."""
     count = len(values)
-    numbers = np.unique(labels, return_inverse=True)[1]
-    drawn = [np.repeat(np.arange(count), times[numbers]) for times in bootstrap.counts(numbers, seed=seed)]
     if good.any() and not good.all():
-        draws = [ranking(values[own], good[own]) for own in drawn if good[own].any() and not good[own].all()]
-        auc = Figure(ranking(values, good), *bootstrap.between(draws), n=count)
+        auc = Figure(ranking(values, good), *bootstrap.interval(
+            lambda own: ranking(values[own], good[own]), labels, seed=seed), n=count)
     else:
         auc = not_measured(f"{'all' if good.any() else 'none'} of {count} images are good: there are none of the other "
                            "kind to compare with")
-    errors = bootstrap.between([calibration_error(values[own], good[own]) for own in drawn],
-                               around=calibration_error(values, good))
+    error = calibration_error(values, good)
+    errors = bootstrap.interval(lambda own: calibration_error(values[own], good[own]), labels, seed=seed, around=error)
     measures = [
         Measure("confidence_auc", "how often a good image has a higher confidence than another one", HIGHER,
                 ".5 is chance: then the confidences tell nothing, and choosing by them is no use.", {SET: auc}),
         Measure("confidence_error", "expected calibration error of the confidences", LOWER,
                 "By so much the confidences differ from the share of good images, on average.",
-                {SET: Figure(calibration_error(values, good), max(errors[0], 0.), errors[1], n=count)})]
+                {SET: Figure(error, max(errors[0], 0.), errors[1], n=count)})]
     rows = [{"score": name, "auc": _ranking_of_known(np.asarray(each, np.float64), good)}
             for name, each in scores.items()]
     return Section("confidence", "How sure can one be of an image?", measures, [], [],
@@ -178,9 +169,8 @@ def _section(values, good, labels, scores, seed):
 def _ranking_of_known(values, good):
     """Compute `ranking` over the images that have a value, None where there is none of both kinds."""
     known = np.isfinite(values)
-    if not (good[known].any() and (~good[known]).any()):
-        return None
-    return ranking(values[known], good[known])
+    found = ranking(values[known], good[known])
+    return None if np.isnan(found) else found
 
 
 def unmeasured(why):

@@ -20,13 +20,6 @@ def table_of(names, values):
     return utils.csv_bytes([HEADING, *((name, f"{value:.6f}") for name, value in zip(names, values, strict=True))])
 
 
-def write(path, names, values):
-    """Write what `table_of` makes to the file `path`. Raises OSError."""
-    content = table_of(names, values)
-    with utils.atomic_write(path) as file:
-        file.write(content)
-
-
 def read(place):
     """Read the confidences of images -> {name: number from 0 to 1, or nan}.
 

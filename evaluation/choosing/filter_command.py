@@ -5,16 +5,16 @@ import shlex
 
 import utils
 from cli import outputs, places
-from cli.options import checked, number, one_of, place, text, whole
+from cli.options import number, one_of, text, whole
 from datasets import scores, selection
 from datasets.export.source import Source
-from datasets.image_sets import check_images, find_renderings, subset
+from datasets.image_sets import check_images, columns_for, find_renderings, subset
 from datasets.neighbours import check_links, check_outside, warn_of_others
 from evaluation.choosing import confidence_file, filtering
+from evaluation.judge_command import image_folder
 from evaluation.report import report
 from utils import UserError
 
-REPORT = "_report"          # ends the name of a report's folder, after that of the set
 UNPACK = "images in a .rec file can't be filtered; unpack them with evaluate.py export --to folder"
 
 
@@ -22,14 +22,14 @@ UNPACK = "images in a .rec file can't be filtered; unpack them with evaluate.py 
 
 def add_options(add):
     """Add the options of `filter`."""
-    add("data", checked("FOLDER", place, bool, "the name of a folder"), None,
-        "data set with a folder for each identity", needed=True, values="+", positional=True)
+    add("data", image_folder, None, "data set with a folder for each identity", needed=True, values="+",
+        positional=True)
     add("keep", number(above=0, below=1), None, "share of the images of each identity that stays: this or --threshold")
     add("threshold", number(), None, "confidence that an image must have at least, or score that it may have at most")
     add("by", one_of(filtering.KINDS), filtering.CALIBRATED, "calibrated: the confidences of a judgement, high is "
         "good; or a score of confidence_scores.csv, low is good")
     add("confidences", text, None, f"{confidence_file.NAME} of a judgement, or the folder of its report",
-        f"the folder FOLDER{REPORT}, with --by {filtering.CALIBRATED}")
+        f"the folder FOLDER{report.ENDING}, with --by {filtering.CALIBRATED}")
     add("at_least", whole(0), 1, "images of each identity that stay in any case; 0: identities may get lost")
     add("output", text, None, "folder to write the images that stay to", "only tell what would stay")
     add("num_worker", whole(1, 1024), 4, "threads that decode images to find broken ones")
@@ -68,7 +68,7 @@ def run(options):
         raise UserError(f"{found.root}: {UNPACK}")
     columns = filtering.read_columns(found, rule.by, confidence_file.read(judged) if judged else None)
     images = check_images(found, None, options.num_worker)
-    columns = filtering.columns_of(columns, found, images)
+    columns = columns_for(columns, found, images)
     chosen = filtering.choose(images, columns, rule)
     if options.output:
         filtering.check_smaller(images, chosen, rule)
@@ -76,7 +76,7 @@ def run(options):
     for line in filtering.describe(images, columns, chosen, rule):
         print(utils.one_line(line))
     if options.output:
-        _tell_of_reports(judged or _report_of(data), options.output.rstrip(os.sep), len(chosen))
+        _tell_of_reports(judged or report.folder_for(data), options.output.rstrip(os.sep), len(chosen))
     else:
         logging.info("nothing was written; give --output FOLDER to write these images")
 
@@ -88,7 +88,7 @@ def _find_confidences(options, data):
     """
     if not options.confidences and options.by != filtering.CALIBRATED:
         return None
-    judged = options.confidences or _report_of(data)
+    judged = options.confidences or report.folder_for(data)
     path = os.path.join(judged, confidence_file.NAME) if os.path.isdir(judged) or not options.confidences else judged
     problem = places.file_problem(path)
     if problem:
@@ -96,11 +96,6 @@ def _find_confidences(options, data):
         raise UserError(f"{typed}: {path}: {problem}; judge the set (evaluate.py judge), name its report's folder with "
                         f"--confidences, or choose --by {', '.join(scores.COLUMNS)}")
     return judged
-
-
-def _report_of(folder):
-    """Name the folder of a set's report."""
-    return (os.path.abspath(folder) if os.path.basename(folder) in ("", ".", "..") else folder) + REPORT
 
 
 def _check_output(output, inputs):
@@ -136,7 +131,7 @@ def _tell_of_reports(judged, output, count):
     `output`.
     """
     before, after = (os.path.join(folder, report.JSON) for folder in (
-        judged if os.path.isdir(judged) else os.path.dirname(judged), _report_of(output)))
+        judged if os.path.isdir(judged) else os.path.dirname(judged), report.folder_for(output)))
     if os.path.isfile(before) and os.path.isfile(after):
         try:
             loaded = report.load(before), report.load(after)
@@ -151,4 +146,4 @@ def _tell_of_reports(judged, output, count):
     else:
         logging.info("%s is written; for before and after of every measure, judge it as you judged the other set, with "
                      "evaluate.py judge %s --output %s, then run this command again",
-                     output, shlex.quote(output), shlex.quote(_report_of(output)))
+                     output, shlex.quote(output), shlex.quote(report.folder_for(output)))

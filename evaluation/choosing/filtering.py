@@ -72,13 +72,6 @@ def _check_confidences(images, confidences):
                         "judge it again, or name the right report's folder with --confidences")
 
 
-def columns_of(columns, images, part):
-    """Cut the columns of Renderings to those of the Renderings `part`, some of the same images."""
-    there = set(part.names)
-    rows = [row for row, name in enumerate(images.names) if name in there]
-    return {name: values[rows] for name, values in columns.items()}
-
-
 # Choosing
 
 def choose(images, columns, rule):

@@ -29,33 +29,54 @@ PARTS = {
              f"The landmarks are as near to the labels as {calibration.WORST_LABELS:.0%} of the renderings' are.")}
 
 
+class Photos(NamedTuple):
+    """What images are compared with."""
+    features: np.ndarray        # float32 [m, E]
+    radii: np.ndarray | None    # [m] of the balls that precision has around photos; None where these are too few
+    usual: detail.Usual | None  # the detail of photos; None where images are too small
+
+
 class Seen(NamedTuple):
     """What is known of each image of one row."""
     parts: dict                 # {key of PARTS: bool [n]}, without those that could not be measured
     scores: dict                # {name: [n]}, higher is better, nan where unknown
     labels: np.ndarray          # [n] identities
 
+    @property
+    def good(self):
+        """Tell for which images all parts are true: bool [n]."""
+        return np.logical_and.reduce(list(self.parts.values()))
 
-def look(subject, photos, amounts=None, usual=None):
-    """Measure which images of a Subject show their identity and look like those of `photos`, a Subject -> Seen.
+
+def photos_of(subject, amounts=None):
+    """Collect what images are compared with of a Subject of photos -> Photos.
 
     Of more than MOST_PHOTOS photos, as many are chosen evenly over people, so that many images do not take hours.
-    `amounts` and the detail.Usual are of `evaluation.distances.detail`; without them, detail is not measured.
+    `amounts` are those of `evaluation.distances.detail`; without them, detail is not measured.
     """
-    photos = part_of(photos, balanced(photos.images.labels, MOST_PHOTOS))
+    chosen = part_of(subject, balanced(subject.images.labels, MOST_PHOTOS))
+    try:
+        radii, = neighbours.squared_radii(chosen.features, chosen.images.labels, neighbours.DENSITY_K)
+    except ValueError:                                      # too few photos
+        radii = None
+    return Photos(chosen.features, radii, None if amounts is None else detail.usual_of(amounts))
+
+
+def look(subject, photos, amounts=None):
+    """Measure which images of a Subject show their identity and look like Photos -> Seen.
+
+    `amounts` are as in `photos_of`.
+    """
     means, labels = means_of(subject), subject.images.labels
     own = distances_to_means(subject, means)
     others, _ = nearest(subject.features, means, labels, np.arange(len(means)))
     parts = {OWN: own < others}
     scores = {"near its identity": -own, "far from other identities": np.where(np.isfinite(others), others, np.nan),
               "near to photos": -nearest(subject.features, photos.features)[0]}
-    try:
-        radii, = neighbours.squared_radii(photos.features, photos.images.labels, neighbours.DENSITY_K)
-        parts[AMONG] = neighbours.lie_among(subject.features, photos.features, radii)
-    except ValueError:                                      # too few photos
-        pass
-    if usual is not None:
-        odd = detail.oddness(amounts, usual)
+    if photos.radii is not None:
+        parts[AMONG] = neighbours.lie_among(subject.features, photos.features, photos.radii)
+    if amounts is not None and photos.usual is not None:
+        odd = detail.oddness(amounts, photos.usual)
         parts[DETAILED], scores["as detailed as photos"] = odd <= 1, -odd
     return Seen(parts, scores, labels)
 
@@ -66,11 +87,10 @@ def measures(rows, known):
     `rows` is {name of a row: Seen}. `known` [n] bool tells of which images of SET all parts are known.
     """
     found, labelled = [], LABELS in rows[SET].parts
-    figures = {SET: _share(np.logical_and.reduce(list(rows[SET].parts.values())), rows[SET].labels, known)}
+    figures = {SET: _share(rows[SET].good, rows[SET].labels, known)}
     for row in (name for name in rows if name != SET):
         why = "photos have no labels to keep" if row == PHOTOS else "their landmarks are what labels are measured by"
-        figures[row] = not_measured(why) if labelled else \
-            _share(np.logical_and.reduce(list(rows[row].parts.values())), rows[row].labels)
+        figures[row] = not_measured(why) if labelled else _share(rows[row].good, rows[row].labels)
     found.append(Measure("good_images", "share of good images", HIGHER,
                          f"An image is good if it {', '.join(PARTS[key][0] for key in rows[SET].parts)}.", figures))
     for key, part in rows[SET].parts.items():

@@ -16,12 +16,11 @@ from typing import NamedTuple
 import numpy as np
 
 from evaluation.distances import patches
+from evaluation.distances.pixels import to_grey
 
 USUAL = .95             # share of photos in the range of a scale; the other .05 are as many on either side
 SCALES = patches.LEVELS - 1
-GREY = np.array([.299, .587, .114], np.float32)
 _LEAST = 1e-3           # grey levels: the detail of an even image
-NAMES = "the finest detail", "detail twice as large"
 
 
 class Usual(NamedTuple):
@@ -33,7 +32,7 @@ class Usual(NamedTuple):
 
 def amounts(images):
     """Measure the detail of `images` uint8 [n, S, S, 3] -> float32 [n, SCALES]. S is patches.SMALLEST at least."""
-    grey = np.repeat((images.astype(np.float32) @ GREY)[..., None], 3, axis=3)
+    grey = np.repeat(to_grey(images)[..., None], 3, axis=3)
     found = []
     for level in patches.pyramid(grey):
         edge = level.shape[1] // 4

@@ -8,6 +8,7 @@ SHRUNK, QUALITY = 32, 75            # what `degrade` leaves: pixels of a side, a
 # From linear red, green, blue to X, Y, Z, and the white: IEC 61966-2-1, D65.
 TO_XYZ = np.array([[.4124, .3576, .1805], [.2126, .7152, .0722], [.0193, .1192, .9505]])
 WHITE = TO_XYZ.sum(axis=1)
+GREY = np.array([.299, .587, .114], np.float32)     # brightness of red, green, blue: ITU-R BT.601
 
 
 def shrink(images, size):
@@ -34,6 +35,11 @@ def _recompress(image):
     encoded = io.BytesIO()
     Image.fromarray(image).save(encoded, "JPEG", quality=QUALITY)
     return np.asarray(Image.open(encoded).convert("RGB"))
+
+
+def to_grey(images):
+    """Convert images uint8 [n, S, S, 3] to their brightness -> float32 [n, S, S]."""
+    return images.astype(np.float32) @ GREY
 
 
 def to_lab(colours):

@@ -138,9 +138,7 @@ class _FeatureJudge:
     def _kid(self, sample):
         base, own, others = self.base, sample.features * self.scale, self.base.features * self.scale
         value = feature_distances.kid_of_subsets(own, others, sample.labels, base.labels, SUBSET, self.seed)
-        draws = feature_distances.kid_within(own, sample.labels, sample.weights) + self.within
-        draws -= 2 * feature_distances.kid_between(own, others, sample.weights, base.weights)
-        return {"kid": _figure(sample, base, value, draws, shift=True, least=-np.inf)}
+        return {"kid": _kid_figure(sample, base, value, own, others, self.within)}
 
     def _frechet(self, sample):
         value = feature_distances.frechet_of(*(feature_distances.moments(each.features.astype(np.float64))
@@ -173,10 +171,18 @@ def kid_of(subject, reference, seed=0):
     own, base = samples
     first, second = (each.features * np.sqrt(each.features.shape[1]) for each in samples)
     value = feature_distances.kid(first, second, own.labels, base.labels)
-    draws = feature_distances.kid_within(first, own.labels, own.weights)
-    draws += feature_distances.kid_within(second, base.labels, base.weights)
-    draws -= 2 * feature_distances.kid_between(first, second, own.weights, base.weights)
-    return _figure(own, base, value, draws, shift=True, least=-np.inf)
+    within = feature_distances.kid_within(second, base.labels, base.weights)
+    return _kid_figure(own, base, value, first, second, within)
+
+
+def _kid_figure(sample, base, value, own, others, within):
+    """Make the Figure of the KID `value` of two Samples, with features scaled to `own` and `others`.
+
+    `within` [repeats] is what `features.kid_within` tells of the second one.
+    """
+    draws = feature_distances.kid_within(own, sample.labels, sample.weights) + within
+    draws -= 2 * feature_distances.kid_between(own, others, sample.weights, base.weights)
+    return _figure(sample, base, value, draws, shift=True, least=-np.inf)
 
 
 def unfit(sample):

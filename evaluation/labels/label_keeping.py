@@ -11,6 +11,7 @@ import numpy as np
 
 from datasets.landmarks import similarity, transform
 from evaluation import bootstrap
+from evaluation.distances.pixels import to_grey
 from evaluation.figures import Figure, HIGHER, LOWER, Measure, not_measured, RENDERINGS, Section, SET
 from evaluation.labels import known_labels
 
@@ -84,7 +85,7 @@ def reduce(images):
     The mean of each is 1, so that a brighter picture alone tells nothing.
     """
     count, side = len(images), images.shape[1]
-    grey = images.astype(np.float32) @ np.array([.299, .587, .114], np.float32)
+    grey = to_grey(images)
     edges = np.linspace(0, side, BRIGHTNESS_SIDE + 1).round().astype(int)
     sums = np.add.reduceat(np.add.reduceat(grey, edges[:-1], 1), edges[:-1], 2)
     places = (sums / np.outer(np.diff(edges), np.diff(edges))).reshape(count, -1)

@@ -5,6 +5,7 @@ import numpy as np
 
 from evaluation.figures import Figure, HIGHER, LOWER, Measure, NEITHER, not_measured, Picture, PIXELS, Section, SET
 from evaluation.people import face_pairs, separation, uniqueness
+from evaluation.report.numbers import title
 from evaluation.subjects import at_most, measurable, measurable_rows
 
 # Pixels separate nearly as well from this far below the embedder's AUC on. AUC rather than d': it needs no scale and no
@@ -19,13 +20,7 @@ _LISTED = {"genuine_distance": ("Distance of the same person", NEITHER, "How far
                                  "How far images of different people lie apart, on average."),
            "d_prime": ("d'", HIGHER, "How many deviations the distances of different people lie above those of the "
                        "same person."),
-           "auc": ("AUC", HIGHER, "How often a pair of the same person is nearer than one of different people; .5 is "
-                   "chance."),
-           "eer": ("Equal error rate", LOWER, "Share of errors where false accepts and false rejects are as frequent; "
-                   ".5 is chance."),
-           **{f"tar_at_{far:g}": (f"True accepts at {far:g} false ones", HIGHER, "Share of pairs of the same person "
-                                  f"that are accepted where {far:g} of the different ones are.")
-              for far in separation.FALSE_ACCEPTS}}
+           **{key: (title(name), *rest) for key, (name, *rest) in separation.MEASURES.items()}}
 NO_STRANGERS = "no photos of real people to measure the threshold on; give --photos"
 OF_EMBEDDINGS = "the threshold is one of embeddings, which pixels are not"
 
@@ -68,7 +63,7 @@ def judge(rows, strangers=None, embedder="", seed=0):
 def threshold_of(section):
     """Find the distance within which the usual share of real strangers lies, in the Section of `judge` -> Figure."""
     row = next(row for row in section.tables["thresholds"] if row["false_accepts"] == separation.THRESHOLDS[0])
-    return Figure(row.get("value"), n=row.get("n", 0), why=row.get("not_measured", ""))
+    return Figure.from_json(row)
 
 
 def _titled(name, embedder):

@@ -6,7 +6,7 @@ from typing import NamedTuple
 import numpy as np
 
 from evaluation import bootstrap
-from evaluation.figures import Figure, not_measured
+from evaluation.figures import Figure, HIGHER, LOWER, not_measured
 from evaluation.people import face_pairs
 from evaluation.subjects import NO_IMAGES
 from recognition import verification
@@ -29,7 +29,14 @@ class Separation(NamedTuple):
     curve: np.ndarray | None        # [m, 2] the ROC, see `verification.roc`
 
 
-KEYS = ("genuine_distance", "impostor_distance", "d_prime", "auc", "eer", *(f"tar_at_{far:g}" for far in FALSE_ACCEPTS))
+# Measures of a ROC: {key: (name, what is better, what a reader learns)}.
+MEASURES = {
+    "auc": ("AUC", HIGHER, "How often a pair of the same person is nearer than one of different people; .5 is chance."),
+    "eer": ("equal error rate", LOWER, "Share of errors where false accepts and false rejects are as frequent; .5 is "
+            "chance."),
+    **{f"tar_at_{far:g}": (f"true accepts at {far:g} false ones", HIGHER, "Share of pairs of the same person that are "
+                           f"accepted where {far:g} of the different ones are.") for far in FALSE_ACCEPTS}}
+KEYS = "genuine_distance", "impostor_distance", "d_prime", *MEASURES
 
 
 def separate(subject, seed=0, most=face_pairs.MOST):

@@ -16,7 +16,7 @@ from evaluation.report import groups
 from evaluation.report.facts import UNKNOWN
 from evaluation.report.numbers import in_words, joined, number, title
 from evaluation.report.verdicts import FLAWS, judge, measured
-from utils import atomic_write, one_line, read_text
+from utils import one_line, read_text
 
 BALANCE = "balance"                     # the key of the section that tells whom the set represents
 MOST_ROWS = 30
@@ -30,17 +30,6 @@ QUESTIONS = {
                "face model and of the networks it was made with may restrict it.",
     "maintenance": "Unknown: who maintains the set, how are they reached, where are errors reported, and will it be "
                    "updated?"}
-
-
-def save(sections, facts, path):
-    """Write DATASHEET.md to `path`, with the answers that are there already, as `renew` does.
-
-    Raises OSError where it can't be written.
-    """
-    content = renew(sections, facts, path)
-    if content is not None:
-        with atomic_write(path) as file:
-            file.write(content)
 
 
 def renew(sections, facts, path, judgement=""):

@@ -55,8 +55,7 @@ def of_figure(figure):
 def joined(rows):
     """Join the numbers of a figure that lie in several columns of a table, as Figure.as_json makes them -> rows."""
     spread = {"value", "low", "high", "n", "not_measured"}
-    return [{"value": Figure(row.get("value"), row.get("low"), row.get("high"), row.get("n") or 0,
-                             row.get("not_measured", "")), **{key: row[key] for key in row if key not in spread}}
+    return [{"value": Figure.from_json(row), **{key: row[key] for key in row if key not in spread}}
             if "not_measured" in row or {"value", "n"} <= row.keys() else row for row in rows]
 
 

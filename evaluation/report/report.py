@@ -14,6 +14,13 @@ from utils import UserError
 FORMAT = 1                              # of report.json; a later format that can't be read as this one has a higher one
 DIGITS = 12                             # of the digest that names a judgement
 JSON, PAGE, DATASHEET = NAMES = "report.json", "report.html", "DATASHEET.md"
+ENDING = "_report"                      # of the folder's name, after that of the set
+
+
+def folder_for(data):
+    """Name the folder of the report on the set `data`, beside it."""
+    name = os.path.normpath(data)
+    return (os.path.abspath(name) if os.path.basename(name) in ("", ".", "..") else name) + ENDING
 
 
 def save(sections, facts, folder, more=None):

@@ -8,7 +8,8 @@ from tqdm.contrib.logging import logging_redirect_tqdm
 
 import utils
 from datasets import crop_kinds
-from evaluation.figures import HIGHER, LOWER, Measure, not_measured, PHOTOS, RENDERINGS, Section, SET
+from evaluation.figures import HIGHER, Measure, not_measured, PHOTOS, RENDERINGS, Section, SET
+from evaluation.people import separation
 from evaluation.usefulness import rows as training_sets
 from evaluation.usefulness import training, verified
 from evaluation.usefulness.rows import BOTH, FILTERED, Row, TITLES
@@ -19,13 +20,8 @@ UNTRAINED = "untrained"             # the network with its first weights: what a
 KEY, TITLE = "utility", "Does it help to train a recogniser?"
 _COLUMNS = {"accuracy": ("accuracy", HIGHER, "How often such a recogniser tells right whether two photos show one "
                          "person; .5 is chance."),
-            "auc": ("AUC", HIGHER, "How often such a recogniser sees a pair of the same person as nearer than one of "
-                    "different people; .5 is chance."),
-            "eer": ("equal error rate", LOWER, "Share of errors of such a recogniser where false accepts and false "
-                    "rejects are as frequent; .5 is chance."),
-            **{f"tar_at_{far}": (f"true accepts at {far} false ones", HIGHER, "Share of pairs of the same person that "
-                                 f"such a recogniser accepts where {far} of the different ones are.")
-               for far in ("0.01", "0.001")}}
+            **{key: (name, better, f"For such a recogniser: {meaning[:1].lower()}{meaning[1:]}")
+               for key, (name, better, meaning) in separation.MEASURES.items()}}
 # Rows that are compared: the first one less the second one.
 _COMPARED = ((BOTH, PHOTOS), (SET, RENDERINGS), (FILTERED, SET), (SET, PHOTOS), (SET, UNTRAINED),
              (RENDERINGS, UNTRAINED))

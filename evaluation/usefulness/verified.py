@@ -11,7 +11,7 @@ from evaluation.subjects import measurable
 from evaluation.usefulness.store import Verified
 from recognition import verification
 
-KEYS = "accuracy", "auc", "eer", "tar_at_0.01", "tar_at_0.001"
+KEYS = "accuracy", *separation.MEASURES
 MOST_PAIRS = 50_000             # of either kind: each training repeats the draws on all of them
 REPEATS = bootstrap.REPEATS     # draws of people
 CHOICE = verification.PairChoice()      # of the accuracy: LFW's protocol, 10 folds

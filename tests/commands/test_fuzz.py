@@ -125,7 +125,7 @@ def begun(original):
     store.flush()
     write_scores("data/generated", names, np.zeros(len(names), int), store)
     os.mkdir("judged")
-    confidence_file.write("judged/confidences.csv", names, np.linspace(0, 1, len(names)))
+    Path("judged/confidences.csv").write_bytes(confidence_file.table_of(names, np.linspace(0, 1, len(names))))
     np.savez("weights.npz", a=np.zeros(3))
     synthesis = get_config(LINES[2].split()[1:])[0]
     product, = products.products_of(synthesis, preflight.Data(renderings=find_renderings("data/syn")))

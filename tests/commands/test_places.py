@@ -120,7 +120,7 @@ def place(tmp_path_factory):
     (folder / "lfw.bin").write_bytes(pickle.dumps(([b"image"] * 20, [True, False] * 5)))
     (folder / "judged").mkdir()
     names = find_renderings(str(folder / "data/syn")).names
-    confidence_file.write(folder / "judged/confidences.csv", names, np.linspace(0, 1, len(names)))
+    (folder / "judged/confidences.csv").write_bytes(confidence_file.table_of(names, np.linspace(0, 1, len(names))))
     write_checkpoint(folder / "classifier", small_classifier())
     write_checkpoint(folder / "run/model.ckpt-5", {GENERATOR: np.zeros([7, 7, 3, 4], np.float32)})
     return folder

@@ -8,6 +8,7 @@ import pytest
 from datasets import image_sets
 from datasets.image_sets import (
     check_images,
+    columns_for,
     data_folder,
     find_pairs,
     find_photos,
@@ -15,6 +16,7 @@ from datasets.image_sets import (
     ImageSet,
     list_folders,
     list_images,
+    places_of,
     subset,
     walk,
 )
@@ -224,6 +226,14 @@ def test_subset_numbers_identities_anew(drawn):
     some = subset(pairs, [2, 0])
     assert some.photos.names == [pairs.photos.names[2], pairs.photos.names[0]]
     assert some.renderings.names == [pairs.renderings.names[2], pairs.renderings.names[0]]
+
+
+def test_columns_go_with_their_images(drawn):
+    renderings = find_renderings(str(drawn / "syn"))
+    some, order = subset(renderings, [5, 1, 4]), np.arange(len(renderings.names))
+    found = columns_for({"order": order, "points": np.stack([order, -order], 1)}, renderings, some)
+    assert found["order"].tolist() == [5, 1, 4] and found["points"].tolist() == [[5, -5], [1, -1], [4, -4]]
+    assert places_of(["a", "b"], ["b", "c", "a", "b"]).tolist() == [1, -1, 0, 1] and columns_for({}, some, some) == {}
 
 
 # Checking

@@ -72,6 +72,16 @@ def test_a_bad_shard_is_refused(tmp_path, shard):
     REFUSED(result, "--shard", shard)
 
 
+@pytest.mark.parametrize("asked", [{"gate": .1}, {"gate": 0}, {"utility": True}, {"gate": .1, "utility": True}])
+def test_a_shard_judges_nothing_so_what_a_judgement_does_is_refused(tmp_path, asked):
+    data = touch(tmp_path, "set/1/1.jpg", "real/1/1.jpg")
+    result = call(evaluate, "judge", f"{data}/set", *words(photos=f"{data}/real", shard="1/2", **asked))
+    REFUSED(result, ", ".join(f"--{name}" for name in asked) + ": not with --shard I/N", "--shard finish")
+    for shard in (None, FINISH):                                # these judge
+        given = [data, *words(photos=data, **asked, **({"shard": shard} if shard else {}))]
+        assert judge_command.parse(judge_command.JUDGE, list(map(str, given))).options.shard == shard
+
+
 @pytest.fixture(scope="module")
 def data(tmp_path_factory):
     """A set, photos of other people, and a classifier with random weights."""

@@ -2,8 +2,7 @@
 import json
 import os
 import shutil
-import signal
-import time
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -16,13 +15,13 @@ from datasets import landmarks, selection
 from datasets.image_sets import find_renderings, subset
 from datasets.labelled_crops import find
 from datasets.scores import read_scores
-from drawn import draw_face, write
+from drawn import draw_face, write, write_many
 from evaluation.choosing import confidence_file, filtering
 from evaluation.figures import Figure, HIGHER, LOWER, Measure, NEITHER, Section
 from evaluation.labels.known_labels import read_labels
 from evaluation.report import report
 from judged import FACTS, sections
-from tool import call, Tool
+from tool import call, kill_often, Tool
 
 TOOL = Tool("evaluate.py")
 PEOPLE = {"ann": 6, "bob": 4, "cy d": 1}            # images of each
@@ -53,8 +52,8 @@ def data(tmp_path, monkeypatch):
         f"{name},{name},cropped\n" for name in NAMES_OF) + "lost.jpg,,no face\n")
     (tmp_path / "set/settings.json").write_text(json.dumps(SETTINGS))
     (tmp_path / "set_report").mkdir()
-    confidence_file.write("set_report/confidences.csv", NAMES_OF,
-                          [int(name.split("/")[1][0]) / 10 for name in NAMES_OF])
+    (tmp_path / "set_report/confidences.csv").write_bytes(confidence_file.table_of(
+        NAMES_OF, [int(name.split("/")[1][0]) / 10 for name in NAMES_OF]))
     return tmp_path / "set"
 
 
@@ -119,7 +118,7 @@ def test_what_would_stay_is_told_and_nothing_is_written(data):
     assert table["images"] == ["11", "5 (45.5%)"] and table["identities"] == ["3", "3"]
     assert table["images of an identity"] == ["1 to 6, median 4", "1 to 2, median 2"]
     assert table["mean c_score (low is good)"] == [f"{np.mean([score[2] for score in SCORES.values()]):.3g}", "2.8"]
-    assert table["mean confidence (high is good)"][1] == ".14".replace(".", "0.")
+    assert table["mean confidence (high is good)"][1] == "0.14"
     assert rows[-1] == ["1 identities have fewer than 2 images, and all of theirs stay"]
     out, _ = told("set", *words(threshold=.6, at_least=2))
     assert "4 of these images stay only because of --at_least 2" in out
@@ -328,38 +327,14 @@ def test_what_is_lost_cut_or_another_is_written_again(data):
 def test_a_killed_filter_goes_on(tmp_path, monkeypatch):
     """SIGKILL at many moments; what has its name by then is whole, and in the end all is as if nothing had been."""
     monkeypatch.chdir(tmp_path)
-    write("one", "1.jpg", draw_face(1, 1, 16, photo=True))
-    content = (tmp_path / "one/1.jpg").read_bytes()
+    write_many("set", 40, 50)
     for person in range(40):
-        (tmp_path / f"set/{person}").mkdir(parents=True)
-        for number in range(50):
-            (tmp_path / f"set/{person}/{number}.jpg").write_bytes(content + bytes([person, number]))
         np.savez(f"set/{person}/latents.npz", names=[f"{number}.jpg" for number in range(50)],
                  Pose_Para=np.random.default_rng(person).random([50, 7]))
     chosen = subset(find_renderings("set"), range(0, 2000, 2))
     tables = {"confidence_scores.csv": b"words" * 100_000}
-    os.mkdir("alone")
-    began = time.monotonic()
-    selection.write(chosen, tables, "alone")
-    seconds, alone, kills, partial = time.monotonic() - began, tree("alone"), 0, 0
-    for moment in range(1, 16):
-        os.makedirs("out", exist_ok=True)
-        child = os.fork()
-        if not child:
-            selection.write(chosen, tables, "out")
-            os._exit(0)
-        time.sleep(seconds * moment / 20)
-        os.kill(child, signal.SIGKILL)
-        kills += os.waitpid(child, 0)[1] == signal.SIGKILL
-        found = {name: part_of for name, part_of in tree("out").items() if not os.path.basename(name).startswith(".")}
-        partial += 0 < len(found) < len(alone)
-        assert all(alone[name] == part_of for name, part_of in found.items())
-        if len(found) == len(alone):
-            shutil.rmtree("out")
-    os.makedirs("out", exist_ok=True)
-    selection.write(chosen, tables, "out")
-    assert kills > 3 and partial and {name: part_of for name, part_of in tree("out").items()
-                                      if "/" in name or ".tmp-" not in name} == alone
+    kills, partial = kill_often(lambda folder: selection.write(chosen, tables, folder))
+    assert kills > 3 and partial
 
 
 # What is refused
@@ -427,7 +402,7 @@ def test_other_settings_and_a_changed_source_are_refused(data):
     filtered("--keep", .5)
     before = tree("out")
     TOOL.refused(call(evaluate, "filter", "set", *words(keep=.4, output="out")), "--output out", "keep 0.5 there")
-    confidence_file.write("set_report/confidences.csv", NAMES_OF, np.linspace(1, 0, len(NAMES_OF)))
+    Path("set_report/confidences.csv").write_bytes(confidence_file.table_of(NAMES_OF, np.linspace(1, 0, len(NAMES_OF))))
     TOOL.refused(call(evaluate, "filter", "set", *words(keep=.5, output="out")), "--output out", "chosen")
     shutil.copy("set/ann/1.jpg", "set/ann/6.jpg")
     TOOL.refused(call(evaluate, "filter", "set", *words(keep=.5, output="out")), "--output out", "source")
@@ -446,10 +421,9 @@ def test_images_of_others_in_the_output_are_told(data):
 def test_confidences_are_read_as_they_were_written(tmp_path):
     names = ["a/1.jpg", 'b "c", d/2.jpg', "\udce9/3.jpg"]
     values = np.array([0, np.nan, .1234567])
-    confidence_file.write(str(tmp_path / "confidences.csv"), names, values)
+    (tmp_path / "confidences.csv").write_bytes(confidence_file.table_of(names, values))
     found = confidence_file.read(str(tmp_path))
     assert list(found) == names and np.allclose(list(found.values()), [0, np.nan, .123457], atol=1e-9, equal_nan=True)
     assert (tmp_path / "confidences.csv").read_bytes().splitlines()[:2] == [b"image,confidence", b"a/1.jpg,0.000000"]
     with pytest.raises(ValueError):
-        confidence_file.write(str(tmp_path / "confidences.csv"), names, values[:2])
-    assert len(confidence_file.read(str(tmp_path))) == 3
+        confidence_file.table_of(names, values[:2])

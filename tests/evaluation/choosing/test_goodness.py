@@ -7,16 +7,16 @@ from evaluation.distances import detail, neighbours
 from evaluation.figures import PHOTOS, RENDERINGS, SET
 from people_of import blurred, people, textured, unit
 
-USUAL = detail.usual_of(detail.amounts(textured(150)))
+AMOUNTS = detail.amounts(textured(150))
 
 
 def rows_of(images=None, label=None):
     """Rows of a set whose images may be others, and of photos."""
-    photos, rows = people(20, 6, seed=1), {}
+    photos, rows = goodness.photos_of(people(20, 6, seed=1), AMOUNTS), {}
     for name, seed, own in ((SET, 2, images), (PHOTOS, 3, None)):
         subject = people(20, 6, seed=seed)
         amounts = detail.amounts(textured(120, seed) if own is None else own)
-        rows[name] = goodness.look(subject, photos, amounts, USUAL)
+        rows[name] = goodness.look(subject, photos, amounts)
     if label is not None:
         rows[SET].parts[goodness.LABELS] = label
     return rows
@@ -34,8 +34,9 @@ def test_shares_stand_beside_those_of_photos():
     for key, figures in found.items():
         assert figures[SET].n == figures[PHOTOS].n == 120, key
         assert figures[SET].low <= figures[SET].value <= figures[SET].high
-    good = np.logical_and.reduce(list(rows[SET].parts.values()))
-    assert found["good_images"][SET].value == pytest.approx(good.mean())
+    good = [all(each) for each in zip(*rows[SET].parts.values())]
+    assert rows[SET].good.tolist() == good and 0 < np.mean(good) < 1
+    assert found["good_images"][SET].value == pytest.approx(np.mean(good))
 
 
 def test_parts_equal_slow_twins():
@@ -43,7 +44,8 @@ def test_parts_equal_slow_twins():
     photos.features[:, 0] += 1
     subject.features[:, 0] += np.linspace(-1, 1, 60)               # from far away of the photos to the middle of them
     photos.features[:], subject.features[:] = unit(photos.features), unit(subject.features)
-    found, labels, owners = goodness.look(subject, photos), subject.images.labels, photos.images.labels
+    found = goodness.look(subject, goodness.photos_of(photos))
+    labels, owners = subject.images.labels, photos.images.labels
     features, gallery = subject.features.astype(float), photos.features.astype(float)
     means = [features[labels == label].sum(0) / np.linalg.norm(features[labels == label].sum(0)) for label in range(12)]
     radii = [np.sort(np.linalg.norm(gallery[owners != owner] - photo, axis=1))[neighbours.DENSITY_K - 1]
@@ -77,6 +79,6 @@ def test_labels_count_where_they_are_known():
 
 def test_what_can_t_be_measured_does_not_count():
     subject, photos = people(20, 6, seed=2), people(1, 3, seed=1)
-    seen = goodness.look(subject, photos)
+    seen = goodness.look(subject, goodness.photos_of(photos))
     assert list(seen.parts) == [goodness.OWN] and "as detailed as photos" not in seen.scores
     assert list(figures_of({SET: seen, RENDERINGS: seen})) == ["good_images", "good_own"]

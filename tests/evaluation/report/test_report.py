@@ -406,6 +406,14 @@ def test_a_file_of_another_judgement_is_told(example, tmp_path):
     report.check_beside(str(tmp_path), table.name)
 
 
+@pytest.mark.parametrize("data, folder", [
+    ("data/set", "data/set_report"), ("set/", "set_report"), ("a//set/.", "a/set_report"), (".", "{here}_report"),
+    ("set/..", "{here}_report"), ("..", "{above}_report"), ("packed/train.rec", "packed/train.rec_report")])
+def test_a_report_lies_beside_its_set(data, folder, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    assert report.folder_for(data) == folder.format(here=tmp_path, above=tmp_path.parent)
+
+
 # The data sheet
 
 def test_a_data_sheet_tells_what_is_known(example):
@@ -435,10 +443,10 @@ def test_a_data_sheet_says_what_is_unknown():
 
 def test_answers_are_kept_when_a_data_sheet_is_written_anew(example, tmp_path, caplog):
     path = tmp_path / "DATASHEET.md"
-    datasheet.save(example, judged.FACTS, str(path))
+    path.write_bytes(datasheet.renew(example, judged.FACTS, str(path)))
     answer = "CC BY 4.0, at `here`;\n\n- \\1 two lines"
     path.write_text(path.read_text().replace(datasheet.QUESTIONS["licence"], answer).replace("\n", "\r\n"))
-    datasheet.save(example, judged.FACTS | {"seed": 77}, str(path))
+    path.write_bytes(datasheet.renew(example, judged.FACTS | {"seed": 77}, str(path)))
     text = path.read_text()
     assert f"<!-- yours: licence -->\n{answer}\n<!-- end -->" in text and "seed: 77" in text and not caplog.records
     assert datasheet.QUESTIONS["consent"] in text
@@ -448,6 +456,6 @@ def test_answers_are_kept_when_a_data_sheet_is_written_anew(example, tmp_path, c
 def test_a_file_of_others_is_left_alone(content, tmp_path, caplog):
     path = tmp_path / "DATASHEET.md"
     path.write_bytes(content)
-    datasheet.save([], {}, str(path))
+    report.save([], {}, str(tmp_path))
     [record] = caplog.records
     assert path.read_bytes() == content and f"{path}: not written" in record.getMessage()
