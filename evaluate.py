@@ -26,7 +26,7 @@ import numpy as np
 
 import utils
 from cli import cautions, outputs, places, program
-from cli.options import checked, choose, Command, one_of, parse, place, text, whole
+from cli.options import boolean, BOOLEANS, checked, choose, Command, one_of, parse, place, text, whole
 from datasets.export import export
 from datasets.export.source import Source
 from datasets.image_sets import check_images, find_photos, find_renderings, warn_of
@@ -141,16 +141,18 @@ def main(arguments):
 def folders_first(command, arguments):
     """Move the words that are no option's value to the front, as argparse takes these only when they stand together.
 
-    Every option of the Command takes one value. Words after `--` are never options.
+    Every option of the Command takes one value, which may be left out where it is true or false. Words after `--` are
+    never options.
     """
-    names = {name for option in command.by_name().values() if not option.positional for name in option.names}
-    folders, options, words = [], [], iter(arguments)
-    for word in words:
+    by_name = {name: option for option in command.by_name().values() if not option.positional for name in option.names}
+    folders, options, words = [], [], list(arguments)
+    while words:
+        word = words.pop(0)
         if word == "--":
             return [*options, "--", *folders, *words]
         (options if word.startswith("-") else folders).append(word)
-        if word in names:
-            options += [value for value in [next(words, None)] if value is not None]
+        if words and word in by_name and (by_name[word].type is not boolean or words[0].lower() in BOOLEANS):
+            options.append(words.pop(0))
     return folders + options
 
 

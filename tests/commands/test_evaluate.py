@@ -8,6 +8,7 @@ import pytest
 import scipy.stats
 
 import evaluate
+from cli.options import parse
 from datasets.image_sets import find_pairs, find_photos
 from datasets.images import load_image
 from tool import ROOT
@@ -74,3 +75,12 @@ def test_renderings_are_further_from_photos_than_other_photos(sets):
 def test_a_folder_without_images_is_refused(tmp_path):
     status, out, err = run("evaluate.py", "--photos", tmp_path, tmp_path)
     assert status == 2 and not out and err.startswith(f"evaluate.py: error: {tmp_path}: no images"), err
+
+
+@pytest.mark.parametrize("line", [
+    "a b --utility --seed 3", "--utility --seed 3 a b", "a --utility b --seed 3", "a --utility True b --seed 3",
+    "--seed 3 a b --utility", "--seed 3 --utility -- a b", "--utility=yes a --seed=3 b"])
+def test_folders_stand_before_and_after_options(line):
+    command = next(command for command in evaluate.COMMANDS if command.name == "judge")
+    options = parse(command, evaluate.folders_first(command, ["--photos", "p", *line.split()])).options
+    assert (options.data, options.utility, options.seed) == (["a", "b"], True, 3)
