@@ -12,6 +12,11 @@ tf1 = tf.compat.v1
 XAVIER = tf1.glorot_uniform_initializer()
 
 
+def type_of(precision):
+    """Find the type in which convolutions compute for a value of --precision. TF32 is a way to multiply float32."""
+    return tf.bfloat16 if precision == "bfloat16" else tf.float32
+
+
 def get_variable(name, shape, initializer, trainable=True):
     """Get or create the float32 variable `name` of the current variable scope.
 

@@ -204,7 +204,7 @@ def begun_anew(case):
 
 def done(case):
     """What the whole command asks the trainer to do."""
-    case.patch.setattr(main, "start", lambda xla: None)         # it has been started
+    case.patch.setattr(main, "start", lambda xla, precision: None)         # it has been started
     return asked(case, lambda: main.main(case.line))
 
 
@@ -319,6 +319,15 @@ def classifier_input(case):
 def precisions(case):
     """The number formats of the convolutions."""
     return {op.inputs[0].dtype.name for op in networks(case.line)[2] if op.type == "Conv2D"}
+
+
+def started_with(case):
+    """The precision with which main.py starts TensorFlow."""
+    asked = []
+    case.patch.setattr(main, "start", lambda xla, precision: asked.append(precision))
+    case.patch.setattr(main, "tell", lambda config, data: None)
+    main.main([*case.line, "--dry_run"])
+    return asked
 
 
 def fused(case):
@@ -691,6 +700,7 @@ ROWS = [
     Row("log_level", "warning", log_level, logging.WARNING),
 
     Row("precision", "bfloat16", precisions, {"bfloat16"}),
+    Row("precision", "tf32", started_with, ["tf32"]),
     Row("xla", True, fused, True),
     Row("profile", "{data}/../trace", traces, 1, SHORT),
 ]
