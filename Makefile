@@ -8,7 +8,7 @@ MADE = --data_dir demo/data --syn_dataset syn --log_dir demo/logs
 JUDGED = --photos demo/data/real --renderings demo/data/syn --output demo/report
 TOGETHER = -n 2 --dist loadfile
 
-.PHONY: venv demo test check fuzz kill lint docs clean weights
+.PHONY: venv demo test check fuzz kill lint docs clean weights gpu-check
 
 # The program and all optional tools.
 venv: $(VENV)/tools
@@ -89,6 +89,10 @@ fuzz: $(VENV)/dev
 
 kill: $(VENV)/dev
 	$(RUN) tests/kill.py --kills 200
+
+# On a machine with a GPU: whether everything is right there, and how fast it is; less than 25 minutes.
+gpu-check: $(VENV)/runtime
+	$(RUN) benchmarks/gpu.py --out gpu_report
 
 # The rules of style that a machine can check.
 lint: $(VENV)/dev
