@@ -29,6 +29,11 @@ $(VENV)/recogniser: $(VENV)/runtime
 		echo "dlib's recogniser can't be installed: --pretrained_rec dlib will say so"
 	touch $@
 
+# What TensorFlow needs for an NVIDIA GPU, besides the driver: several GB to download.
+$(VENV)/cuda: $(VENV)/runtime
+	$(RUN) -m pip install --quiet "tensorflow[and-cuda]<2.22"
+	touch $@
+
 # What makes a report whole: charts, and the networks that find faces; without them, it says what it lacks.
 $(VENV)/report: $(VENV)/runtime
 	$(RUN) -m pip install --quiet "matplotlib>=3.9,<4" ai-edge-litert==2.3.0 || echo "reports will lack charts"
@@ -91,7 +96,7 @@ kill: $(VENV)/dev
 	$(RUN) tests/kill.py --kills 200
 
 # On a machine with a GPU: whether everything is right there, and how fast it is; less than 25 minutes.
-gpu-check: $(VENV)/runtime
+gpu-check: $(VENV)/cuda
 	$(RUN) benchmarks/gpu.py --out gpu_report
 
 # The rules of style that a machine can check.

@@ -57,13 +57,19 @@ class Place:
         return {**found, "held GiB": float(held[0].split()[0]) / 1024} if held else found
 
 
-def open_trainer(place, options):
-    """Start TensorFlow, and build the Trainer that `options` of main.py ask for, on drawn images."""
+def open_trainer(place, options, deterministic=True):
+    """Start TensorFlow, and build the Trainer that `options` of main.py ask for, on drawn images.
+
+    Where it need not be `deterministic`, TensorFlow may build other graphs, and choose kernels whose sums have no order.
+    """
     from benchmarks.step import build_trainer
     from engine.startup import start
 
     config = place.config(options)
     start(config.xla, config.precision)
+    if not deterministic:
+        from tensorflow.python.framework import config as of_tensorflow
+        of_tensorflow.disable_op_determinism()
     return build_trainer(config, place.data(config))
 
 
@@ -133,7 +139,6 @@ def start(place, options, kinds):
 def placement(place, what, options):
     """Tell where each operation of a step runs, without soft placement, and which have no kernel for a GPU."""
     import tensorflow as tf
-    from tensorflow.compat.v1 import graph_util
 
     from benchmarks import gpu_placement
     from engine.session import session_options
@@ -146,12 +151,12 @@ def placement(place, what, options):
         if reading:
             session.run(*reading)
         metadata = gpu_placement.run_with_metadata(session, fetches, feed)
-    names = [each.op.name if isinstance(each, tf.Tensor) else each.name for each in fetches]
-    asked = graph_util.extract_sub_graph(graph.as_graph_def(), names).node
+    asked = gpu_placement.needed_for(graph, [each.op if isinstance(each, tf.Tensor) else each for each in fetches])
     counts = gpu_placement.count_operations(metadata)
     return {**gpu_placement.sort_out(gpu_placement.nodes_of(metadata), "GPU" if place.gpu else "CPU"),
             "operations": sum(counts.values()), "types": counts,
-            "no kernel for a GPU": gpu_placement.without_gpu_kernel(asked)}
+            "no kernel for a GPU": gpu_placement.without_gpu_kernel(asked),
+            "not deterministic": gpu_placement.not_deterministic(asked)}
 
 
 def _step_of(place, what, options):
@@ -201,14 +206,11 @@ def train_steps(place, options, steps, deterministic, resume, keep):
     """Train `steps` -> {"digest" of all that the next step depends on, "seconds" of a step}.
 
     Half-way, a checkpoint is saved in the folder `keep`, unless that is "". With `resume`, the training goes on from
-    it. `deterministic` False lets TensorFlow choose kernels whose sums have no fixed order.
+    it.
     """
     from engine import checkpoints
 
-    trainer = open_trainer(place, options)
-    if not deterministic:
-        from tensorflow.python.framework import config
-        config.disable_op_determinism()
+    trainer = open_trainer(place, options, deterministic)
     graph, times, first = trainer.training, [], 0
     folder = os.path.join(place.folder, "trained", keep)
     if resume:

@@ -115,3 +115,54 @@ def without_gpu_kernel(nodes):
         if not host_reason(node) and not has_gpu_kernel(node):
             found[node.op].append(node.name)
     return dict(found)
+
+
+# Determinism
+
+# Operations whose kernels for GPUs have no deterministic form: with op determinism, they raise an error when they run.
+# The source are these errors' texts in the library of TensorFlow 2.21 (libtensorflow_cc.so.2, "A deterministic GPU
+# implementation of ... is not currently available", "Determinism is not yet supported for ..."), as
+# tf.config.experimental.enable_op_determinism announces them. Left out are depthwise convolutions, which only lack one
+# with cuDNN before 7.6.3, Svd of matrices with 1 column, and segment reductions: the library has such a text for them,
+# but TensorFlow's own deterministic form of sparse_softmax_cross_entropy_with_logits is made of one.
+NOT_DETERMINISTIC = {
+    "AdjustContrast", "AdjustContrastv2", "Bincount", "DenseBincount", "CropAndResizeGradBoxes",
+    "CropAndResizeGradImage", "DebugNumericSummaryV2", "Dilation2DBackpropFilter", "Dilation2DBackpropInput",
+    "FakeQuantWithMinMaxVarsGradient", "FakeQuantWithMinMaxVarsPerChannelGradient", "MaxPoolGradWithArgmax",
+    "ResizeNearestNeighborGrad", "SparseTensorDenseMatMul",
+    # Scatter into variables that are no resource variables.
+    "ScatterAdd", "ScatterSub", "ScatterMul", "ScatterDiv", "ScatterMin", "ScatterMax", "ScatterUpdate",
+    "ScatterNdAdd", "ScatterNdSub", "ScatterNdUpdate"}
+# The same holds of these where they belong to a batch norm that is not training.
+OF_BATCH_NORM = {"FusedBatchNormGrad", "FusedBatchNormGradV2", "FusedBatchNormGradV3"}
+
+
+def not_deterministic(nodes):
+    """Collect NodeDefs that have no deterministic kernel for GPUs -> {type: names}."""
+    found = collections.defaultdict(list)
+    for node in nodes:
+        if node.op in NOT_DETERMINISTIC or (node.op in OF_BATCH_NORM and not node.attr["is_training"].b):
+            found[node.op].append(node.name)
+    return dict(found)
+
+
+def needed_for(graph, fetches):
+    """List the NodeDefs that the operations `fetches` of a tf.Graph need, those in bodies of loops and calls too.
+
+    Functions of the input pipeline are left out: they run on the CPU.
+    """
+    definition = graph.as_graph_def()
+    library = {function.signature.name: function.node_def for function in definition.library.function}
+    found = list(tf1.graph_util.extract_sub_graph(definition, [operation.name for operation in fetches]).node)
+    called, waiting = set(), list(found)
+    while waiting:
+        node = waiting.pop()
+        if any(word in node.op for word in _OF_PIPELINE):
+            continue
+        for value in node.attr.values():
+            functions = [value.func] if value.WhichOneof("value") == "func" else value.list.func
+            for name in {function.name for function in functions} - called:
+                called.add(name)
+                found += library[name]
+                waiting += library[name]
+    return found

@@ -45,11 +45,12 @@ class Report:
 
     def _placed(self):
         for name, found in self._of("placement").items():
-            if "fell back" in found:
-                lost = ", ".join(_named(each) for each in found["fell back"].items())
-                yield not lost, f"{name}: every operation that can be on the device is there{lost and '; not: ' + lost}"
-                lost = ", ".join(_named(each) for each in found["no kernel for a GPU"].items())
-                yield not lost, f"{name}: every operation has a kernel for GPUs{lost and '; not: ' + lost}"
+            for key, words in (("fell back", "every operation that can be on the device is there"),
+                               ("no kernel for a GPU", "every operation has a kernel for GPUs"),
+                               ("not deterministic", "every operation has a deterministic kernel for GPUs")):
+                if key in found:
+                    lost = ", ".join(_named(each) for each in found[key].items())
+                    yield not lost, f"{name}: {words}{lost and '; not: ' + lost}"
 
     def _exact(self):
         for precision, found in self._of("goldens").items():
