@@ -60,7 +60,7 @@ class Place:
 def open_trainer(place, options, deterministic=True):
     """Start TensorFlow, and build the Trainer that `options` of main.py ask for, on drawn images.
 
-    Where it need not be `deterministic`, TensorFlow may build other graphs, and choose kernels whose sums have no order.
+    Where it need not be `deterministic`, TensorFlow may build another graph, and choose kernels that sum in any order.
     """
     from benchmarks.step import build_trainer
     from engine.startup import start

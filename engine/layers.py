@@ -217,7 +217,7 @@ def reciprocal_root(x):
 class Dropout(NamedTuple):
     """Which values are dropped (Srivastava et al. 2014)."""
     keep: float             # probability to keep a value
-    seed: tf.Tensor         # int32: [2], one for the whole batch, or [B, 2], one for each example
+    seed: tf.Tensor         # int32: [2], one for the whole batch, or [B, 2], one for each of a known number of examples
     tower: int = 0          # number, from 0, of the GPU whose share of the whole batch this is
     towers: int = 1         # GPUs that share the whole batch
 
@@ -232,9 +232,8 @@ def dropout(x, how):
 
 def _noise(count, shape, how):
     """Make random numbers in [0, 1), [count, *shape], from the seed of a Dropout for the batch or for each example."""
-    if how.seed.shape.rank == 2:
-        return tf.map_fn(lambda each: tf.random.stateless_uniform(shape, each), how.seed,
-                         fn_output_signature=tf.float32)
+    if how.seed.shape.rank == 2:        # one after another: a loop would wait for the host at each turn
+        return tf.stack([tf.random.stateless_uniform(shape, each) for each in tf.unstack(how.seed)])
     return uniform_share(tf.stack([count, *shape]), how)
 
 

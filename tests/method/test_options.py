@@ -336,8 +336,8 @@ def fused(case):
 
 
 def noise(case):
-    """Does synthesis draw random numbers, for each image in a loop?"""
-    return any("While" in op.type for op in networks(case.line)[2])
+    """How often synthesis draws random numbers: for each image on its own."""
+    return sum(op.type.startswith("StatelessRandomUniform") for op in networks(case.line)[2])
 
 
 def forward(case, look):
@@ -638,7 +638,7 @@ ROWS = [
     Row("shard", "2/2", lambda case: case.data.renderings.identities, ["2"], MADE),
     Row("scores", False, synthesis(lambda trainer: len(trainer.synthesis.scores)), 0, MADE),
     Row("judge", True, judged, ["generated", "real", "syn"], MADE),
-    Row("generation_dropout", False, noise, False),
+    Row("generation_dropout", False, noise, lambda before, seen: (before, seen) == (SynthesisGraph.BATCH, 0)),
 
     Row("max_step", 3, saved, [3], dict(log_step=100), dict(log_step=100, max_step=2)),
     Row("lr_update_step", 5, rates(5), (4e-4, 2e-4, .001), RATES),
