@@ -72,7 +72,8 @@ def fingerprint(options):
                        for path in glob.glob(os.path.join(glob.escape(utils.PROJECT), pattern))):
         total.update(utils.sha256_of(path).encode())
     device = gpu_data.ask_driver("name", "driver_version") if options.device == "gpu" else [quality_data.cpu_name()]
-    return {"device": (device or ["GPU"])[0], "commit": utils.git("describe", "--always", "--dirty") or "",
+    return {"device": (device or ["GPU"])[0], "quick": options.quick,
+            "commit": utils.git("describe", "--always", "--dirty") or "",
             "code": total.hexdigest()}
 
 
@@ -84,7 +85,7 @@ class Results:
         self.folder, self.cases, self._facts = folder, cases, facts
         self.records = {}
         for case in cases:
-            with contextlib.suppress(OSError, ValueError):          # damaged, or not there
+            with contextlib.suppress(OSError, ValueError, KeyError, TypeError):       # damaged, or not there
                 record = utils.read_json(self._path(case))
                 if record["fingerprint"] == self._fingerprint(case) and "result" in record:
                     self.records[case.key] = record
@@ -124,7 +125,9 @@ def measure(case, options, limit):
     asked, log = names
     utils.save_json({"kind": case.kind, "settings": case.settings, "gpu": options.device == "gpu",
                      "folder": os.path.abspath(options.out)}, asked)
-    environment = {"CUDA_CACHE_MAXSIZE": COMPILED, **os.environ, "TF_CPP_MIN_LOG_LEVEL": "2"}
+    # The first GPU of nvidia-smi, unless the user says otherwise; and room for all code that is compiled for it.
+    environment = {"CUDA_CACHE_MAXSIZE": COMPILED, "CUDA_VISIBLE_DEVICES": "0", "CUDA_DEVICE_ORDER": "PCI_BUS_ID",
+                   **os.environ, "TF_CPP_MIN_LOG_LEVEL": "2"}
     if options.device == "cpu":
         environment["CUDA_VISIBLE_DEVICES"] = "-1"
     with open(log, "wb") as said, subprocess.Popen(
@@ -158,10 +161,11 @@ def main(arguments):
     os.makedirs(options.out, exist_ok=True)
     with utils.hold(options.out):
         utils.save_json(OURS, os.path.join(options.out, SETTINGS))
-        results = Results(options.out, cases_of(options.parts, options.quick), fingerprint(options))
+        results = Results(options.out, cases_of(PARTS, options.quick), fingerprint(options))
+        chosen = [case for case in results.cases if case.part in options.parts]
         deadline = time.monotonic() + 60 * options.minutes
-        for number_of, case in enumerate(results.cases, 1):
-            words = f"{number_of}/{len(results.cases)} {case.part} {case.name}".strip()
+        for place, case in enumerate(chosen, 1):
+            words = f"{place}/{len(chosen)} {case.part} {case.name}".strip()
             if case.key in results.records:
                 logging.info("%s: kept", words)
                 continue

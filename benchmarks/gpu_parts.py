@@ -3,6 +3,7 @@
 CASE.json tells what and where; the result is printed as JSON, in the last line. A case for which the device's memory is
 too small gives {"out of memory": why}.
 """
+import contextlib
 import hashlib
 import json
 import logging
@@ -52,9 +53,11 @@ class Place:
         if not self.gpu:
             return {"peak GiB": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2 ** 20}
         import tensorflow as tf
-        found = {"peak GiB": tf.config.experimental.get_memory_info("GPU:0")["peak"] / 2 ** 30}
-        held = gpu_data.ask_driver("memory.used")
-        return {**found, "held GiB": float(held[0].split()[0]) / 1024} if held else found
+        found = {}
+        with contextlib.suppress(ValueError, RuntimeError, tf.errors.OpError):      # a device that does not tell
+            found["peak GiB"] = tf.config.experimental.get_memory_info("GPU:0")["peak"] / 2 ** 30
+        held = re.match(r"[\d.]+(?= MiB)", next(iter(gpu_data.ask_driver("memory.used")), ""))
+        return {**found, "held GiB": float(held[0]) / 1024} if held else found
 
 
 def open_trainer(place, options, deterministic=True):
@@ -119,6 +122,7 @@ def start(place, options, kinds):
     config, found = place.config(options), {}
     data = place.data(config)
     with tempfile.TemporaryDirectory() as folder:
+        os.mkdir(f"{folder}/cache")
         for kind in kinds:
             words = gpu_data.as_words({
                 **options, **gpu_data.NAMES, "data_dir": data, "log_dir": os.path.join(folder, kind), "log_step": 1,

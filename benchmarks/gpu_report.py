@@ -77,6 +77,7 @@ class Report:
     def text(self):
         """Write the report -> str, with lines that end."""
         lines = [f"facegan {self._facts['commit']} on {self._facts['device']}", ""]
+        lines += ["--quick: narrow networks and a few steps; the times below tell nothing.", ""] * self._facts["quick"]
         lines += ["Checks", *(line for holds, words in self.checks for line in _wrapped(
             f"  {'ok  ' if holds else 'FAIL'}  {words}"))] if self.checks else []
         lines += [line for (part, name), why in self.failed.items()
@@ -89,8 +90,8 @@ class Report:
             if found:
                 lines += ["", *write(part, found)]
         if self._left:
-            lines += ["", *_wrapped(f"Not measured yet: {len(self._left)} cases; the same command goes on. "
-                                    + "; ".join(" ".join(case.key).strip() for case in self._left))]
+            lines += ["", *_wrapped(f"Not measured yet: {len(self._left)} cases, with which the same command goes on, "
+                                    "without --parts. " + "; ".join(" ".join(case.key).strip() for case in self._left))]
         return "\n".join(lines) + "\n"
 
     def _device(self, part, found):

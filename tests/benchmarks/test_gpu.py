@@ -8,16 +8,18 @@ import time
 from types import SimpleNamespace
 
 import pytest
+import tensorflow as tf
 from tensorflow.core.framework import types_pb2
 from tensorflow.core.framework.node_def_pb2 import NodeDef
 from tensorflow.tsl.profiler.protobuf.xplane_pb2 import XSpace
 
-from benchmarks import gpu, gpu_placement, gpu_report, gpu_trace
+from benchmarks import gpu, gpu_data, gpu_parts, gpu_placement, gpu_report, gpu_trace
 from benchmarks.gpu_cases import Case, cases_of, PARTS
 from conftest import tree
 from tool import call, ROOT, wait_for
+from utils import UserError
 
-FACTS = {"device": "a GPU", "commit": "abc", "code": "1"}
+FACTS = {"device": "a GPU", "quick": False, "commit": "abc", "code": "1"}
 
 
 # What is refused
@@ -72,6 +74,13 @@ def test_what_is_done_is_kept(fake):
     assert again.status == 0 and not fake.measured and "2 starts" in again.out
     assert json.loads((fake.out / "report.json").read_text())["results"][1]["name"] == "two"
     assert (fake.out / "report.txt").read_text() in again.out
+
+
+def test_parts_are_measured_alone_and_told_together(fake, monkeypatch):
+    fake.cases.append(Case("training", "", "training", {}, 60))
+    assert fake.run("--parts", "start").status == 0 and fake.measured == ["one", "two"]
+    result = fake.run("--parts", "training, device")
+    assert fake.measured == [""] and "2 starts" in result.out and "A training on drawn people" in result.out
 
 
 @pytest.mark.parametrize("change, measured", [
@@ -137,6 +146,45 @@ def test_ctrl_c_ends_at_once_and_leaves_what_is_done(tmp_path):
         words = process.communicate(timeout=60)[1]
     assert process.returncode == 130 and "Traceback" not in words
     assert os.listdir(out / "cases") == ["device.json"] and (out / "report.txt").exists()
+
+
+# What a process measures
+
+def test_no_gpu_is_found_where_there_is_none(tmp_path, monkeypatch):
+    monkeypatch.setenv("PATH", "")
+    place = gpu_parts.Place(True, str(tmp_path))
+    with pytest.raises(UserError, match=r"finds no GPU; docs/troubleshooting.md"):
+        gpu_parts.device(place)
+    assert place.memory() == {} and gpu_parts.Place(False, "").memory()["peak GiB"] > .05
+
+
+@pytest.mark.parametrize("said, held", [("1234 MiB", {"held GiB": 1234 / 1024}), ("[N/A]", {}), (None, {})])
+def test_what_the_driver_says_of_memory(tmp_path, monkeypatch, said, held):
+    monkeypatch.setattr(gpu_data, "ask_driver", lambda *what: [said] if said else [])
+    assert gpu_parts.Place(True, str(tmp_path)).memory() == held
+
+
+def test_what_the_driver_says_is_read_by_lines(tmp_path, monkeypatch):
+    program = tmp_path / "nvidia-smi"
+    program.write_text("#!/bin/sh\n[ $1 = --query-gpu=name,driver_version ] && printf 'A GPU, 570.1\\nB, 570.1\\n'\n")
+    program.chmod(0o755)
+    monkeypatch.setenv("PATH", str(tmp_path), prepend=os.pathsep)
+    assert gpu_data.ask_driver("name", "driver_version") == ["A GPU, 570.1", "B, 570.1"]
+    assert gpu_data.ask_driver("nonsense") == []
+
+
+@pytest.mark.parametrize("error, status, printed", [
+    (tf.errors.ResourceExhaustedError(None, None, "OOM"), 0, {"out of memory": "ResourceExhaustedError"}),
+    (MemoryError(), 0, {"out of memory": "MemoryError"}), (UserError("what to do"), 2, None)])
+def test_want_of_memory_is_a_result(tmp_path, monkeypatch, capsys, error, status, printed):
+    def measure(place):
+        raise error
+
+    monkeypatch.setitem(gpu_parts.KINDS, "device", measure)
+    (tmp_path / "case.json").write_text(json.dumps({"kind": "device", "settings": {}, "gpu": True, "folder": "."}))
+    assert gpu_parts.main(str(tmp_path / "case.json")) == status
+    said = capsys.readouterr()
+    assert json.loads(said.out) == printed if printed else (said.out, said.err) == ("", "what to do\n")
 
 
 # The list of cases
