@@ -24,7 +24,7 @@ def read(folder, gpu, most=20):
 
 
 def summarize(space, gpu, most=20):
-    """Do what `read` does for an XSpace."""
+    """Do what `read` does for an XSpace. Raises ValueError where it has no steps, or no kernels."""
     host = [event for plane in space.planes if plane.name.startswith("/host") for event in _events(plane)]
     steps = sorted((start, end) for _, name, start, end in host if name == STEP)
     if not steps:
@@ -37,6 +37,8 @@ def summarize(space, gpu, most=20):
         ran = [(name.rpartition(":")[2], start, end) for line, name, start, end in host
                if line.startswith("tf_Compute") and ":" in name and "::" not in name]
     ran = [(name, start, end) for name, start, end in ran if any(a <= start < b for a, b in steps)]
+    if not ran:
+        raise ValueError("the trace has no kernels; may this user profile the GPU? (NVIDIA's ERR_NVGPUCTRPERM)")
     wall = sum(end - start for start, end in steps)
     cost, number = collections.Counter(), collections.Counter()
     for name, start, end in ran:

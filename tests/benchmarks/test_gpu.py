@@ -287,9 +287,11 @@ def test_operations_of_a_cpu_are_told_by_their_types():
     assert found["kernels"] == [["MatMul", .05, 1.]] and found["idle"] == pytest.approx(.5)
 
 
-def test_a_trace_without_steps_is_refused():
-    with pytest.raises(ValueError, match="no steps"):
-        gpu_trace.summarize(space({("/host:CPU", "python"): [("SessionRun", 0, 1)]}), gpu=True)
+@pytest.mark.parametrize("lines, named", [
+    ({("/host:CPU", "python"): [("SessionRun", 0, 1)]}, "no steps"), (dict([HOST]), "no kernels.*may this user profile")])
+def test_a_trace_that_tells_nothing_is_refused(lines, named):
+    with pytest.raises(ValueError, match=named):
+        gpu_trace.summarize(space(lines), gpu=True)
 
 
 # Placed operations
