@@ -288,7 +288,8 @@ def test_operations_of_a_cpu_are_told_by_their_types():
 
 
 @pytest.mark.parametrize("lines, named", [
-    ({("/host:CPU", "python"): [("SessionRun", 0, 1)]}, "no steps"), (dict([HOST]), "no kernels.*may this user profile")])
+    ({("/host:CPU", "python"): [("SessionRun", 0, 1)]}, "no steps"),
+    (dict([HOST]), "no kernels.*may this user profile")])
 def test_a_trace_that_tells_nothing_is_refused(lines, named):
     with pytest.raises(ValueError, match=named):
         gpu_trace.summarize(space(lines), gpu=True)
