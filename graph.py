@@ -35,7 +35,8 @@ class Networks:
     BACKGROUND_STREAM = 7000            # added to a seed for `photos_of`
 
     def __init__(self, config, view=None, architecture=None):
-        self.config, self.precision, self.view = config, tf.as_dtype(config.precision), view or View(config.image_size)
+        self.config, self.view = config, view or View(config.image_size)
+        self.precision = layers.type_of(config.precision)
         self.G, self.G_inv = (Generator(name, config.conv_hidden_num_res, config.num_res_rep, skips, self.precision,
                                         config.upsampling == "resize")
                               for name, skips in (("G_inf", True), ("G_inv", False)))

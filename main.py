@@ -39,7 +39,7 @@ def main(arguments):
     if config.shard == FINISH and not config.dry_run:
         products.finish(config, work.whole, work.weights)
         return
-    start(config.xla)
+    start(config.xla, config.precision)
     if config.dry_run:
         tell(config, work.data)
     else:

@@ -150,7 +150,7 @@ def train(options):
         runs.check_run_identities(resumed, identities)
     if options.lfw_dir and not options.lfw_pairs:
         pairs = find_pairs(options, ("lfw_dir", "lfw_pairs"), choice)
-    start()
+    start(precision=options.precision)
     from losses import classifier_rate
     from recognition.training import ClassifierTrainer, count_parameters
 

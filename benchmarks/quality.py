@@ -11,7 +11,6 @@ import contextlib
 import glob
 import logging
 import os
-import platform
 import re
 import resource
 import shutil
@@ -161,7 +160,7 @@ class Training:
         if self._is_done():
             return
         os.makedirs(self.folder, exist_ok=True)
-        session = {"commit": utils.git("describe", "--always", "--dirty") or "", "cpu": cpu_name(),
+        session = {"commit": utils.git("describe", "--always", "--dirty") or "", "cpu": quality_data.cpu_name(),
                    "cores": len(os.sched_getaffinity(0)), "from": self.steps, "minutes": 0., "cpu_minutes": 0.}
         self.sessions.append(session)
         utils.save_json(self.state, self._path)
@@ -249,15 +248,6 @@ def cpu_seconds(pid):
         fields = utils.read_text(f"/proc/{pid}/stat").rpartition(")")[2].split()
         return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
     return 0.
-
-
-def cpu_name():
-    """Name the machine's processor."""
-    with contextlib.suppress(OSError):
-        for line in utils.read_text("/proc/cpuinfo").splitlines():
-            if line.startswith("model name"):
-                return line.partition(":")[2].strip()
-    return platform.processor() or platform.machine()
 
 
 # What is kept

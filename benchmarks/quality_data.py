@@ -4,6 +4,7 @@ import ctypes
 import fcntl
 import functools
 import os
+import platform
 import shutil
 import signal
 import subprocess
@@ -94,6 +95,15 @@ def waiting_for(path):
 def end_with_us():
     """Make what a child has to call before it runs a program: Linux sends it SIGTERM if this process is killed."""
     return functools.partial(ctypes.CDLL(None).prctl, PR_SET_PDEATHSIG, signal.SIGTERM)
+
+
+def cpu_name():
+    """Name the machine's processor."""
+    with contextlib.suppress(OSError):
+        for line in utils.read_text("/proc/cpuinfo").splitlines():
+            if line.startswith("model name"):
+                return line.partition(":")[2].strip()
+    return platform.processor() or platform.machine()
 
 
 def _draw(folder, size):

@@ -63,12 +63,18 @@ def time_yardstick():
 def open_trainer(config, folder):
     """A Trainer on drawn images that is ready for what `config` asks for, with a classifier of random weights."""
     import drawn
+
+    drawn.write_dataset(folder, size=config.input_scale_size)
+    return build_trainer(config, folder)
+
+
+def build_trainer(config, folder):
+    """The same on images that are in `folder` already."""
     from datasets.image_sets import find_pairs, find_photos, find_renderings
     from preflight import Data
     from recognition.pretrained import Weights
     from trainer import Trainer
 
-    drawn.write_dataset(folder, size=config.input_scale_size)
     data = Data(find_photos(os.path.join(folder, "real")), find_renderings(os.path.join(folder, "syn")),
                 find_pairs(os.path.join(folder, "paired")))
     trainer = Trainer(config)

@@ -12,6 +12,11 @@ tf1 = tf.compat.v1
 XAVIER = tf1.glorot_uniform_initializer()
 
 
+def type_of(precision):
+    """Find the type in which convolutions compute for a value of --precision. TF32 is a way to multiply float32."""
+    return tf.bfloat16 if precision == "bfloat16" else tf.float32
+
+
 def get_variable(name, shape, initializer, trainable=True):
     """Get or create the float32 variable `name` of the current variable scope.
 
@@ -212,7 +217,7 @@ def reciprocal_root(x):
 class Dropout(NamedTuple):
     """Which values are dropped (Srivastava et al. 2014)."""
     keep: float             # probability to keep a value
-    seed: tf.Tensor         # int32: [2], one for the whole batch, or [B, 2], one for each example
+    seed: tf.Tensor         # int32: [2], one for the whole batch, or [B, 2], one for each of a known number of examples
     tower: int = 0          # number, from 0, of the GPU whose share of the whole batch this is
     towers: int = 1         # GPUs that share the whole batch
 
@@ -227,9 +232,8 @@ def dropout(x, how):
 
 def _noise(count, shape, how):
     """Make random numbers in [0, 1), [count, *shape], from the seed of a Dropout for the batch or for each example."""
-    if how.seed.shape.rank == 2:
-        return tf.map_fn(lambda each: tf.random.stateless_uniform(shape, each), how.seed,
-                         fn_output_signature=tf.float32)
+    if how.seed.shape.rank == 2:        # one after another: a loop would wait for the host at each turn
+        return tf.stack([tf.random.stateless_uniform(shape, each) for each in tf.unstack(how.seed)])
     return uniform_share(tf.stack([count, *shape]), how)
 
 

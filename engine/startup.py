@@ -13,12 +13,14 @@ HARMLESS = re.compile(rb"All log messages before absl::InitializeLog\(\) is call
 # What a machine without a GPU says besides. With a GPU, these lines tell what is wrong with its driver.
 WITHOUT_GPU = re.compile(rb"Could not find cuda drivers on your machine|failed call to cuInit")
 GPU_DEVICE = "/dev/nvidiactl"
+TF32 = "tf32"               # of the values of --precision
 
 
-def start(xla=False):
+def start(xla=False, precision="float32"):
     """Import TensorFlow and make the settings that every program needs. Call it once, before any graph is built.
 
-    With `xla`, XLA may compile on the CPU too. No other place changes TensorFlow's global settings, except
+    With `xla`, XLA may compile on the CPU too. With the `precision` tf32, GPUs that can may round what they multiply to
+    10 bits, as they do unless they are told not to. No other place changes TensorFlow's global settings, except
     `datasets.detection`, which runs in processes of its own.
     """
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
@@ -32,6 +34,7 @@ def start(xla=False):
     tf1.logging.set_verbosity(tf1.logging.ERROR)        # its deprecation notes are not for a program's users
     tf1.disable_eager_execution()
     tf.config.experimental.enable_op_determinism()      # a resumed run repeats the digits of an uninterrupted one
+    tf.config.experimental.enable_tensor_float_32_execution(precision == TF32)
 
 
 @contextlib.contextmanager

@@ -13,6 +13,10 @@ _crop = one_of(("auto", *input_size.CROPS))
 _chance = number(0, most=1)
 _width = checked("X", float, lambda width: .0625 <= width <= 2 and width * 64 % 1 == 0,
                  "a number from 0.0625 to 2 that is a multiple of 1/64, such as 0.25")
+precision = one_of(("float32", "tf32", "bfloat16"))
+PRECISION = ("number format of convolutions. float32: its digits are the original's. tf32: float32, of which NVIDIA's "
+             "GPUs from Ampere on take 10 bits into convolutions and matrix products, and all other devices "
+             "everything. bfloat16: 7 bits, for devices that compute in it. Variables, losses and norms stay float32")
 _metric = checked("{0,1}", int, (0, 1).__contains__, "0 (Euclidean) or 1 (cosine)")
 
 # {--loss: its usual margin and scale, as in its authors' code}
@@ -94,8 +98,7 @@ def training_options(add):
     add("seed", whole(0, 2 ** 31 - 1), 123, "seed of weights, data order, crops, flips, all other changes and dropout")
     add("use_gpu", boolean, True, "use a GPU where there is one")
     add("num_gpu", whole(1, 64), 1, "GPUs to train on; the learning rate stays as given")
-    add("precision", one_of(("float32", "bfloat16")), "float32", "number format of the convolutions; variables, norms "
-        "and losses stay float32")
+    add("precision", precision, "float32", PRECISION)
 
 
 def validation_options(add):

@@ -185,7 +185,7 @@ class ClassifierGraph:
     def _run_network(self, inputs, batch, dropout):
         """Run the network on `inputs` [B, s, s, 3] of a LabelledBatch -> bottleneck [B, E], statistics as in Share."""
         with tf1.name_scope("network" + batch.suffix), batch_statistics() as statistics, tf1.variable_scope(
-                tf1.get_variable_scope(), dtype=tf.as_dtype(self.options.precision), auxiliary_name_scope=False):
+                tf1.get_variable_scope(), dtype=layers.type_of(self.options.precision), auxiliary_name_scope=False):
             bottleneck, _ = networks.embed(inputs, _recipe_of(self.options).architecture, dropout)
         return bottleneck, statistics
 

@@ -43,8 +43,8 @@ def write_data(folder, size, n_id):
                 find_pairs(os.path.join(folder, "paired")))
 
 
-def build(case, folder):
-    """The Trainer of a golden case, its variables by the rule."""
+def build(case, folder, more=()):
+    """The Trainer of a golden case, its variables by the rule; `more` are words of main.py's command line."""
     import rule
 
     from config import get_config
@@ -55,7 +55,7 @@ def build(case, folder):
     n_id = case.pop("n_id")
     options = {"model_def": "inception_resnet_v1", **{RENAMED.get(name, name): value for name, value in case.items()},
                "dropout_keep": 1, "random_crop": False, "random_flip": False, "pretrained_rec": "rule"}
-    config, _ = get_config([word for name, value in options.items() for word in (f"--{name}", str(value))])
+    config, _ = get_config([word for name, value in options.items() for word in (f"--{name}", str(value))] + list(more))
     trainer = Trainer(config)
     data = write_data(folder, config.input_scale_size, n_id)
     trainer.build_model(data, classifier=Weights("rule", {}, None, "image"))
@@ -156,25 +156,31 @@ def report(when, errors, tolerance):
     return max(errors.values()) <= tolerance
 
 
-def check_case(path, golden, others):
-    """Print the errors of one case; True if all are within their tolerances."""
+def errors_of(golden, others, more=()):
+    """Yield the errors of one case, with `more` options, after each look at it: (when, {kind: error})."""
     import rule
 
     case = json.loads(str(golden["case"]))
-    print(f"{os.path.basename(path)}: {case}")
     with tempfile.TemporaryDirectory() as folder:
-        trainer = build(case, folder)
+        trainer = build(case, folder, more)
         graph, inputs = trainer.training, rule.inputs(case["size"], case["batch"])
         feed = {tensor: inputs[INPUTS[field]] for field, tensor in graph.batch._asdict().items()}
         feed[graph.lambda_c] = trainer.config.lambda_c
         images = {getattr(graph.tower, IMAGES[name]): image for name, image in original_images(golden, others).items()}
-        good = report("forward", check_forward(trainer, feed, golden), FORWARD)
+        yield "forward", check_forward(trainer, feed, golden)
         at_original = {**feed, **images}
-        good &= report("forward", check_gradients(trainer, at_original, golden), FORWARD)
+        yield "forward", check_gradients(trainer, at_original, golden)
         for number in (1, 2, 3):
-            errors = check_step(trainer, at_original if number == 1 else feed, golden, number)
-            good &= report(f"after step {number}", errors, FORWARD if number == 1 else LATER_STEPS)
+            yield f"after step {number}", check_step(trainer, at_original if number == 1 else feed, golden, number)
         trainer.close()
+
+
+def check_case(path, golden, others):
+    """Print the errors of one case; True if all are within their tolerances."""
+    print(f"{os.path.basename(path)}: {json.loads(str(golden['case']))}")
+    good = True
+    for when, errors in errors_of(golden, others):
+        good &= report(when, errors, FORWARD if when in ("forward", "after step 1") else LATER_STEPS)
     return good
 
 

@@ -87,7 +87,7 @@ BAD = [
                               "save_syn_dataset", "save_fitting", "facenet_scope", "log_dir", "preset")),
     ("game", "chess"), ("d_scales", "5"), ("upsampling", "bicubic"), ("optimizer", "lion"),
     ("method_c", "triplet"), ("model_def", "models.vgg"), ("cont", "rec"), ("log_level", "LOUD"),
-    ("precision", "float16"),
+    ("precision", "float16"), ("precision", "float"),
     *(("shard", value) for value in ("0/4", "5/4", "2", "2/", "a/b", "1/2/3", "finished", "")),
     ("syn_scale_size", "108"), ("lambda_c_upper", "0.0001"), ("train_generator", "False"),
 ]

@@ -316,11 +316,12 @@ def test_dropout(graph):
     """About `keep` of the values stay, scaled up. With a seed each, an image's mask does not depend on its batch."""
     keep, shape = .8, [20, 20, 5]
     x = tf1.placeholder(tf.float32, [None, *shape])
-    seeds, seed = tf1.placeholder(tf.int32, [None, 2]), tf1.placeholder(tf.int32, [2])
-    y, whole = layers.dropout(x, layers.Dropout(keep, seeds)), layers.dropout(x, layers.Dropout(keep, seed))
+    seed = tf1.placeholder(tf.int32, [2])
+    whole = layers.dropout(x, layers.Dropout(keep, seed))
     with tf1.Session() as session:
         def run(*rows):
-            return session.run(y, {x: np.ones([len(rows), *shape]), seeds: rows})
+            y = layers.dropout(x, layers.Dropout(keep, tf.constant(rows)))
+            return session.run(y, {x: np.ones([len(rows), *shape])})
 
         batch, alone = run([1, 7], [1, 8], [2, 7], [1, 7]), run([1, 8])
         one, again, other = (session.run(whole, {x: np.ones([3, *shape]), seed: [1, row]}) for row in (7, 7, 8))
@@ -328,6 +329,10 @@ def test_dropout(graph):
         assert set(np.unique(images)) == {0, np.float32(1 / keep)}
         assert all(abs((image > 0).mean() - keep) < .04 for image in images)
     assert np.array_equal(batch[0], batch[3]) and np.array_equal(batch[1], alone[0]) and independent(batch[:3], keep)
+    numbers = [tf.random.stateless_uniform(shape, row) for row in ([1, 7], [1, 8], [2, 7])]
+    with tf1.Session() as session:
+        assert all(np.array_equal(image > 0, kept >= np.float32(1 - keep))
+                   for image, kept in zip(batch, session.run(numbers)))
     assert np.array_equal(one, again) and independent([*one, *other], keep)
 
 

@@ -204,7 +204,7 @@ def begun_anew(case):
 
 def done(case):
     """What the whole command asks the trainer to do."""
-    case.patch.setattr(main, "start", lambda xla: None)         # it has been started
+    case.patch.setattr(main, "start", lambda xla, precision: None)         # it has been started
     return asked(case, lambda: main.main(case.line))
 
 
@@ -321,14 +321,23 @@ def precisions(case):
     return {op.inputs[0].dtype.name for op in networks(case.line)[2] if op.type == "Conv2D"}
 
 
+def started_with(case):
+    """The precision with which main.py starts TensorFlow."""
+    asked = []
+    case.patch.setattr(main, "start", lambda xla, precision: asked.append(precision))
+    case.patch.setattr(main, "tell", lambda config, data: None)
+    main.main([*case.line, "--dry_run"])
+    return asked
+
+
 def fused(case):
     """Does a session let XLA fuse operations?"""
     return session_options(True, case.config.xla).graph_options.optimizer_options.global_jit_level > 0
 
 
 def noise(case):
-    """Does synthesis draw random numbers, for each image in a loop?"""
-    return any("While" in op.type for op in networks(case.line)[2])
+    """How often synthesis draws random numbers: for each image on its own."""
+    return sum(op.type.startswith("StatelessRandomUniform") for op in networks(case.line)[2])
 
 
 def forward(case, look):
@@ -629,7 +638,7 @@ ROWS = [
     Row("shard", "2/2", lambda case: case.data.renderings.identities, ["2"], MADE),
     Row("scores", False, synthesis(lambda trainer: len(trainer.synthesis.scores)), 0, MADE),
     Row("judge", True, judged, ["generated", "real", "syn"], MADE),
-    Row("generation_dropout", False, noise, False),
+    Row("generation_dropout", False, noise, lambda before, seen: (before, seen) == (SynthesisGraph.BATCH, 0)),
 
     Row("max_step", 3, saved, [3], dict(log_step=100), dict(log_step=100, max_step=2)),
     Row("lr_update_step", 5, rates(5), (4e-4, 2e-4, .001), RATES),
@@ -691,6 +700,7 @@ ROWS = [
     Row("log_level", "warning", log_level, logging.WARNING),
 
     Row("precision", "bfloat16", precisions, {"bfloat16"}),
+    Row("precision", "tf32", started_with, ["tf32"]),
     Row("xla", True, fused, True),
     Row("profile", "{data}/../trace", traces, 1, SHORT),
 ]
