@@ -16,7 +16,7 @@ from config import COMMAND, read_command_line
 from engine import endings
 from engine.cluster.replicas import replicas_of
 from engine.runs import folder_of, Run, samples_folder
-from engine.startup import start
+from engine.startup import hush, start
 from evaluation import judge_command
 from synthesis import products
 
@@ -40,6 +40,8 @@ def main(arguments):
     if config.shard == FINISH and not config.dry_run:
         products.finish(config, work.whole, work.weights)
         return
+    if config.cluster:
+        hush()
     start(config.xla)
     if config.dry_run:
         tell(config, work.data)

@@ -118,9 +118,10 @@ def check_shard(config):
 
 def check_cluster(config):
     """Raise UserError where several workers are to do more than train, or where this one can't be reached."""
-    if config.cluster and (not config.train_generator or config.generate_dataset or config.fit_dataset):
-        raise UserError(f"--cluster {config.cluster}: several workers train, and do nothing else; give "
-                        "--generate_dataset and --fit_dataset in a command of their own, with --shard")
+    several = config.cluster or config.worker is not None
+    if several and (not config.train_generator or config.generate_dataset or config.fit_dataset):
+        raise UserError("--cluster, --worker: several workers train, and do nothing else; give --generate_dataset and "
+                        "--fit_dataset in a command of their own, with --shard")
     cluster = addresses.cluster_of(config)
     if cluster:
         addresses.check(cluster)

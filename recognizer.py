@@ -29,7 +29,7 @@ from datasets.images import save_picture
 from datasets.neighbours import check_outside, check_without_photos
 from engine import checkpoint_index, endings, runs, weight_files
 from engine.cluster import addresses
-from engine.startup import start
+from engine.startup import hush, start
 from evaluation.report import charts
 from preflight import newest_whole
 from recognition import (
@@ -161,6 +161,8 @@ def train(options):
         runs.check_run_identities(resumed, identities)
     if options.lfw_dir and not options.lfw_pairs:
         pairs = find_pairs(options, ("lfw_dir", "lfw_pairs"), choice)
+    if cluster:
+        hush()
     start()
     from engine.cluster.joining import join
     from losses import classifier_rate

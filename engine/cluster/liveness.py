@@ -93,14 +93,14 @@ class Watch:
                     self.lost.append(index)
             return bool(self.lost)
 
-    def find_lost(self):
+    def find_lost(self, patient):
         """Wait until a worker is lost, or all answer -> the list of those that are lost.
 
-        It is called after an operation failed, which shows that somebody may be lost.
+        It is called after an operation failed, which shows that somebody may be lost. If `patient`, wait for a worker
+        that still answers and is about to end too.
         """
-        while not self._look():
-            if not any(self._silent.values()):
-                return []
+        until = time.monotonic() + (self._silence if patient else 0)
+        while not self._look() and (any(self._silent.values()) or time.monotonic() < until):
             time.sleep(self._questions.wait / 4)
         return self.lost
 

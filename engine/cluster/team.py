@@ -12,8 +12,9 @@ import zlib
 import numpy as np
 import tensorflow as tf
 
+from engine.checkpoints import first_line
 from engine.cluster import collectives, liveness
-from utils import Diverged, Interrupted, one_line, SIGNALS, StopRequest, UserError
+from utils import Interrupted, one_line, SIGNALS, StopRequest, UserError
 
 tf1 = tf.compat.v1
 
@@ -21,6 +22,7 @@ CARD_NUMBERS = 8192             # int32 numbers that hold what a worker says of 
 POLL = .3                       # seconds between two looks whether other workers are there
 PATIENCE = 10                   # seconds after which the log says for whom we wait
 CPU = "/device:CPU:0"
+TOGETHER = "Collective ops is aborted"      # in the message of an operation that failed in one worker, or in another
 DIGITS = 16                     # hexadecimal ones of a digest that a message shows
 
 
@@ -84,6 +86,8 @@ class SharedStop(StopRequest):
 class Team:
     """The workers that train together, as one of them sees them. Use as a context, around all that needs the others.
 
+    It does what Alone does, for several workers.
+
     On entering, it waits for the others, and compares with them what is trained. On leaving in good order, it waits
     until all have come so far: worker 0 saves, and nobody ends before. A worker that is lost ends the others: whatever
     the loss of it leads to becomes a UserError that names it.
@@ -123,19 +127,15 @@ class Team:
             stack.push(self._explain)
             self._build_table()
             self.compare(self._card)
-            stack.pop_all()
+            self._closing = stack.pop_all()
         logging.info("%s of %d: all are there", self.cluster.name(self.cluster.index), len(self.cluster.workers))
         return self
 
     def __exit__(self, kind, error, trace):
-        with contextlib.ExitStack() as stack:
-            stack.callback(self._questions.close)
-            stack.push(self._say_farewell)
-            stack.callback(self._watch.close)
-            stack.push(self._explain)
+        with self._closing:
             if kind is None or issubclass(kind, Interrupted):
-                self._meet()
-            elif error:
+                self._tell()                # which waits until all have come here
+            if error:
                 raise error
 
     # The start
@@ -215,10 +215,6 @@ class Team:
             total.update(name.encode() + value.tobytes())
         self.compare({"the step from which to go on": step, "its weights": total.hexdigest()[:DIGITS]})
 
-    def _meet(self):
-        """Wait until all workers have come here."""
-        self._tell()
-
     # Training
 
     def exchange(self):
@@ -275,11 +271,15 @@ class Team:
                 f"start all workers again{run}")
 
     def _explain(self, kind, error, trace):
-        """Raise UserError for an error that the loss of a worker led to."""
+        """Raise UserError for an error that the loss of a worker led to, or one that began in another worker."""
         self._leaving.set()
-        failed = isinstance(error, Exception) and not isinstance(error, (UserError, Interrupted, Diverged))
-        if kind and (self._watch.lost or (failed and self._watch.find_lost())):
+        failed = isinstance(error, tf.errors.OpError)
+        together = failed and TOGETHER in str(error)
+        if kind and (self._watch.lost or (failed and self._watch.find_lost(patient=together))):
             raise UserError(self._words()) from None
+        if together:
+            raise UserError(f"what all workers do together failed ({first_line(error)}); see the logs of the others"
+                            ) from None
 
     def _say_farewell(self, kind, error, trace):
         """After an error, answer for a while, so that the others find the same worker lost, and not this one."""

@@ -238,6 +238,9 @@ def test_a_lost_worker_ends_the_others(start, narrow, count, victim, number):
         assert re.search(rf"error: worker {victim} \(localhost:\d+\) does not answer any more; .*start all workers "
                          "again", worker.last_words) and "worker 0" not in worker.last_words.replace(
                              f"worker {victim} ", "")
+    if number == signal.SIGSTOP:                # awake again, it finds the others lost
+        lost.send(signal.SIGCONT)
+        assert lost.wait() == 2 and "worker 1 (localhost" in lost.last_words
     run = only_run(narrow["log_dir"])
     assert steps_saved(run)[-1] >= 2
     if victim:

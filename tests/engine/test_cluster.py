@@ -178,4 +178,4 @@ def test_after_an_error_the_lost_worker_is_found_and_a_healthy_one_is_not():
         watch.close()
         watch._end.clear()
         watch._questions = Answers(*answers)
-        assert watch.find_lost() == lost
+        assert watch.find_lost(patient=False) == lost
