@@ -223,8 +223,7 @@ class Trainer:
         rates = {graph.g_lr: losses.learning_rate(step, config.g_lr, **schedule),
                  graph.d_lr: losses.learning_rate(step, config.d_lr, **schedule),
                  graph.lambda_c: losses.identity_weight(step, config.lambda_c, config.lambda_c_upper, interval)}
-        return self.team.run_step(self.session, graph.exchange, {"train": graph.train_op, **fetches},
-                                  {**rates, **dict(feed)})
+        return self.team.run_step(self.session, graph, {"train": graph.train_op, **fetches}, {**rates, **dict(feed)})
 
     def train_step(self, step, summarize):
         """Run step number `step`, from 0 -> StepResult."""

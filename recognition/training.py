@@ -132,7 +132,7 @@ class ClassifierTrainer:
                    "accuracy": {"accuracy" + share.suffix: share.accuracy for share in graph.shares}}
         if summarize:
             fetches["summary"] = graph.summary
-        results = self.team.run_step(self.session, graph.exchange, fetches, {graph.rate: rate})
+        results = self.team.run_step(self.session, graph, fetches, {graph.rate: rate})
         losses_now = {name: float(value) for name, value in results["losses"].items()}
         terms = {name: value for name, value in losses_now.items() if name != "total"}
         numbers = {"epoch": step // self._epoch_size + 1, "loss": losses_now["total"], **terms,

@@ -43,11 +43,11 @@ class Exchange:
             return list(tensors)
         with tf1.name_scope("gather"):
             columns = [tf.cast(tensor if tensor.shape.rank == 2 else tensor[:, None], tf.float32) for tensor in tensors]
-            rows = tf.stop_gradient(tf.concat(columns, 1))
+            rows = tf.concat(columns, 1)
             before = self._cluster.index
             after = len(self._cluster.workers) - 1 - before
             blocks = tf.zeros_like(rows)
-            whole = self.sum(tf.concat([blocks] * before + [rows] + [blocks] * after, 0))
+            whole = tf.stop_gradient(self.sum(tf.concat([blocks] * before + [rows] + [blocks] * after, 0)))
             parts = tf.split(whole, [column.shape[1] for column in columns], 1)
             return [tf.cast(part if tensor.shape.rank == 2 else part[:, 0], tensor.dtype)
                     for part, tensor in zip(parts, tensors)]

@@ -49,9 +49,9 @@ class Alone:
         """Make the StopRequest in whose context the steps are run."""
         return StopRequest()
 
-    def run_step(self, session, exchange, fetches, feed):
-        """Run one step of a training."""
-        del exchange
+    def run_step(self, session, graph, fetches, feed):
+        """Run one step of a training; `graph` has its `exchange`."""
+        del graph
         return session.run(fetches, feed)
 
     def keep_in(self, folder):
@@ -233,9 +233,10 @@ class Team:
         self._stop = SharedStop()
         return self._stop
 
-    def run_step(self, session, exchange, fetches, feed):
-        """Run one step of a training, and learn whether a worker was asked to stop."""
+    def run_step(self, session, graph, fetches, feed):
+        """Run one step of a training, and learn whether a worker was asked to stop; `graph` has its `exchange`."""
         votes = [float(self._stop is not None and self._stop.wanted == number) for number in SIGNALS]
+        exchange = graph.exchange
         results, counts = session.run([fetches, exchange.counts], {**feed, exchange.votes: votes},
                                       options=_options_of(collectives.TRAINING))
         if self._stop is not None:

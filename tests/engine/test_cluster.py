@@ -4,14 +4,17 @@ import socket
 from argparse import Namespace
 
 import pytest
+import tensorflow as tf
 
 from config import get_config
 from conftest import words
 from datasets.image_sets import ImageSet, Pairs, Renderings
 from engine.cluster import addresses, liveness, slurm
 from engine.cluster.addresses import Cluster
+from engine.cluster.collectives import Exchange
 from engine.cluster.joining import digest_of_images, digest_of_program
 from engine.cluster.replicas import Replicas, replicas_of
+from engine.cluster.team import ALONE
 from tool import one_line
 from utils import UserError
 
@@ -179,3 +182,27 @@ def test_after_an_error_the_lost_worker_is_found_and_a_healthy_one_is_not():
         watch._end.clear()
         watch._questions = Answers(*answers)
         assert watch.find_lost(patient=False) == lost
+
+
+def test_one_process_alone_adds_nothing_to_the_graph():
+    with tf.Graph().as_default() as graph:
+        tensors = [tf.constant([1., 2.]), tf.constant([1, 2])]
+        before, alone = len(graph.get_operations()), ALONE.exchange()
+        assert alone.gather(*tensors) == alone.means(tensors) == tensors and alone.sum(tensors[0]) is tensors[0]
+        assert len(graph.get_operations()) == before and alone.votes is None
+
+
+def test_the_operations_of_a_worker_have_one_order_and_their_own_keys():
+    """The rows of a worker lie at its own place; nothing of a gathered tensor has a gradient."""
+    with tf.Graph().as_default() as graph:
+        exchange = Exchange(Cluster(("a:1", "b:2", "c:3"), 1, 300), "nccl")
+        rows, labels = tf.zeros([4, 2]), tf.zeros([4], tf.int32)
+        gathered = exchange.gather(rows, labels)
+        assert [(each.shape.as_list(), each.dtype) for each in gathered] == [([12, 2], tf.float32), ([12], tf.int32)]
+        mean, = exchange.means([tf.ones([2, 3])])
+        assert mean.shape == [2, 3] and exchange.votes.shape == [2] and exchange.counts.shape == [2]
+        first, second = [op for op in graph.get_operations() if op.type == "CollectiveReduce"]
+        assert first in second.control_inputs
+        assert [op.get_attr("instance_key") for op in (first, second)] == [1, 2]
+        assert {op.get_attr("communication_hint") for op in (first, second)} == {b"nccl"}
+        assert tf.compat.v1.gradients(gathered[0], rows) == [None]

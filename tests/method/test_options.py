@@ -579,7 +579,7 @@ FITTED = dict(fit_dataset=True, load_path="new")
 DRAWN = dict(is_train=False, load_path="new")
 RATES = dict(g_lr=8e-4, d_lr=4e-4, lr_update_step=10)
 SHORT = dict(max_step=6, log_step=1, save_step=3)
-TWO = dict(cluster="a:1,b:2", worker=0)
+TWO = dict(cluster="localhost:65533,localhost:65534", worker=0)
 # One training differs from BASE in all of these, as building one takes seconds; each row sees one of them alone.
 OTHER = dict(**REC, lambda_s=.7, lambda_d=.3, lambda_p=.2, lambda_f=.6, gamma=.4, lambda_k=.03, method_c="softmax",
              weight_decay=.25)
@@ -702,7 +702,7 @@ ROWS = [
     Row("xla", True, fused, True),
     Row("profile", "{data}/../trace", traces, 1, SHORT),
 
-    Row("cluster", "a:1,b:2", replicas, (2, 1, 1), dict(worker=1), {}),
+    Row("cluster", TWO["cluster"], replicas, (2, 1, 1), dict(worker=1), {}),
     Row("worker", 1, replicas, (2, 1, 1), TWO),
     Row("collective_timeout", 7, lambda case: cluster_of(case.config).timeout, 7., TWO),
     Row("collectives", "nccl", lambda case: join(case.config, {}).exchange().hint, "nccl", TWO),
