@@ -7,9 +7,12 @@ import re
 import sys
 
 from cli import outputs
+from cli.cluster_options import cluster_options
 from cli.options import boolean, checked, Command, number, one_of, parse, path, text, whole
 from cli.shards import shard_option
 from engine import checkpoint_index, runs, weight_files
+from engine.cluster import addresses
+from engine.cluster.replicas import replicas_of
 from recognition import registry
 from recognition.recognizer_options import model, pixels, PRECISION, precision
 from utils import UserError
@@ -38,7 +41,7 @@ FORMERLY = {"upsampling": "transposed", "game": "began", "d_scales": 1, "backgro
 OF_THE_MOMENT = {"preset", "dry_run", "train_generator", "generate_dataset", "fit_dataset", "is_train", "cont",
                  "load_path", "pretrained_gen", "save_syn_dataset", "save_fitting", "overwrite", "shard", "task",
                  "sample_per_image", "test_data_path", "judge", "log_dir", "log_level", "num_worker", "use_gpu", "xla",
-                 "profile"}
+                 "profile", "cluster", "worker", "collective_timeout", "collectives"}
 # What a run of recognizer.py tells of a classifier.
 OF_A_CLASSIFIER = ("model_def", "embedding_size", "image_size")
 
@@ -260,8 +263,11 @@ def resolve(config, error):
                     registry.standardization_problem(config.model_def, config.standardization)):
         if problem:
             error(problem)
-    if config.max_step < config.num_gpu:
-        error(f"--max_step {config.max_step}: less than --num_gpu {config.num_gpu}, and the steps are divided by it")
+    if config.train_generator:
+        addresses.resolve(config, error)
+    replicas = replicas_of(config).total
+    if config.max_step < replicas:
+        error(f"--max_step {config.max_step}: less than the {replicas} GPUs of all workers, which share the steps")
     check_separate(config, error)
     if not (config.train_generator or (config.generate_dataset and config.scores)):
         config.pretrained_rec = ""                                  # nothing asked for has a use for the classifier
@@ -293,7 +299,8 @@ def check_separate(config, error):
 
 
 GROUPS = {"Network": network_options, "Data": data_options, "Mode": mode_options, "Training": training_options,
-          "Loss": loss_options, "Identity": identity_options, "Logging": logging_options, "Speed": speed_options}
+          "Loss": loss_options, "Identity": identity_options, "Logging": logging_options, "Speed": speed_options,
+          "Cluster": cluster_options}
 
 
 # Reading the command line

@@ -34,6 +34,7 @@ class Reading(NamedTuple):
     batch_size: int
     workers: int             # threads that decode
     grayscale: bool = False  # True: each channel is the luma
+    part: tuple | None = None   # which images of a training's batch to read: (the first one, how many); None: all
 
 
 class Order(NamedTuple):
@@ -94,9 +95,11 @@ def training_batches(image_sets, reading, order, stream, labels=None):
 
     Its elements are indices int64 [B], then images uint8 [B, S, S, 3] of each set. The order is that of `shuffled`, in
     which `stream` tells Datasets with the same seed apart. Broken images are replaced as in `get_loader`.
-    With `labels`, the identity of each image, the order is that of `balanced`.
+    With `labels`, the identity of each image, the order is that of `balanced`. Where `reading` has a part, the elements
+    are that part of each batch, and nothing else is decoded.
     """
     count, size = len(image_sets[0].names), reading.size
+    first, length = reading.part or (0, reading.batch_size)
     broken = set()
 
     def decode(indices):
@@ -105,13 +108,13 @@ def training_batches(image_sets, reading, order, stream, labels=None):
         return np.array(used), *(np.stack(column) for column in zip(*images))
 
     def batch(step):
-        positions = step * reading.batch_size + tf.range(reading.batch_size, dtype=tf.int64)
+        positions = step * reading.batch_size + tf.range(first, first + length, dtype=tf.int64)
         chosen = shuffled(positions, count, order.seed, stream) if labels is None else \
             balanced(positions, labels, order.seed, stream)
         indices, *batches = tf.numpy_function(decode, [chosen], [tf.int64] + [tf.uint8] * len(image_sets),
                                               stateful=False)
-        return (tf.ensure_shape(indices, [reading.batch_size]),
-                *(tf.ensure_shape(images, [reading.batch_size, size, size, 3]) for images in batches))
+        return (tf.ensure_shape(indices, [length]),
+                *(tf.ensure_shape(images, [length, size, size, 3]) for images in batches))
 
     return in_parallel(tf.data.Dataset.range(tf.cast(order.start, tf.int64), tf.int64.max), batch, reading.workers)
 

@@ -7,6 +7,8 @@ import data_loader
 import losses
 from engine import layers
 from engine.checkpoints import average_of, names_of
+from engine.cluster.collectives import Exchange
+from engine.cluster.replicas import replicas_of
 from engine.layers import to_image, to_network
 from engine.session import check_optimized_once
 from games.began import Began
@@ -114,12 +116,14 @@ class TrainingGraph:
     variables `step`, `k` and `centroids`, the list `saved_variables`, and `trained` {optimizer: its variables}.
     """
 
-    def __init__(self, networks, data, gradients=True):
+    def __init__(self, networks, data, gradients=True, exchange=None):
         """`data` has the ImageSet `photos`, the Renderings `renderings` and the Pairs `pairs`, which may be None:
         then the paired loss is 0.
         Without `gradients`, the graph ends with the losses: `train_op`, `gradients` and `summary` are None.
+        `exchange` is a `cluster.collectives.Exchange`, for several workers: losses and gradients are means over all.
         """
         self.config, self.networks, self.with_gradients = networks.config, networks, gradients
+        self.exchange, self.replicas = exchange or Exchange(None), replicas_of(networks.config)
         self.n_id = len(data.renderings.identities)
         self.train_op = self.gradients = self.summary = None
         with tf1.name_scope("inputs"):
@@ -134,6 +138,7 @@ class TrainingGraph:
         if gradients:
             with tf1.name_scope("train"):
                 self._build_gradients(towers)
+                self._average_over_workers()
                 self._build_train_op()
         self.saved_variables = self._saved_variables()
         if gradients:
@@ -145,8 +150,8 @@ class TrainingGraph:
     def _build_inputs(self, data):
         config = self.config
         self.start_step = tf1.placeholder(tf.int64, [], "start_step")
-        reading = data_loader.Reading(config.input_scale_size, config.batch_size * config.num_gpu, config.num_worker,
-                                      config.grayscale)
+        reading = data_loader.Reading(config.input_scale_size, config.batch_size * self.replicas.total,
+                                      config.num_worker, config.grayscale, self.replicas.part(config.batch_size))
         order = data_loader.Order(config.random_seed, self.start_step)
         there = [data.pairs] if data.pairs else []
         dataset = tf.data.Dataset.zip((data_loader.get_loader(data.photos, reading, order),
@@ -169,13 +174,14 @@ class TrainingGraph:
 
     def _build_towers(self):
         """Build one `Tower` a device, each on its share of the batch. All of them share the variables."""
-        if self.config.num_gpu == 1:
-            return [self._build_tower(self.batch, 0)]
+        _, first, here = self.replicas
+        if here == 1:
+            return [self._build_tower(self.batch, first)]
         towers = []
         given = [tensor for tensor in self.batch if tensor is not None]
-        for i, share in enumerate(zip(*(tf.split(tensor, self.config.num_gpu) for tensor in given))):
+        for i, share in enumerate(zip(*(tf.split(tensor, here) for tensor in given))):
             with tf.device(f"/gpu:{i}"), tf1.name_scope(f"tower_{i}"):
-                towers.append(self._build_tower(Batch(*share), i))
+                towers.append(self._build_tower(Batch(*share), first + i))
         return towers
 
     def _build_tower(self, batch, index):
@@ -221,8 +227,8 @@ class TrainingGraph:
         return tf.stack([(self.config.random_seed + stream) % 2 ** 31, self.step_now])
 
     def _dropout(self, keep, stream, index):
-        """Make the layers.Dropout of the tower number `index` in this step."""
-        return layers.Dropout(keep, self._seed(stream), index, self.config.num_gpu)
+        """Make the layers.Dropout of the tower number `index`, counted over all workers, in this step."""
+        return layers.Dropout(keep, self._seed(stream), index, self.replicas.total)
 
     def _embed_at_random(self, x, index):
         """Embed a window of `x` at one random offset for the whole batch, each image mirrored or not."""
@@ -263,7 +269,10 @@ class TrainingGraph:
         return terms, dict(d_score=forw.fake_each, s_score=s_each, c_score=c_each)
 
     def _identity_losses(self, towers):
-        """Make the identity term of every example: [B] for each tower. All towers move the centroids together."""
+        """Make the identity term of every example: [B] for each tower.
+
+        All towers of all workers move the centroids together.
+        """
         config = self.config
         self.centroids = self.moved_centroids = None
         nothing = [tf.zeros([config.batch_size]) for _ in towers]
@@ -272,8 +281,9 @@ class TrainingGraph:
         self.centroids = tf1.get_variable("centroids/centers", [self.n_id, config.embedding_size], tf.float32,
                                           tf1.zeros_initializer(), trainable=False, use_resource=True)
         before = self.centroids.value()
-        moved = losses.move_centroids(before, tf.concat([tower.embeddings for tower in towers], 0),
-                                      tf.concat([tower.label for tower in towers], 0), config.center_loss_alfa)
+        moved = losses.move_centroids(before, *self.exchange.gather(
+            tf.concat([tower.embeddings for tower in towers], 0), tf.concat([tower.label for tower in towers], 0)),
+                                      config.center_loss_alfa)
         logits = [networks.logits(tower.bottleneck, self.n_id) for tower in towers]
         if config.method_c == "softmax":
             return [losses.softmax_loss(each, tower.label) for each, tower in zip(logits, towers)]
@@ -323,6 +333,15 @@ class TrainingGraph:
                 [others[name]] + [image for image, _ in images], variables[name],
                 [None] + [gradient / len(towers) for _, gradient in images], colocate_gradients_with_ops=True)
         self.gradients = {name: list(zip(gradients[name], variables[name])) for name in variables}
+
+    def _average_over_workers(self):
+        """Let `losses` and `gradients` be the means over all workers."""
+        names = list(self.losses)
+        pairs = [pair for group in self.gradients.values() for pair in group]
+        means = iter(self.exchange.means([*self.losses.values(), *(gradient for gradient, _ in pairs)]))
+        self.losses = {name: next(means) for name in names}
+        self.gradients = {name: [(next(means), variable) for _, variable in group]
+                          for name, group in self.gradients.items()}
 
     def _build_train_op(self):
         """Make `train_op`: the averages move, then the weights, the k's and the centroids, then the step counts."""

@@ -14,8 +14,9 @@ from cli.options import changed_options
 from cli.shards import FINISH
 from config import COMMAND, read_command_line
 from engine import endings
+from engine.cluster.replicas import replicas_of
 from engine.runs import folder_of, Run, samples_folder
-from engine.startup import start
+from engine.startup import hush, start
 from evaluation import judge_command
 from synthesis import products
 
@@ -32,13 +33,15 @@ def main(arguments):
                         " ".join(f"--{name}" for name in parsed.legacy))
     done = preflight.done_run(config)
     if done:
-        endings.tell_done(config.max_step // config.num_gpu, "max_step")
+        endings.tell_done(config.max_step // replicas_of(config).total, "max_step")
         endings.tell_generators(done)
         return
     work = preflight.check(config, parsed.typed)
     if config.shard == FINISH and not config.dry_run:
         products.finish(config, work.whole, work.weights)
         return
+    if config.cluster:
+        hush()
     start(config.xla, config.precision)
     if config.dry_run:
         tell(config, work.data)
@@ -48,11 +51,21 @@ def main(arguments):
 
 def run(config, work):
     """Build one graph for all that is asked for, and do it. `work` is what `preflight.check` found."""
+    from engine.cluster.joining import join
+    from engine.cluster.team import ALONE
+
+    images = {f"--{option}": getattr(work.data, field) for option, field in preflight.FIELDS.items()}
+    with join(config, images) if config.train_generator else ALONE as team:
+        run_together(config, work, team)
+
+
+def run_together(config, work, team):
+    """Do what `run` does, as one of the workers of a cluster.team.Team."""
     from synthesis.sheets import sample_sheet
     from trainer import Trainer
 
     data, weights = work.data, work.weights
-    trainer = Trainer(config)
+    trainer = Trainer(config, team)
     try:
         trainer.build_model(data if config.train_generator else None,
                             synthesis=config.train_generator or config.generate_dataset or not config.is_train,
@@ -60,7 +73,7 @@ def run(config, work):
         if config.train_generator:
             training = Run(config, data.renderings.identities, folder=work.resumed)
             weights = trainer.train(training, sample_sheet(config, data.renderings), weights).folder
-            if not (config.generate_dataset or config.fit_dataset):
+            if team.leads and not (config.generate_dataset or config.fit_dataset):
                 endings.tell_generators(weights)
         if config.generate_dataset or config.fit_dataset or not config.is_train:
             prefix = trainer.load_weights(weights)

@@ -26,6 +26,8 @@ from datasets.image_sets import (
 )
 from datasets.neighbours import check_links, check_outside, check_without_photos
 from engine import checkpoint_index, runs, weight_files
+from engine.cluster import addresses
+from engine.cluster.replicas import replicas_of
 from evaluation import judge_command
 from recognition import dlib_file, registry
 from synthesis.products import check_product, newest_whole, part_of, products_of
@@ -64,6 +66,7 @@ def check(config, typed=MappingProxyType({})):
     effect.
     """
     check_shard(config)
+    check_cluster(config)
     cautions.warn_of_unused(cautions.MAIN, config, typed)
     cautions.warn_of_gpus(config, typed)
     check_named_runs(config)
@@ -78,13 +81,13 @@ def check(config, typed=MappingProxyType({})):
     resumed, weights = find_weights(config)
     if config.pretrained_gen and {"pretrained_gen", "load_path", "cont"} & typed.keys():
         warn_of_two_sources(config, resumed, weights)
-    if config.train_generator:
+    if config.train_generator and not config.worker:            # another worker than 0 writes nothing
         runs.check_run_writable(config.log_dir, resumed)
         runs.check_name(f"--task {config.task or ''}")
         runs.check_name(f"--profile {config.profile}")
         if not resumed:
             check_without_photos("--log_dir", config.log_dir)
-    elif not config.is_train:
+    if not config.is_train:
         check_sheets(runs.samples_folder(weights, config.log_dir))
     if config.judge and config.generate_dataset:
         check_judging(config)
@@ -111,6 +114,17 @@ def check_shard(config):
     for option in ("overwrite", "judge"):
         if config.shard and getattr(config, option):
             raise UserError(f"--{option}: not with --shard, as other shards have parts of the set; leave it out")
+
+
+def check_cluster(config):
+    """Raise UserError where several workers are to do more than train, or where this one can't be reached."""
+    several = config.cluster or config.worker is not None
+    if several and (not config.train_generator or config.generate_dataset or config.fit_dataset):
+        raise UserError("--cluster, --worker: several workers train, and do nothing else; give --generate_dataset and "
+                        "--fit_dataset in a command of their own, with --shard")
+    cluster = addresses.cluster_of(config)
+    if cluster:
+        addresses.check(cluster)
 
 
 def check_decoded(config, images):
@@ -281,7 +295,7 @@ def done_run(config):
 def steps_done(config, run_dir):
     """Tell whether the newest whole checkpoint of a run is that of the last step that `config` asks for."""
     prefix = newest_whole(run_dir)
-    return bool(prefix) and runs.step_of(prefix) >= config.max_step // config.num_gpu
+    return bool(prefix) and runs.step_of(prefix) >= config.max_step // replicas_of(config).total
 
 
 def warn_of_two_sources(config, resumed, weights):

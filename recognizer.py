@@ -28,7 +28,8 @@ from datasets.image_sets import check_images, data_folder, find_renderings
 from datasets.images import save_picture
 from datasets.neighbours import check_outside, check_without_photos
 from engine import checkpoint_index, endings, runs, weight_files
-from engine.startup import start
+from engine.cluster import addresses
+from engine.startup import hush, start
 from evaluation.report import charts
 from preflight import newest_whole
 from recognition import (
@@ -53,7 +54,8 @@ STRUCTURAL = ("model_def", "width", "embedding_size", "image_size", "input_scale
 # What runs did before they had these options.
 FORMERLY = {"crop": "box", "loss": "softmax_center", "shared_head": False}
 # Options that tell what to do now and where: a run does not remember them.
-OF_THE_MOMENT = {"preset", "dry_run", "load_path", "log_dir", "task", "num_worker", "use_gpu"}
+OF_THE_MOMENT = {"preset", "dry_run", "load_path", "log_dir", "task", "num_worker", "use_gpu", "cluster", "worker",
+                 "collective_timeout", "collectives"}
 WRITTEN = "verification.json", "roc.png", "distances.png"            # by `verify`
 # Options of `verify` that a run of `train` remembers.
 _VERIFIED_AS_TRAINED = ("image_size", "input_scale_size")
@@ -95,10 +97,16 @@ def _verified_run(options):
     return [(options.weights, recalled)]
 
 
+def _resolve_training(options, error):
+    """Fill in what follows from other options of `train`, and from the variables that tell who trains together."""
+    addresses.resolve(options, error)
+    recognizer_options.resolve(options, error)
+
+
 COMMANDS = [
     Command("recognizer.py", "train", "Train a classifier of people.",
             ("recognizer.py train --preset cpu",),
-            recognizer_options.TRAIN, recognizer_options.resolve, _run_to_go_on_with, presets=True),
+            recognizer_options.TRAIN, _resolve_training, _run_to_go_on_with, presets=True),
     Command("recognizer.py", "verify", "Tell how well a classifier recognises people whom it has not seen.",
             ("recognizer.py verify --weights recognizers/RUN --images data/syn --baselines",
              "recognizer.py verify --weights recognizers/RUN --bin lfw.bin cfp_fp.bin agedb_30.bin"),
@@ -133,6 +141,9 @@ def train(options):
     """
     places.check_files({f"--{name} {getattr(options, name)}": getattr(options, name)
                         for name in ("learning_rate_schedule_file", "filter_filename", "lfw_pairs")})
+    cluster = addresses.cluster_of(options)
+    if cluster:
+        addresses.check(cluster)
     table, read = table_of(options), _folders_read(options)
     resumed = _check_places(options, read)
     faces = labelled_data.find(options)
@@ -150,7 +161,10 @@ def train(options):
         runs.check_run_identities(resumed, identities)
     if options.lfw_dir and not options.lfw_pairs:
         pairs = find_pairs(options, ("lfw_dir", "lfw_pairs"), choice)
+    if cluster:
+        hush()
     start(precision=options.precision)
+    from engine.cluster.joining import join
     from losses import classifier_rate
     from recognition.training import ClassifierTrainer, count_parameters
 
@@ -165,13 +179,15 @@ def train(options):
                                  decay_epochs=options.learning_rate_decay_epochs,
                                  factor=options.learning_rate_decay_factor)
     verified_on = crop_kinds.kind_of(options.lfw_dir, options.crop) if pairs else None
-    trainer = ClassifierTrainer(options, faces, schedule, pairs, verified_on)
-    try:
-        run = trainer.train(runs.Run(options, identities, "rec", resumed), epochs, epoch_size)
-    finally:
-        trainer.close()
-    print(f"trained: {utils.one_line(run.folder)}")
-    endings.tell_classifier(run.folder)
+    with join(options, {"--real": faces.real, "--synthetic": faces.synthetic}) as team:
+        trainer = ClassifierTrainer(options, faces, schedule, pairs, verified_on, team)
+        try:
+            run = trainer.train(runs.Run(options, identities, "rec", resumed), epochs, epoch_size)
+        finally:
+            trainer.close()
+    if team.leads:
+        print(f"trained: {utils.one_line(run.folder)}")
+        endings.tell_classifier(run.folder)
 
 
 def _folders_read(options):
@@ -194,7 +210,8 @@ def _check_places(options, read):
     outputs.check_apart("--log_dir", options.log_dir, read, holding=False)
     if not resumed:
         check_without_photos("--log_dir", options.log_dir)
-    runs.check_run_writable(options.log_dir, resumed)
+    if not options.worker:              # another worker than 0 writes nothing
+        runs.check_run_writable(options.log_dir, resumed)
     runs.check_name(f"--task {options.task or ''}")
     if options.lfw_dir:
         data_folder("--lfw_dir", "", options.lfw_dir)

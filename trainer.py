@@ -14,6 +14,9 @@ from datasets.images import BrokenImage, make_grid, save_image
 from datasets.scores import ScoreStore
 from datasets.writer import copy_labels, existing_images, ImageWriter
 from engine import checkpoints, runs
+from engine.cluster.following import follow_steps
+from engine.cluster.replicas import replicas_of
+from engine.cluster.team import ALONE
 from engine.loop import Due, run_steps, StepResult
 from engine.session import session_options
 from graph import Networks, TrainingGraph
@@ -60,11 +63,12 @@ class Trainer:
     """Holds one graph and the session that runs it.
 
     `config` holds the resolved options (`config.get_config`). A caller builds with `build_model` what is to be done,
-    then calls `train`, `generate_dataset`, `fit_dataset` or `test`, and `close` in the end.
+    then calls `train`, `generate_dataset`, `fit_dataset` or `test`, and `close` in the end. `team` is the
+    `cluster.team.Team` of several workers.
     """
 
-    def __init__(self, config):
-        self.config = config
+    def __init__(self, config, team=ALONE):
+        self.config, self.team, self.replicas = config, team, replicas_of(config)
         self.training = self.synthesis = self.fitting = self.session = self.all_finite = None
         self.averaged_synthesis = self.averaged_fitting = self.reconstruction = None
 
@@ -86,7 +90,7 @@ class Trainer:
             self.networks = Networks(self.config, pretrained.view_for(self.config, classifier, crop),
                                      classifier.architecture) if classifier else Networks(self.config)
             if data:
-                self.training = TrainingGraph(self.networks, data)
+                self.training = TrainingGraph(self.networks, data, exchange=self.team.exchange())
                 self.saver = tf1.train.Saver(self.training.saved_variables, max_to_keep=None)
                 self.all_finite = self.training.all_finite
             if synthesis:
@@ -96,7 +100,7 @@ class Trainer:
             if data and synthesis:
                 self._build_grids()
             self.weights = self.networks.weights
-            self.session = tf1.Session(graph=graph, config=session_options(self.config.use_gpu, self.config.xla))
+            self.session = self.team.open_session(graph, session_options(self.config.use_gpu, self.config.xla))
             frozen = checkpoints.names_of(self.networks.classifier_variables)
             self.session.run([variable.initializer for variable in tf1.global_variables()
                               if variable.op.name not in frozen])
@@ -185,14 +189,16 @@ class Trainer:
             step = self._resume(run.folder)
         elif weights:
             self._warm_start(weights)
-        last_step = config.max_step // config.num_gpu
+        last_step = config.max_step // self.replicas.total
         if step >= last_step:
             logging.info("this training has done its %d steps; give a larger --max_step to go on", last_step)
             return run
+        self.team.compare_weights(self.session, self.variables, step)
         self.restart(step)
-        run_steps(self, run, Due(step, last_step, config.log_step, config.checkpoint_step,
-                                 config.log_step * config.save_step, config.profile, config.checkpoint_minutes,
-                                 config.patience))
+        steps = run_steps if self.team.leads else follow_steps
+        steps(self, run, Due(step, last_step, config.log_step, config.checkpoint_step,
+                             config.log_step * config.save_step, config.profile, config.checkpoint_minutes,
+                             0 if self.team.cluster else config.patience))
         return run
 
     def restart(self, step):
@@ -211,13 +217,13 @@ class Trainer:
     def run_step(self, step, fetches, feed=()):
         """Train step number `step` (from 0) with its scheduled rates, and fetch more; `feed` may replace the batch."""
         config, graph = self.config, self.training
-        interval = config.lr_update_step // config.num_gpu
+        interval = config.lr_update_step // self.replicas.total
         schedule = dict(lower=config.lr_lower_boundary, update_step=interval, warm_up=config.warm_up,
-                        factor=config.num_gpu)
+                        factor=self.replicas.total)
         rates = {graph.g_lr: losses.learning_rate(step, config.g_lr, **schedule),
                  graph.d_lr: losses.learning_rate(step, config.d_lr, **schedule),
                  graph.lambda_c: losses.identity_weight(step, config.lambda_c, config.lambda_c_upper, interval)}
-        return self.session.run({"train": graph.train_op, **fetches}, {**rates, **dict(feed)})
+        return self.team.run_step(self.session, graph, {"train": graph.train_op, **fetches}, {**rates, **dict(feed)})
 
     def train_step(self, step, summarize):
         """Run step number `step`, from 0 -> StepResult."""

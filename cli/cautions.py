@@ -23,6 +23,8 @@ def _draws(config):
     return config.train_generator or config.generate_dataset or not config.is_train
 
 
+WITHOUT_OTHERS = Rule(("collective_timeout", "collectives"), lambda options: options.cluster,
+                      "one process trains, without --cluster and TF_CONFIG")
 MAIN = (
     Rule(("train_generator",), lambda config: config.is_train, "--is_train False counts, and nothing is trained"),
     Rule(("test_data_path", "sample_per_image"), lambda config: not config.is_train,
@@ -53,7 +55,8 @@ MAIN = (
     Rule(("d_scales", "augment", "r1"), lambda config: config.game == "hinge", "only --game hinge has it"),
     Rule(("weight_decay",), lambda config: config.method_c == "softmax" or config.relax_c,
          "it acts only with --method_c softmax or --relax_c True"),
-    Rule(("warm_up",), lambda config: config.num_gpu > 1, "it acts only with --num_gpu above 1"),
+    Rule(("warm_up",), lambda config: config.num_gpu > 1 or config.cluster, "it acts only with --num_gpu above 1"),
+    WITHOUT_OTHERS,
     Rule(("beta2",), lambda config: config.optimizer != "sgd", "--optimizer sgd has no beta2"),
     Rule(("lr_lower_boundary", "lr_update_step"),
          lambda config: config.lr_lower_boundary < max(config.g_lr, config.d_lr),
@@ -70,6 +73,7 @@ TRAIN = (
          "--center_loss_factor 0 counts, and there is no center loss"),
     Rule(("learning_rate_decay_epochs",), lambda options: options.learning_rate_decay_factor != 1,
          "--learning_rate_decay_factor 1 counts, and the rate stays"),
+    WITHOUT_OTHERS,
     Rule(("filter_min_nrof_images_per_class",), lambda options: options.real, "it filters --real only"))
 VERIFY = (
     Rule(("nrof_folds", "pairs_per_fold", "seed", "use_flipped_images", "baselines", "input_scale_size"),

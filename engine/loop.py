@@ -8,7 +8,7 @@ from tqdm.contrib.logging import logging_redirect_tqdm
 
 from engine.profiling import Trace
 from engine.session import Events, ImagesGone, needs_met, NoMemory, save_checkpoint
-from utils import Interrupted, progress_bar, reason_of, StopRequest, UserError
+from utils import Interrupted, progress_bar, reason_of, UserError
 
 
 class Due(NamedTuple):
@@ -48,6 +48,7 @@ def run_steps(training, run, due):
 
     `training` has these attributes:
     - `session`, `saver` and the tensor `all_finite`, with which checkpoints are saved;
+    - `team`, a cluster.team.Team or ALONE, whose `stop_request` tells when to stop;
     - `begin(run)`, called once, when the run has a folder;
     - `train_step(step, summarize)`, which runs a step, counted from 0, and returns a StepResult;
     - `look(run, step, events)`, called when a look at the networks is due;
@@ -58,8 +59,9 @@ def run_steps(training, run, due):
     Raises UserError where the last checkpoint can't be saved, or images stay away.
     """
     with contextlib.ExitStack() as stack:
-        stop = stack.enter_context(StopRequest())
+        stop = stack.enter_context(training.team.stop_request())
         stack.enter_context(run)
+        training.team.keep_in(run.folder)
         _try_to_draw(run.folder, training.begin, run)
         events = stack.enter_context(Events(run.folder, training.session.graph, due.first))
         progress = stack.enter_context(progress_bar("step", due.last, due.first))

@@ -37,6 +37,15 @@ def start(xla=False, precision="float32"):
     tf.config.experimental.enable_tensor_float_32_execution(precision == TF32)
 
 
+def hush():
+    """Keep what TensorFlow's C++ says of broken connections off the log; call it before `start`.
+
+    One lost worker makes it write tens of lines, among which the one that names the worker would be overlooked. What
+    fails raises an exception besides.
+    """
+    os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
+
+
 @contextlib.contextmanager
 def without_greeting():
     """Leave TensorFlow's greeting out of what Python and C++ write to stderr in this context.

@@ -32,14 +32,18 @@ def chances_of(options):
     return Chances(options.augment_crop, options.augment_resolution, options.augment_color, options.random_erasing)
 
 
-def alter(x, chances, seeds):
+def alter(x, chances, seeds, part=None):
     """Change images `x` [B, S, S, 3] by Chances -> [B, S, S, 3]. `seeds` are four, of a Chances' changes.
 
-    Each seed is [2] int32, for `tf.random.stateless_uniform`.
+    Each seed is [2] int32, for `tf.random.stateless_uniform`. `part` (first, whole) says that `x` are the images from
+    number `first` on of a batch of `whole` images, which share one set of random numbers.
     """
     for chance, change, seed in zip(chances, (_keep_rectangle, _lower_resolution, _change_color, _erase), seeds):
         if chance:
-            numbers = tf.random.stateless_uniform([x.shape[0], _NUMBERS], seed)
+            first, whole = part or (0, x.shape[0])
+            numbers = tf.random.stateless_uniform([whole, _NUMBERS], seed)
+            if part:
+                numbers = numbers[first:first + x.shape[0]]
             chosen = numbers[:, 0] < chance
             x = tf.where(chosen[:, None, None, None], change(x, numbers[:, 1:]), x)
     return x

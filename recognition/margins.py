@@ -37,18 +37,19 @@ class Scores(NamedTuple):
     state: list                 # (variable of running statistics, its next value)
 
 
-def score(bottleneck, labels, classes, how, scope="Logits"):
+def score(bottleneck, labels, classes, how, scope="Logits", whole=None):
     """Score the `bottleneck` [B, E] of examples with `labels` [B] for each of N = `classes` identities -> Scores.
 
     `how` is a Margin. The variables are under `scope`: the kernel `weights` [E, N], and for AdaFace the running
-    `length_mean` and `length_deviation`, in which this batch already counts.
+    `length_mean` and `length_deviation`, in which this batch already counts. `whole` are the bottlenecks of a batch of
+    which the examples are a part; by default, they are all.
     """
     with tf1.variable_scope(scope, reuse=tf1.AUTO_REUSE):
         kernel = layers.get_variable("weights", [bottleneck.shape[-1], classes], _FIRST_KERNELS[how.loss])
         cosines = tf.matmul(tf.nn.l2_normalize(bottleneck, 1, 1e-10), tf.nn.l2_normalize(kernel, 0))
         own = tf.one_hot(labels, classes)
         if how.loss == "adaface":
-            return _adaface(bottleneck, cosines, own, how)
+            return _adaface(bottleneck, cosines, own, how, bottleneck if whole is None else whole)
     change = {"arcface": _arcface, "cosface": lambda target, margin: target - margin}[how.loss]
     return Scores(cosines, how.scale * _with_target(cosines, own, lambda target: change(target, how.margin)), [])
 
@@ -69,18 +70,19 @@ def _arcface(target, margin):
                     target - margin * math.sin(margin))
 
 
-def _adaface(bottleneck, cosines, own, how):
+def _adaface(bottleneck, cosines, own, how, whole):
     """Compute the Scores of AdaFace in the scope of its head; `own` is that of `_with_target`.
 
     A length one mean deviation / SPREAD above the running mean gets an angle of -margin and a difference of
     2 margin; one as far below, an angle of +margin and no difference. The lengths get no gradient.
     """
-    lengths = tf.stop_gradient(tf.clip_by_value(tf.norm(bottleneck, axis=1), SHORTEST, LONGEST))
+    lengths = _lengths(bottleneck)
+    of_all = lengths if whole is bottleneck else _lengths(whole)
     mean = layers.get_variable("length_mean", [], tf1.constant_initializer(FIRST_MEAN), trainable=False)
     deviation = layers.get_variable("length_deviation", [], tf1.constant_initializer(FIRST_DEVIATION), trainable=False)
-    now = tf.reduce_mean(lengths)
-    count = tf.cast(tf.size(lengths), tf.float32)
-    spread = tf.sqrt(tf.reduce_sum(tf.square(lengths - now)) / (count - 1))
+    now = tf.reduce_mean(of_all)
+    count = tf.cast(tf.size(of_all), tf.float32)
+    spread = tf.sqrt(tf.reduce_sum(tf.square(of_all - now)) / (count - 1))
     next_mean = RATE * now + (1 - RATE) * mean.value()
     next_deviation = RATE * spread + (1 - RATE) * deviation.value()
     quality = tf.clip_by_value(SPREAD * (lengths - next_mean) / (next_deviation + _EPSILON), -1., 1.)
@@ -92,6 +94,11 @@ def _adaface(bottleneck, cosines, own, how):
     inner = tf.clip_by_value(cosines, -1 + _EPSILON, 1 - _EPSILON)
     return Scores(cosines, how.scale * _with_target(inner, own, change),
                   [(mean, next_mean), (deviation, next_deviation)])
+
+
+def _lengths(bottleneck):
+    """Compute the lengths [B] of bottlenecks [B, E], within AdaFace's limits. They get no gradient."""
+    return tf.stop_gradient(tf.clip_by_value(tf.norm(bottleneck, axis=1), SHORTEST, LONGEST))
 
 
 def _unit_columns(shape, dtype=tf.float32, partition_info=None):

@@ -2,8 +2,10 @@
 import os
 
 from cli import outputs
+from cli.cluster_options import cluster_options
 from cli.options import boolean, checked, number, one_of, path, text, whole
 from datasets import crop_kinds
+from engine.cluster.replicas import replicas_of
 from recognition import input_size, registry
 
 model = one_of(tuple(registry.CLASSIFIERS), lambda word: word.lower().removeprefix("models."))
@@ -131,7 +133,7 @@ def logging_options(add):
 
 
 TRAIN = {"Data": data_options, "Network": network_options, "Mode": mode_options, "Training": training_options,
-         "Validation": validation_options, "Logging": logging_options}
+         "Validation": validation_options, "Logging": logging_options, "Cluster": cluster_options}
 
 
 # verify and convert
@@ -228,7 +230,7 @@ def resolve(options, error):
     if usual:
         options.margin = usual[0] if options.margin is None else options.margin
         options.scale = options.scale or usual[1]
-    if options.loss == "adaface" and options.batch_size * options.num_gpu < 2:
+    if options.loss == "adaface" and options.batch_size * replicas_of(options).total < 2:
         error("--batch_size 1: --loss adaface takes the deviation within a batch; give 2 or more")
     if options.shared_head and not (options.real and options.synthetic):
         error("--shared_head: needs --real and --synthetic")

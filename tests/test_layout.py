@@ -11,9 +11,9 @@ from config import get_config, LEGACY
 ROOT = Path(__file__).resolve().parent.parent
 PACKAGES = "engine", "cli", "datasets", "morphable", "recognition", "games", "synthesis", "evaluation"
 ROOMS = (                                       # within packages
-    "datasets/export", "datasets/packed", "morphable/fitting", "morphable/makehuman", "recognition/conversion",
-    "evaluation/choosing", "evaluation/distances", "evaluation/labels", "evaluation/people", "evaluation/report",
-    "evaluation/usefulness")
+    "datasets/export", "datasets/packed", "engine/cluster", "morphable/fitting", "morphable/makehuman",
+    "recognition/conversion", "evaluation/choosing", "evaluation/distances", "evaluation/labels", "evaluation/people",
+    "evaluation/report", "evaluation/usefulness")
 FILES = {".".join(path.relative_to(ROOT).with_suffix("").parts): path
          for folder in ("", *PACKAGES, *ROOMS) for path in sorted((ROOT / folder).glob("*.py"))}
 MODULES = [name for name in FILES if not name.endswith("__init__")]
@@ -33,7 +33,8 @@ ONLY = {"morphable": {"utils", "datasets"}}
 WITHOUT_TENSORFLOW = (
     "utils", "cli.options", "cli.program", "cli.outputs", "cli.processes", "datasets.image_sets", "datasets.scores",
     "datasets.writer", "cli.places", "engine.runs", "engine.weight_files", "engine.checkpoint_index",
-    "engine.curves", "engine.startup", "morphable.scene", "morphable.identities", "morphable.drawn_photos",
+    "engine.curves", "engine.startup", "engine.cluster.addresses", "engine.cluster.slurm", "engine.cluster.replicas",
+    "cli.cluster_options", "morphable.scene", "morphable.identities", "morphable.drawn_photos",
     "morphable.fitting.photo_fits", "morphable.fitting.preview",
     "recognition.registry", "recognition.input_size", "recognition.recognizer_options", "recognition.standard_sets",
     "recognition.pyeer", "recognition.schedule", "recognition.dlib_file", "recognition.alignment",
@@ -54,6 +55,8 @@ NEEDS = {
     "utils": {"tqdm"}, "losses": {"tensorflow"},
     "engine": {"tensorflow", "tqdm"}, "engine.checkpoints": {"numpy", "tensorflow"}, "engine.runs": set(),
     "engine.endings": set(), "engine.checkpoint_index": set(), "engine.weight_files": set(), "engine.memory": set(),
+    "engine.cluster.addresses": set(), "engine.cluster.slurm": set(), "engine.cluster.replicas": set(),
+    "engine.cluster.liveness": {"grpc"}, "engine.cluster.team": {"numpy", "tensorflow"},       # TensorFlow brings grpc
     "engine.charts": {"numpy", "PIL"}, "engine.curves": {"numpy"},
     "cli": {"tqdm"}, "datasets": {"numpy", "PIL"}, "datasets.detection": {"numpy", "PIL", "mtcnn", "tensorflow"},
     "models": {"tensorflow"}, "data_loader": {"numpy", "tensorflow"},
@@ -208,7 +211,7 @@ def options_read(path):
     owners = {node: getattr(node.value, "id", getattr(node.value, "attr", None))
               for node in ast.walk(parse(path)) if isinstance(node, ast.Attribute)}
     of_tensorflow = {"experimental", "set_visible_devices", "threading", "list_physical_devices"}        # tf.config's
-    names = {"config", "options"} if path.parent.name == "engine" else {"config"}
+    names = {"config", "options"} if "engine" in path.relative_to(ROOT).parts else {"config"}
     return {node.attr for node, owner in owners.items() if owner in names} - of_tensorflow
 
 

@@ -65,7 +65,7 @@ def place(tmp_path, drawn, weights, monkeypatch):
 @pytest.fixture
 def without_tensorflow(monkeypatch):
     """Fail where TensorFlow is asked for."""
-    def start(xla):
+    def start(xla, precision):
         raise AssertionError("TensorFlow is asked for")
 
     monkeypatch.setattr(main, "start", start)
@@ -171,6 +171,8 @@ BAD_OPTIONS = [             # options, what the line names
     (dict(load_path="nowhere"), ["--load_path nowhere"]),
     (dict(load_path="data"), ["--load_path data", "params.json"]),
     (dict(cont="gen"), ["--cont"]),
+    (dict(cluster="nowhere.invalid:1,localhost:2", worker=1), ["nowhere.invalid:1", "no machine of this name"]),
+    (dict(cluster="a:1,b:2", worker=0, generate_dataset=True), ["--cluster", "--shard"]),
     (dict(pretrained_gen="nowhere/model.ckpt"), ["--pretrained_gen nowhere/model.ckpt"]),
     (dict(pretrained_gen="run"), ["run: no whole checkpoint there", "model.ckpt-1.index: empty"]),
     (dict(pretrained_gen="alien"), ["alien: no generators in it"]),
@@ -257,7 +259,7 @@ def test_what_needs_no_discriminator_takes_any_of_its_widths(place, bare, monkey
     class Reached(Exception):
         pass
 
-    def start(xla):
+    def start(xla, precision):
         raise Reached
 
     monkeypatch.setattr(main, "start", start)

@@ -31,7 +31,7 @@ PEOPLE = ["gen_syn_latent", "people", "--output", "out", "--model", "FILE"]
 @pytest.fixture
 def place(tmp_path, drawn, monkeypatch):
     """The working folder, with `data`. TensorFlow is out of reach."""
-    def start(*arguments):
+    def start(*arguments, **options):
         raise AssertionError("TensorFlow is asked for")
 
     shutil.copytree(drawn, tmp_path / "data")

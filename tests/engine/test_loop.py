@@ -15,6 +15,7 @@ import tensorflow as tf
 
 from conftest import events, steps_saved
 from engine import loop
+from engine.cluster.team import ALONE
 from engine.loop import Due, run_steps, status_line, StepResult, StopWatch
 from engine.runs import Run
 from engine.session import needs_met
@@ -30,7 +31,7 @@ class Training:
     of images that can be read, one for each time it is asked; the last one is repeated.
     """
 
-    all_finite = "all finite"
+    all_finite, team = "all finite", ALONE
 
     def __init__(self, at=(), losses=None, finite=True, during_save=lambda step: None):
         self.at, self.losses, self.finite, self.during_save = dict(at), losses or {}, finite, during_save

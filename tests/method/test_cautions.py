@@ -275,7 +275,7 @@ def test_the_run_of_another_program_or_none_tells_nothing(classifier, caplog):
 
 
 def test_verifying_in_training_on_the_people_trained_on(classifier, monkeypatch):
-    def work():
+    def work(precision):
         raise UserError("work has begun")
 
     monkeypatch.setattr(recognizer, "start", work)

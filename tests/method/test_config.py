@@ -31,7 +31,7 @@ DEFAULTS = dict(
     log_dir="logs", log_step=50, save_step=20, num_log_id=16, num_log_samples=8, log_level="INFO",
     dropout_keep=.9, scores=True, judge=False, generation_dropout=True, random_crop=True, random_flip=True,
     checkpoint_step=1000, keep_every=0, checkpoint_minutes=10., patience=600.,
-    precision="float32", xla=False, profile="")
+    precision="float32", xla=False, profile="", cluster="", worker=None, collective_timeout=300., collectives="auto")
 
 # Another good value of every option: what is typed, and what the program gets.
 OTHERS = dict(
@@ -61,8 +61,10 @@ OTHERS = dict(
     log_dir=("runs", "runs"), log_step=("10", 10), save_step=("2", 2), checkpoint_step=("5", 5), keep_every=("4", 4),
     checkpoint_minutes=("0", 0.), patience=("1.5", 1.5),
     num_log_id=("3", 3), num_log_samples=("2", 2), log_level=("debug", "DEBUG"),
-    precision=("BFloat16", "bfloat16"), xla=("1", True), profile=("t", "t"))
+    precision=("BFloat16", "bfloat16"), xla=("1", True), profile=("t", "t"),
+    cluster=("a:1,b:2", "a:1,b:2"), worker=("1", 1), collective_timeout=("60", 60.), collectives=("Ring", "ring"))
 
+NEEDED = {"cluster": "--worker 1", "worker": "--cluster a:1,b:2"}        # what an option can't be without
 BOOLS = [name for name, value in DEFAULTS.items() if isinstance(value, bool)]
 
 BAD = [
@@ -87,7 +89,9 @@ BAD = [
                               "save_syn_dataset", "save_fitting", "facenet_scope", "log_dir", "preset")),
     ("game", "chess"), ("d_scales", "5"), ("upsampling", "bicubic"), ("optimizer", "lion"),
     ("method_c", "triplet"), ("model_def", "models.vgg"), ("cont", "rec"), ("log_level", "LOUD"),
-    ("precision", "float16"), ("precision", "float"),
+    ("precision", "float16"), ("precision", "float"), ("cluster", "a:1,b:2"), ("cluster", "here"), ("worker", "0"),
+    ("worker", "-1"), ("worker", "one"), ("collective_timeout", "4"), ("collective_timeout", "nan"),
+    ("collectives", "mpi"),
     *(("shard", value) for value in ("0/4", "5/4", "2", "2/", "a/b", "1/2/3", "finished", "")),
     ("syn_scale_size", "108"), ("lambda_c_upper", "0.0001"), ("train_generator", "False"),
 ]
@@ -141,7 +145,8 @@ def test_every_option_is_tried_here():
 @pytest.mark.parametrize("form", ["words", "equals"])
 def test_value_is_read(name, form):
     typed, value = OTHERS[name]
-    config, unparsed = get_config([f"--{name}", typed] if form == "words" else [f"--{name}={typed}"])
+    config, unparsed = get_config([*([f"--{name}", typed] if form == "words" else [f"--{name}={typed}"]),
+                                   *NEEDED.get(name, "").split()])
     assert getattr(config, name) == value
     assert type(getattr(config, name)) is type(value)
     assert unparsed == []

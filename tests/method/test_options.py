@@ -28,6 +28,8 @@ from config import COMMAND, get_config
 from conftest import draw_face, NAMES, NARROW, SMALL, small_classifier, tree, words, write, write_checkpoint
 from datasets.image_sets import Pairs
 from engine import checkpoints, layers, runs
+from engine.cluster.addresses import cluster_of
+from engine.cluster.joining import join
 from engine.session import session_options
 from evaluation import judge_command
 from games import hinge
@@ -396,6 +398,11 @@ def devices(case):
         {op.device for op in session.graph.get_operations() if op.type == "Conv2D"}))
 
 
+def replicas(case):
+    """How many shares a batch has, and which ones this worker computes."""
+    return forward(case, lambda graph, session: tuple(graph.replicas))
+
+
 def draws(case):
     """A weight of G, the sum of the photos, and a pixel of the first photo made."""
     return forward(case, lambda graph, session: [float(np.ravel(value)[0]) for value in session.run(
@@ -581,6 +588,7 @@ FITTED = dict(fit_dataset=True, load_path="new")
 DRAWN = dict(is_train=False, load_path="new")
 RATES = dict(g_lr=8e-4, d_lr=4e-4, lr_update_step=10)
 SHORT = dict(max_step=6, log_step=1, save_step=3)
+TWO = dict(cluster="localhost:65533,localhost:65534", worker=0)
 # One training differs from BASE in all of these, as building one takes seconds; each row sees one of them alone.
 OTHER = dict(**REC, lambda_s=.7, lambda_d=.3, lambda_p=.2, lambda_f=.6, gamma=.4, lambda_k=.03, method_c="softmax",
              weight_decay=.25)
@@ -703,6 +711,11 @@ ROWS = [
     Row("precision", "tf32", started_with, ["tf32"]),
     Row("xla", True, fused, True),
     Row("profile", "{data}/../trace", traces, 1, SHORT),
+
+    Row("cluster", TWO["cluster"], replicas, (2, 1, 1), dict(worker=1), {}),
+    Row("worker", 1, replicas, (2, 1, 1), TWO),
+    Row("collective_timeout", 7, lambda case: cluster_of(case.config).timeout, 7., TWO),
+    Row("collectives", "nccl", lambda case: join(case.config, {}).exchange().hint, "nccl", TWO),
 ]
 
 

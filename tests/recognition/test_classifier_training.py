@@ -14,7 +14,7 @@ from cli.options import parse
 from conftest import differences, read_checkpoint, small_classifier, steps_saved, words
 from drawn import draw_face, write
 from engine import runs
-from recognition import embedder, labelled_data, pretrained, registry, training, verification
+from recognition import embedder, labelled_data, pretrained, registry, training, training_graph, verification
 from recognition.training import ClassifierGraph, ClassifierTrainer
 from utils import Diverged
 
@@ -167,7 +167,7 @@ def test_each_augmentation_can_be_turned_on_alone(data, option):
 def test_every_optimizer_descends(name):
     x = tf1.get_variable("x", initializer=tf.constant([3., -2.]), use_resource=True)
     loss = tf.reduce_sum(tf.square(x))
-    step = training.make_optimizer(name, tf.constant(.1)).minimize(loss)
+    step = training_graph.make_optimizer(name, tf.constant(.1)).minimize(loss)
     with tf1.Session() as session:
         session.run(tf1.global_variables_initializer())
         before = session.run(loss)

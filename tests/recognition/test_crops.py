@@ -11,7 +11,7 @@ import recognizer
 from cli.options import parse
 from config import get_config
 from conftest import draw_face, NAMES, NARROW, SMALL, small_classifier, words, write
-from recognition import input_size, pretrained, registry, training
+from recognition import input_size, pretrained, registry, training, training_graph
 from synthesis import products
 from utils import UserError
 
@@ -41,7 +41,7 @@ def train_options(data, **more):
 def test_training_sees_crops_as_its_data_say(data, given, crop, side):
     options = train_options(data, **given)
     assert (options.crop, options.input_scale_size) == (crop, side)
-    view = training._view_of(options)
+    view = training_graph.view_of(options)
     assert view.window == (None if crop == "box" else input_size.Window(0, 0, 1, 1))
 
 
@@ -66,7 +66,7 @@ def test_other_people_are_seen_in_the_window_of_their_crops(data, monkeypatch, s
     if settings:
         (data / "lfw/settings.json").write_text(json.dumps(settings))
     seen = []
-    monkeypatch.setattr(training, "Embedder", lambda recipe, count: seen.append(recipe.view.window))
+    monkeypatch.setattr(training_graph, "Embedder", lambda recipe, count: seen.append(recipe.view.window))
     monkeypatch.setattr(training.ClassifierTrainer, "train", lambda *_: types.SimpleNamespace(folder="run"))
     options = {**SMALL, "data_dir": data, "real": "five", "lfw_dir": "lfw", "lfw_nrof_folds": 2, "log_dir": "runs"}
     recognizer.main(["train", *words(**options)])

@@ -211,7 +211,7 @@ def test_second_call_shares_the_variables(model_def):
 
 
 def test_dropout_follows_the_seeds():
-    images, seeds = placeholder(32), tf1.placeholder(tf.int32, [None, 2])
+    images, seeds = placeholder(32), tf1.placeholder(tf.int32, [3, 2])
     plain = networks.embed(images, Architecture("small", 8))[1]
     dropped = networks.embed(images, Architecture("small", 8), Dropout(.5, seeds))[1]
     x = np.repeat(rule.inputs(32, 1)["real"] / 64 - 2, 3, axis=0)
