@@ -212,7 +212,8 @@ def test_damaged_pairs_end_no_training_of_another_game(data, tmp_path, monkeypat
     """They are damaged after all images were checked. Patch discriminators have no reconstructions."""
     shutil.copytree(data, tmp_path / "data")
     broken = [tmp_path / "data/paired/01.png", tmp_path / "data/paired/3dmm/18.png"]
-    monkeypatch.setattr(main, "start", lambda *started: [path.write_bytes(path.read_bytes()[:100]) for path in broken])
+    monkeypatch.setattr(main, "start", lambda xla, precision: [
+        path.write_bytes(path.read_bytes()[:100]) for path in broken])
     made, result = train(tmp_path / "data", tmp_path / "logs", game="hinge", save_step=100)
     assert all(f"left out of the sample grids: {path} (" in result.err for path in broken)
     assert sorted(path.name for path in made.glob("4_*")) == ["4_G.png", "4_G_raw.png", "4_pairs.png"]

@@ -217,13 +217,13 @@ def test_no_run_directory_is_left_behind(by_sixteen):
 
 @scenario
 def stopped_and_killed(tools, trained):
-    """1,217 renderings: SIGTERM after some, SIGKILL after more, then to the end.
+    """2,417 renderings: SIGTERM after some, SIGKILL after more, then to the end.
 
     Returns (data folder, result of the first command, {path: (mtime, inode, bytes)} after the kill, the last result).
     """
     data = renderings_only(tools)
     sources = sorted((data / "syn").rglob("*.jpg"))
-    for number in range(1200):
+    for number in range(2400):
         path = data / f"syn/{100 + number // 40:05}/{number:05}.jpg"
         path.parent.mkdir(exist_ok=True)
         os.link(sources[number % 17], path)
@@ -249,15 +249,15 @@ def stopped_and_killed(tools, trained):
 def test_a_signal_ends_synthesis_in_good_order(stopped_and_killed):
     data, first, stopped, *_ = stopped_and_killed
     assert first.status == 128 + signal.SIGTERM and "Traceback" not in first.err
-    assert first.errors == [f"main.py: interrupted; {stopped} of 1217 images written to {data}/generated; "
+    assert first.errors == [f"main.py: interrupted; {stopped} of 2417 images written to {data}/generated; "
                             "run the same command again for the rest"]
-    assert 30 <= stopped < 1217
+    assert 30 <= stopped < 2417
 
 
 def test_a_rerun_finishes_and_touches_nothing_complete(stopped_and_killed, by_one):
     data, _, stopped, kept, _ = stopped_and_killed
     made = images_in(data / "generated")
-    assert stopped < len(kept) < 1217 == len(made) and made.keys() == images_in(data / "syn").keys()
+    assert stopped < len(kept) < 2417 == len(made) and made.keys() == images_in(data / "syn").keys()
     assert kept == {path: (path.stat().st_mtime_ns, path.stat().st_ino, path.read_bytes()) for path in kept}
     assert images_in(by_one / "generated").items() <= made.items()
     assert not [name for name in tree(data / "generated") if ".tmp-" in name]
