@@ -184,7 +184,7 @@ CASES = {
     "softmax": ("main", dict(method_c="softmax", relax_c=True, weight_decay=1e-3)),
     "center": ("main", dict(method_c="center")), "none, hinge": ("main", HINGE),
     "softmax_center": ("recognizer", dict(loss="softmax_center", center_loss_factor=.1, weight_decay=1e-3)),
-    "adaface": ("recognizer", dict(loss="adaface"))}
+    "adaface": ("recognizer", dict(loss="adaface", scale=8))}
 RANDOM = dict(random_rotate=True, random_erasing=.5, augment_crop=.5, augment_resolution=.5, augment_color=.5)
 
 
@@ -278,7 +278,7 @@ def test_other_options_or_data_are_one_line_on_each_worker(start, drawn, tmp_pat
 def test_another_list_of_workers_is_one_line(pool, narrow, change, first, second):
     ports = ",".join(f"localhost:{port}" for port in free_ports(2))
     workers = [Worker(pool, "main", "main", *words(**narrow, max_step=12, cluster=cluster, worker=number,
-                                                   collective_timeout=8))
+                                                   collective_timeout=5))
                for number, cluster in enumerate((ports, change(ports)))]
     assert [worker.wait() for worker in workers] == [2, 2], workers[0].text[-3000:]
     assert re.search(first, workers[0].last_words) and re.search(second, workers[1].last_words)
