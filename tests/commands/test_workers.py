@@ -168,7 +168,7 @@ def test_a_signal_to_any_worker_stops_all_and_a_resumed_training_has_the_same_bi
     step, = steps_saved(run)
     assert 1 <= step < 6
     assert f"saved at step {step}; go on with --load_path {run}" in workers[0].last_words
-    assert f"worker 0 has saved step {step}" in workers[1].last_words
+    assert f"worker 0 saves step {step}" in workers[1].last_words
     workers = start("main", options | dict(load_path=run))
     assert [worker.wait() for worker in workers] == [0, 0], workers[0].text[-3000:]
     assert not differences(only_run(at_once[0]) / "model.ckpt-6", run / "model.ckpt-6")
