@@ -13,6 +13,7 @@ def follow_steps(training, run, due):
     `training` has the attributes that `loop.run_steps` takes, and `run` is a runs.Run, which is not entered. Raises
     what `run_steps` raises, but waits for no images: worker 0 would wait too.
     """
+    training.team.keep_in(run.folder)
     watch = StopWatch(due.first)
     with training.team.stop_request() as stop:
         for step in range(due.first + 1, due.last + 1):
@@ -24,6 +25,6 @@ def follow_steps(training, run, due):
                 numbers = {"seconds_per_step": watch.lap(step), **result.numbers}
                 logging.info("%s", status_line(step, due.last, numbers))
             if stop.signal:
-                run = f"; go on with --load_path {run.folder}" if run.folder else ""
-                raise Interrupted(stop.signal, f"worker 0 has saved step {step}{run}")
+                way = f"; go on with --load_path {run.folder}" if run.folder else ""
+                raise Interrupted(stop.signal, f"worker 0 saves step {step}, and tells how to go on{way}")
     logging.info("done: %d steps, %d of them now; worker 0 has the run", due.last, due.last - due.first)

@@ -25,7 +25,7 @@ class Questions:
     """A channel to each of the other workers of an `addresses.Cluster`. Call `close` in the end."""
 
     def __init__(self, cluster):
-        self._cluster = cluster
+        """Prepare the channels; each connects when it is first used."""
         self._channels = {index: grpc.insecure_channel(cluster.workers[index], CHANNEL) for index in cluster.others}
         self._asks = {index: channel.unary_unary(STATUS) for index, channel in self._channels.items()}
         self.wait = min(MOST_WAIT, cluster.timeout / 10)

@@ -8,6 +8,8 @@ WORD = "slurm"                  # as the value of --cluster
 # A job's first port follows from its number, so that jobs which share a machine have others.
 FIRST_PORT, PORTS = 10000, 20000
 MOST_TASKS = 100_000
+OF_A_STEP = {"SLURM_STEP_NUM_TASKS": "SLURM_NTASKS", "SLURM_STEP_NODELIST": "SLURM_JOB_NODELIST",
+             "SLURM_STEP_TASKS_PER_NODE": "SLURM_TASKS_PER_NODE"}
 NEEDED = "SLURM_PROCID", "SLURM_NTASKS", "SLURM_JOB_NODELIST", "SLURM_JOB_ID"
 
 
@@ -16,12 +18,15 @@ def read(environment):
 
     The tasks lie on the machines in blocks, as by default. Raises UserError where a variable is missing or unusable.
     """
+    # Of a step, which may be smaller than its job, there are variables of their own.
+    own = {name: environment[of_step] for of_step, name in OF_A_STEP.items() if environment.get(of_step)}
+    environment = {**environment, **own}
     missing = [name for name in NEEDED if not environment.get(name)]
     if missing:
         raise UserError(f"--cluster {WORD}: {missing[0]} is not set; start the program with srun in a job of Slurm, or "
                         "name the workers")
     index, count, job = (_whole(environment, name) for name in ("SLURM_PROCID", "SLURM_NTASKS", "SLURM_JOB_ID"))
-    nodes = unfold(environment.get("SLURM_STEP_NODELIST") or environment["SLURM_JOB_NODELIST"])
+    nodes = unfold(environment["SLURM_JOB_NODELIST"])
     tasks = _tasks_of(environment, nodes, count)
     if sum(tasks) != count or not 0 <= index < count:
         raise UserError(f"--cluster {WORD}: SLURM_PROCID {index}, SLURM_NTASKS {count} and {sum(tasks)} tasks on "
@@ -45,7 +50,7 @@ def _whole(environment, name):
 
 def _tasks_of(environment, nodes, count):
     """Read how many tasks each of the `nodes` has, such as "2(x3),1" -> list. By default, all have as many."""
-    text = environment.get("SLURM_STEP_TASKS_PER_NODE") or environment.get("SLURM_TASKS_PER_NODE")
+    text = environment.get("SLURM_TASKS_PER_NODE")
     if not text:
         return [count // len(nodes)] * len(nodes)
     if not re.fullmatch(r"\d{1,6}(\(x\d{1,6}\))?(,\d{1,6}(\(x\d{1,6}\))?)*", text):

@@ -168,7 +168,7 @@ def test_a_signal_to_any_worker_stops_all_and_a_resumed_training_has_the_same_bi
     step, = steps_saved(run)
     assert 1 <= step < 6
     assert f"saved at step {step}; go on with --load_path {run}" in workers[0].last_words
-    assert f"worker 0 has saved step {step}" in workers[1].last_words
+    assert f"worker 0 saves step {step}" in workers[1].last_words
     workers = start("main", options | dict(load_path=run))
     assert [worker.wait() for worker in workers] == [0, 0], workers[0].text[-3000:]
     assert not differences(only_run(at_once[0]) / "model.ckpt-6", run / "model.ckpt-6")
@@ -184,7 +184,7 @@ CASES = {
     "softmax": ("main", dict(method_c="softmax", relax_c=True, weight_decay=1e-3)),
     "center": ("main", dict(method_c="center")), "none, hinge": ("main", HINGE),
     "softmax_center": ("recognizer", dict(loss="softmax_center", center_loss_factor=.1, weight_decay=1e-3)),
-    "adaface": ("recognizer", dict(loss="adaface"))}
+    "adaface": ("recognizer", dict(loss="adaface", scale=8))}
 RANDOM = dict(random_rotate=True, random_erasing=.5, augment_crop=.5, augment_resolution=.5, augment_color=.5)
 
 
@@ -278,7 +278,7 @@ def test_other_options_or_data_are_one_line_on_each_worker(start, drawn, tmp_pat
 def test_another_list_of_workers_is_one_line(pool, narrow, change, first, second):
     ports = ",".join(f"localhost:{port}" for port in free_ports(2))
     workers = [Worker(pool, "main", "main", *words(**narrow, max_step=12, cluster=cluster, worker=number,
-                                                   collective_timeout=8))
+                                                   collective_timeout=5))
                for number, cluster in enumerate((ports, change(ports)))]
     assert [worker.wait() for worker in workers] == [2, 2], workers[0].text[-3000:]
     assert re.search(first, workers[0].last_words) and re.search(second, workers[1].last_words)

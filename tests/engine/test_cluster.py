@@ -49,6 +49,8 @@ def tf_config(cluster, kind="worker", index=0):
      ("node08:10040,node08:10041,node09:10040,node09:10041", 2)),
     (options("slurm"), {**SLURM, "SLURM_PROCID": "0", "SLURM_NTASKS": "1", "SLURM_JOB_NODELIST": "login",
                         "SLURM_TASKS_PER_NODE": "1"}, ("", None)),
+    (options("slurm"), {**SLURM, "SLURM_STEP_NUM_TASKS": "2", "SLURM_STEP_NODELIST": "node[07-08]",
+                        "SLURM_STEP_TASKS_PER_NODE": "1(x2)", "SLURM_PROCID": "1"}, ("node07:10040,node08:10040", 1)),
     (options(), SLURM, ("", None))])
 def test_who_trains_together(given, environment, wanted):
     addresses.resolve(given, pytest.fail, environment)

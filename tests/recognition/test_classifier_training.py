@@ -243,7 +243,7 @@ def one_step(options, faces, frozen):
     """What two steps leave, the devices that were asked for, and the first layer's means in the first batch."""
     with tf.Graph().as_default() as built, pytest.MonkeyPatch.context() as patch:
         if frozen:
-            patch.setattr(training, "batch_statistics", lambda: contextlib.nullcontext([]))
+            patch.setattr(training_graph, "batch_statistics", lambda: contextlib.nullcontext([]))
         tf1.set_random_seed(options.seed)
         graph = ClassifierGraph(options, faces)
         with tf1.Session(config=tf1.ConfigProto(allow_soft_placement=True)) as session:
