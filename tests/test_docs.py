@@ -123,9 +123,11 @@ def test_the_readme_is_short():
     assert not [line for line in lines if len(line) > WIDTH and not re.fullmatch(r"https://\S+", line)]
 
 
-def test_the_readme_leads_to_every_page_and_picture():
+def test_the_readme_leads_to_every_page_and_every_picture_is_shown():
     linked = set(re.findall(r"\]\(docs/([\w.]+)", README.read_text()))
-    assert linked >= {path.name for path in DOCS.iterdir() if path.suffix in (".md", ".png", ".svg")}
+    assert linked >= {path.name for path in DOCS.iterdir() if path.suffix == ".md"}
+    shown = {name for page in DOCS.glob("*.md") for name in re.findall(r"!\[[^\]]+\]\(([\w.]+)", page.read_text())}
+    assert linked | shown >= {path.name for path in DOCS.iterdir() if path.suffix in (".jpg", ".png", ".svg")}
 
 
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
