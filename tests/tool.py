@@ -9,8 +9,11 @@ import shutil
 import signal
 import subprocess
 import sys
+import threading
 import time
 from pathlib import Path
+
+from tqdm import tqdm
 
 from cli import program
 from conftest import Result, TIMEOUT, tree
@@ -148,8 +151,11 @@ def kill_often(work, moments=15):
         os.makedirs("out", exist_ok=True)
         child = os.fork()
         if not child:
-            work("out")
-            os._exit(0)
+            try:
+                tqdm.set_lock(threading.RLock())        # the usual one is shared: a kill would leave it locked here
+                work("out")
+            finally:
+                os._exit(0)
         time.sleep(seconds * moment / 20)
         os.kill(child, signal.SIGKILL)
         kills += os.waitpid(child, 0)[1] == signal.SIGKILL
