@@ -1,10 +1,12 @@
 """The options by which several machines train together, of main.py and of recognizer.py."""
-from cli.options import number, one_of, text, whole
+from cli.options import checked, number, one_of, place, whole
+
+workers = checked("WORKERS", place, bool, "HOST:PORT of each worker, with commas between them, or slurm")
 
 
 def cluster_options(add):
     """Add the options of the group Cluster."""
-    add("cluster", text, "", "processes that train together: HOST:PORT of each, with commas between them, or slurm, "
+    add("cluster", workers, "", "processes that train together: HOST:PORT of each, with commas between them, or slurm, "
         "for those of a step of a Slurm job; each is started with the same options", "those of TF_CONFIG, if it is set")
     add("worker", whole(0, 9999), None, "number of this process in cluster, from 0; worker 0 writes the run",
         "that of TF_CONFIG or of Slurm")

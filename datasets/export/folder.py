@@ -16,15 +16,22 @@ class Folder:
         return {}
 
     def write(self, folder, is_whole, bar):
-        """Write the images that are not there into `folder`, as `is_whole(name)` tells; tell a `bar` of each."""
-        source = self._source
+        """Write the images that are not there into `folder`, as `is_whole(name)` tells; tell a `bar` of each.
+
+        What a kill has left half-written is removed.
+        """
+        source, parents = self._source, set()
         for index in range(source.count):
             content = source.content(index) if source.packed else None      # which tells the suffix
             name = source.file_name(index, content)
             self.files.append(name)
+            path = os.path.join(folder, name)
+            parent = os.path.dirname(path)
+            if parent not in parents:
+                os.makedirs(parent, exist_ok=True)
+                utils.clean_temporary(parent)
+                parents.add(parent)
             if not is_whole(name):
-                path = os.path.join(folder, name)
-                os.makedirs(os.path.dirname(path), exist_ok=True)
                 with utils.atomic_write(path) as file:
                     file.write(content or source.content(index))
             bar.update()

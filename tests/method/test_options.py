@@ -143,7 +143,7 @@ def asked(case, do):
     calls = []
 
     class Recorder:
-        def __init__(self, config):
+        def __init__(self, config, team):
             pass
 
         def build_model(self, data, synthesis, fitting, crop):
