@@ -8,7 +8,7 @@ MADE = --data_dir demo/data --syn_dataset syn --log_dir demo/logs
 JUDGED = --photos demo/data/real --renderings demo/data/syn --output demo/report
 TOGETHER = -n 2 --dist loadfile
 
-.PHONY: venv demo test check fuzz kill lint docs clean weights gpu-check
+.PHONY: venv demo test test-long check fuzz kill lint docs clean weights gpu-check
 
 # The program and all optional tools.
 venv: $(VENV)/tools
@@ -80,13 +80,17 @@ demo: $(VENV)/people $(VENV)/recogniser $(VENV)/report
 weights: $(VENV)/people $(VENV)/recogniser $(VENV)/report
 	$(RUN) weights/make.py
 
-# All tests, two files at a time: a file's tests share what it takes long to make.
+# All tests but the long ones, two files at a time: a file's tests share what it takes long to make.
 test: lint
-	$(RUN) -m pytest $(TOGETHER) --durations 20
+	$(RUN) -m pytest $(TOGETHER) -m "not long" --durations 20
+
+# The others: what a GPU would run, and all parts of its check on the CPU. CI runs these too.
+test-long: lint
+	$(RUN) -m pytest $(TOGETHER) -m long
 
 # The fast tests.
 check: lint
-	$(RUN) -m pytest $(TOGETHER) -m "not slow"
+	$(RUN) -m pytest $(TOGETHER) -m "not slow and not long"
 
 # For longer than in the tests: mutated files and options, and kills at random moments. docs/safety.md tells more.
 fuzz: $(VENV)/dev

@@ -330,7 +330,7 @@ def test_the_registry_knows_kernels_for_gpus_by_the_types_of_their_numbers(op, t
 
 # All of it
 
-@pytest.mark.slow
+@pytest.mark.long
 def test_every_part_runs_on_a_cpu(tmp_path):
     """As narrow as can be; what a GPU would do else is only to be seen on one."""
     out = tmp_path / "report"

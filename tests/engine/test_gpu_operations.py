@@ -46,7 +46,7 @@ def check(graph, fetches):
     assert gpu_placement.not_deterministic(nodes) == {}
 
 
-@pytest.mark.slow
+@pytest.mark.long
 @pytest.mark.parametrize("name", TRAININGS)
 def test_a_step_of_training(place, name):
     trainer = trainer_of(place, **TRAININGS[name])
@@ -54,7 +54,7 @@ def test_a_step_of_training(place, name):
     trainer.close()
 
 
-@pytest.mark.slow
+@pytest.mark.long
 @pytest.mark.parametrize("game", ["began", "hinge"])
 def test_synthesis(place, game):
     trainer = trainer_of(place, generate_dataset=True, game=game, background="noise")
@@ -64,7 +64,7 @@ def test_synthesis(place, game):
     trainer.close()
 
 
-@pytest.mark.slow
+@pytest.mark.long
 @pytest.mark.parametrize("name", CLASSIFIERS)
 def test_a_step_of_a_classifier_s_training(place, name):
     trainer = gpu_data.classifier_training(place, {**SMALL, **CLASSIFIERS[name]})

@@ -5,7 +5,7 @@ import pytest
 
 from conftest import NAMES, NARROW, only_run, read_checkpoint, scenario, succeed
 
-pytestmark = pytest.mark.slow
+pytestmark = pytest.mark.long
 OPTIONS = dict(**NAMES, **NARROW, method_c="none", batch_size=2, max_step=7, log_step=7, num_log_id=1,
                num_log_samples=1)
 
