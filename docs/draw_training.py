@@ -13,7 +13,7 @@ PROJECT = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
 PEOPLE, SHOWN = 12, 4               # people in a row, grids of a run
 SIDE, GAP = 64, 2                   # pixels of a cell of a grid, and between two cells
 LOSSES = "Loss_D", "Loss_G", "cycle"
-FAILURES = "cpu", "began", "black", "transposed", "long_average"        # rows of QUALITY's table
+FAILURES = "cpu", "began", "black"      # rows of QUALITY's table, from the top
 
 
 def main(run, quality, folder):
