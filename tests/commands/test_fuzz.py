@@ -1,6 +1,6 @@
 """Every command: files and options that are changed at random end well, or with one line; nothing else is touched.
 
-FUZZ_SECONDS (30) is how long this goes on, FUZZ_SEED (0) makes the changes. A failure names the number of its trial,
+FUZZ_SECONDS (15) is how long this goes on, FUZZ_SEED (0) makes the changes. A failure names the number of its trial,
 with which FUZZ_FIRST repeats it.
 """
 import contextlib
@@ -43,7 +43,7 @@ from tool import builtin_face_model, call, share_model
 from utils import save_json, UserError
 
 SECONDS, SEED, FIRST = (int(os.environ.get(f"FUZZ_{name}", default))
-                        for name, default in (("SECONDS", 30), ("SEED", 0), ("FIRST", 0)))
+                        for name, default in (("SECONDS", 15), ("SEED", 0), ("FIRST", 0)))
 LONGEST = 20                    # seconds of one command
 pytestmark = pytest.mark.slow
 PROGRAMS = {"align.py": align, "evaluate.py": evaluate, "gen_syn_latent.py": gen_syn_latent, "main.py": main,

@@ -125,27 +125,27 @@ def test_two_identical_runs_are_identical(uninterrupted, resumed):
 
 @pytest.fixture(scope="module")
 def hinge_runs(tools):
-    """The hinge game with an identity loss: 6 steps at once, and 3 steps and 3 more -> both run directories."""
+    """The hinge game with an identity loss: 4 steps at once, and 2 steps and 2 more -> both run directories."""
     options = narrow(tools, game="hinge", d_scales=2, augment="shift,cut,color", r1=.1, upsampling="resize",
-                     lambda_f=1, background="noise", checkpoint_step=3, log_step=3, **SMALL, method_c="magnet",
+                     lambda_f=1, background="noise", checkpoint_step=2, log_step=2, **SMALL, method_c="magnet",
                      lambda_c=.1, pretrained_rec=tools.classifier)
     again = {**options, "log_dir": tools.new_folder()}
-    succeed_here(main, *words(**options, max_step=6))
-    succeed_here(main, *words(**again, max_step=3))
-    succeed_here(main, *words(log_dir=again["log_dir"], cont="gen", max_step=6))
+    succeed_here(main, *words(**options, max_step=4))
+    succeed_here(main, *words(**again, max_step=2))
+    succeed_here(main, *words(log_dir=again["log_dir"], cont="gen", max_step=4))
     return only_run(options["log_dir"]), only_run(again["log_dir"])
 
 
 def test_the_hinge_game_resumes_exactly_and_trains_everything(hinge_runs):
     once, resumed = hinge_runs
-    assert not differences(once / "model.ckpt-6", resumed / "model.ckpt-6")
-    before, after = (read_checkpoint(once / f"model.ckpt-{step}") for step in (3, 6))
+    assert not differences(once / "model.ckpt-4", resumed / "model.ckpt-4")
+    before, after = (read_checkpoint(once / f"model.ckpt-{step}") for step in (2, 4))
     still = {name for name in after if np.array_equal(before[name], after[name]) and not name.startswith("Logits/")}
     # The head of --method_c softmax, Logits, has no part in it.
     # While all verdicts lie between -1 and 1, real and fake ones pull alike at the last bias.
     assert {name for name in still if "/verdict/biases" not in name} == {"k_t", "k_t2", "k_t3"}
     assert not any(after[name].any() for name in still)
-    assert ("loss/f_loss", 6) in events(once)[0]
+    assert ("loss/f_loss", 4) in events(once)[0]
 
 
 def test_a_killed_run_goes_on_before_its_damaged_checkpoint_and_repeats_its_steps(uninterrupted, killed):
