@@ -26,6 +26,7 @@ from benchmarks import gpu_data, gpu_report, quality_data
 from benchmarks.gpu_cases import cases_of, PARTS
 from cli import places, program
 from cli.options import boolean, checked, Command, number, one_of, parse, text
+from engine import runs
 from engine.startup import GPU_DEVICE
 from utils import SETTINGS, UserError
 
@@ -66,10 +67,8 @@ def check(options):
 
 def fingerprint(options):
     """Tell what a result depends on besides the settings of its case: the device, and our code."""
-    # Tests and documents change nothing that is measured.
-    total = hashlib.sha256()
-    for path in sorted(path for pattern in ("*.py", "[!t]*/*.py", "[!t]*/*/*.py")
-                       for path in glob.glob(os.path.join(glob.escape(utils.PROJECT), pattern))):
+    total = hashlib.sha256(runs.digest_of_program().encode())
+    for path in sorted(glob.glob(os.path.join(glob.escape(utils.PROJECT), "benchmarks", "*.py"))):
         total.update(utils.sha256_of(path).encode())
     device = gpu_data.ask_driver("name", "driver_version") if options.device == "gpu" else [quality_data.cpu_name()]
     return {"device": (device or ["GPU"])[0], "quick": options.quick,

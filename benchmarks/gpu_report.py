@@ -158,7 +158,7 @@ class Report:
         for name, each in found.items():
             if "out of memory" in each:
                 continue
-            yield (f"Where the time of a step goes at {name} (of a CPU, by types of operations)")
+            yield f"Where the time of a step goes at {name}: the costliest kernels (on a CPU: types of operations)"
             yield (f"  {each['ms a step']:.1f} ms, in {100 * each['idle']:.1f} % of which none of "
                    f"{each['kernels a step']:.0f} kernels runs")
             for kernel, milliseconds, count in each["kernels"]:

@@ -3,6 +3,7 @@ import contextlib
 import datetime
 import errno
 import glob
+import hashlib
 import importlib.metadata
 import itertools
 import json
@@ -258,6 +259,27 @@ def package_version(name):
     """Look up the installed version of the package `name` -> str, or None where it is not installed."""
     with contextlib.suppress(importlib.metadata.PackageNotFoundError):
         return importlib.metadata.version(name)
+
+
+def digest_of_program(folder=utils.PROJECT):
+    """Digest the Python files of the program in `folder` -> 64 hexadecimal digits.
+
+    Copies of one version have the same digest. Tests, benchmarks and documents do not count, as they are no packages.
+    """
+    total = hashlib.sha256()
+    for path in sorted(_python_files(folder)):
+        total.update(os.fsencode(os.path.relpath(path, folder)) + utils.sha256_of(path).encode())
+    return total.hexdigest()
+
+
+def _python_files(folder):
+    """List the Python files in `folder` and in the packages below it."""
+    with os.scandir(folder) as entries:
+        for entry in entries:
+            if entry.name.endswith(".py"):
+                yield entry.path
+            elif os.path.isfile(os.path.join(entry.path, "__init__.py")):
+                yield from _python_files(entry.path)
 
 
 # Options of a run

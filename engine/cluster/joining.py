@@ -1,6 +1,5 @@
 """Make the team of a training from its options and its data, and say what has to be the same for all workers."""
 import hashlib
-import os
 
 import tensorflow as tf
 
@@ -8,7 +7,6 @@ from engine import runs
 from engine.cluster.addresses import cluster_of
 from engine.cluster.team import ALONE, DIGITS, Team
 from engine.session import session_options
-from utils import PROJECT
 
 # Options that may differ: each machine has its own places, devices and threads.
 OF_A_MACHINE = {"worker", "cluster", "collective_timeout", "collectives", "use_gpu", "num_worker", "log_level",
@@ -27,29 +25,11 @@ def join(options, image_sets):
         return ALONE
     has_gpu = options.use_gpu and bool(tf.config.list_physical_devices("GPU"))
     hint = options.collectives if options.collectives != "auto" else "nccl" if has_gpu else "ring"
-    card = {"the program": digest_of_program(), "the version of TensorFlow": runs.package_version("tensorflow")}
+    card = {"the program": runs.digest_of_program()[:DIGITS],
+            "the version of TensorFlow": runs.package_version("tensorflow")}
     card |= {f"--{name}": value for name, value in vars(options).items() if name not in OF_A_MACHINE}
     card |= {f"the images of {name}": digest_of_images(images) for name, images in image_sets.items() if images}
     return Team(cluster, session_options(options.use_gpu, getattr(options, "xla", False)), hint, card)
-
-
-def digest_of_program():
-    """Digest the program's Python files -> a word, which tells whether two machines have the same version."""
-    total = hashlib.sha256()
-    for path in sorted(_python_files(PROJECT)):
-        with open(path, "rb") as file:
-            total.update(os.fsencode(os.path.relpath(path, PROJECT)) + hashlib.sha256(file.read()).digest())
-    return total.hexdigest()[:DIGITS]
-
-
-def _python_files(folder):
-    """List the Python files in `folder` and in the packages below it; tests and the like are no packages."""
-    with os.scandir(folder) as entries:
-        for entry in entries:
-            if entry.name.endswith(".py"):
-                yield entry.path
-            elif os.path.isfile(os.path.join(entry.path, "__init__.py")):
-                yield from _python_files(entry.path)
 
 
 def digest_of_images(images):

@@ -285,3 +285,19 @@ def test_a_list_of_identities_that_is_none(tmp_path, content, all_known):
     (tmp_path / "identities.json").write_text(content)
     with pytest.raises(UserError, match=r"identities\.json: no identities in it; restore it"):
         runs.check_run_identities(str(tmp_path), ["a"], all_known)
+
+
+# Versions
+
+def test_copies_of_a_program_have_one_digest_and_other_programs_others(tmp_path):
+    for copy in "abcd":
+        for name in ("main.py", "room/__init__.py", "room/work.py", "tests/test_work.py", "room/notes.txt"):
+            (tmp_path / copy / name).parent.mkdir(parents=True, exist_ok=True)
+            (tmp_path / copy / name).write_text(name)
+    (tmp_path / "b/tests/test_work.py").write_text("another test")
+    (tmp_path / "b/room/notes.txt").write_text("other notes")
+    (tmp_path / "c/room/work.py").write_text("other work")
+    (tmp_path / "d/room/work.py").rename(tmp_path / "d/room/job.py")
+    digests = [runs.digest_of_program(str(tmp_path / copy)) for copy in "abcd"]
+    assert digests[0] == digests[1] and len(set(digests)) == 3
+    assert runs.digest_of_program() not in digests
