@@ -173,6 +173,9 @@ def main(arguments):
                 break
             began = time.monotonic()
             found = measure(case, options, min(case.limit, left))
+            if left < case.limit and time.monotonic() >= deadline and "failed" in found:
+                logging.info("%s: no time is left for it", words)
+                break
             results.keep(case, found, time.monotonic() - began)
             logging.info("%s: %.0f s%s", words, time.monotonic() - began,
                          f", FAILED: {found['failed']}" if "failed" in found else "")

@@ -111,6 +111,18 @@ def test_what_there_is_no_time_for_is_left(fake):
     assert fake.run().status == 0 and fake.measured == ["one", "two"]
 
 
+def test_a_case_that_time_runs_out_for_is_left(fake, monkeypatch):
+    """Its limit is 60 seconds, of which 12 are left."""
+    now = [0.]
+    monkeypatch.setattr(gpu.time, "monotonic", lambda: now[0])
+    fake.answers["two"] = {"failed": "not done in 12 s"}
+    monkeypatch.setattr(gpu, "measure", lambda case, *rest, measure=gpu.measure: (
+        now.append(now.pop() + 12 * (case.name == "two")) or measure(case, *rest)))
+    result = fake.run("--minutes", ".2")
+    assert result.status == 0 and fake.measured == ["one", "two"] and "FAIL" not in result.out
+    assert "Not measured yet: 1 cases" in result.out and "no time is left for it" in result.err
+
+
 def test_without_a_gpu_that_tensorflow_sees_it_ends_at_once(fake, monkeypatch, tmp_path):
     monkeypatch.setattr(gpu, "GPU_DEVICE", str(tmp_path))
     fake.cases.insert(0, Case("device", "", "device", {}, 60))
