@@ -13,7 +13,9 @@ PROJECT = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
 PEOPLE, SHOWN = 12, 4               # people in a row, grids of a run
 SIDE, GAP = 64, 2                   # pixels of a cell of a grid, and between two cells
 LOSSES = "Loss_D", "Loss_G", "cycle"
-FAILURES = "cpu", "began", "black"      # rows of QUALITY's table, from the top
+FIRST, LAST = 0, -1
+# Rows of QUALITY's table, from the top, and which of their grids is shown.
+FAILURES = ("cpu", LAST), ("began", LAST), ("black", LAST), ("transposed", FIRST), ("collapse", LAST)
 
 
 def main(run, quality, folder):
@@ -42,16 +44,15 @@ def draw_run(run):
 
 
 def draw_failures(quality):
-    """Draw the last grids of some trainings in a folder of quality.py -> uint8 [H, W, 3].
+    """Draw grids of some trainings in a folder of quality.py -> uint8 [H, W, 3].
 
-    The first row has renderings, and each other one the photos that a training of FAILURES makes of them.
+    The first row has renderings. Each other row has the photos that a training of FAILURES makes of them.
     """
     import numpy as np
 
-    runs = [glob.glob(os.path.join(quality, "runs", name, "*_gen_*"))[0] for name in FAILURES]
-    rows = [rows_of(runs[0], [("syn_fixed.png", 0)]), *(rows_of(run, [(f"{steps_of(run)[-1]}_G.png", 0)])
-                                                        for run in runs)]
-    return np.concatenate(rows)
+    runs = [(glob.glob(os.path.join(quality, "runs", name, "*_gen_*"))[0], grid) for name, grid in FAILURES]
+    rows = [rows_of(run, [(f"{steps_of(run)[grid]}_G.png", 0)]) for run, grid in runs]
+    return np.concatenate([rows_of(runs[0][0], [("syn_fixed.png", 0)]), *rows])
 
 
 def steps_of(run):
