@@ -393,7 +393,8 @@ def test_a_preset_that_contradicts_the_command_line_is_a_mistake_of_the_command_
     ({"main.py": 1}, "--preset mine.json: has no options of main.py; "),
     ([1], "--preset mine.json: has no options of main.py; "),
     ("{", "--preset mine.json: not JSON ("),
-    (None, "--preset mine.json: neither one of arcface, cpu, demo, gpu, hour, paper nor a file that can be read (No such")])
+    (None, "--preset mine.json: neither one of arcface, cpu, demo, gpu, hour, paper nor a file that can be read "
+           "(No such")])
 def test_a_preset_that_is_wrong(tmp_path, monkeypatch, content, wanted):
     monkeypatch.chdir(tmp_path)
     if content is not None:
