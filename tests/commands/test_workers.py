@@ -225,7 +225,8 @@ def test_two_workers_take_the_steps_of_two_towers(same_steps, case):
 
 # Lost workers
 
-@pytest.mark.parametrize("count, victim, number", [(3, 1, signal.SIGKILL), (2, 0, signal.SIGSTOP)])
+@pytest.mark.parametrize("count, victim, number", [
+    (3, 1, signal.SIGKILL), pytest.param(2, 0, signal.SIGSTOP, marks=pytest.mark.long)])
 def test_a_lost_worker_ends_the_others(start, narrow, count, victim, number):
     workers = start("main", narrow | dict(max_step=10 ** 6, checkpoint_step=2), count)
     workers[victim].say(r"\[4/\d+\]")

@@ -628,7 +628,7 @@ ROWS = [
     Row("num_gpu", 2, devices, ["/device:GPU:0", "/device:GPU:1"]),
     Row("test_data_path", "{data}/others/1", data_of("test_renderings"), "others/1", DRAWN),
 
-    Row("preset", "cpu", rates(0), (2e-4, 1e-3, .001)),
+    Row("preset", "cpu", rates(0), (2e-4, 1e-3, .02)),
     Row("dry_run", True, done, []),
     Row("train_generator", True, work, [("train",), ("generate_dataset", "generated")], MADE),
     Row("generate_dataset", True, work, [("generate_dataset", "generated")], dict(load_path="new")),
