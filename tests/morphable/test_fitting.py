@@ -174,7 +174,6 @@ def test_colours_tell_that_the_lower_half_of_a_face_is_covered():
 
 # People of MakeHuman's head
 
-@pytest.mark.slow
 @pytest.mark.long
 @pytest.mark.skipif(not makehuman_files.is_installed(), reason=f"no data of MakeHuman: {makehuman_files.INSTALL}")
 def test_who_resembles_a_fit_has_its_shape_and_its_hair():
