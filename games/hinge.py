@@ -14,9 +14,10 @@ tf1 = tf.compat.v1
 SLOPE = .2                              # of a leaky ReLU below 0
 SHIFT = .125                            # largest shift, as a share of the side
 CUT = .5                                # side of the square that is cut out, as a share of the side
+ZOOM = 2 ** .25                         # most that an image is enlarged or reduced in height, and in width
 BRIGHTNESS, SATURATION, CONTRAST = .5, (0., 2.), (.5, 1.5)
 # Counted on from the seed of a play, so that no two kinds of augmentation share their random numbers.
-KINDS = "shift", "cut", "color"
+KINDS = "shift", "cut", "color", "zoom"
 
 
 class PatchDiscriminator(Network):
@@ -112,12 +113,13 @@ def augment(images, kinds, chance):
     """Change `images` [2B, S, S, 3], two halves of B, at random, by differentiable operations (Zhao et al. 2020).
 
     `kinds` are some of KINDS, with commas, or none: `shift` by up to an eighth of the side, `cut` out a square of half
-    the side, change the `color`: brightness, saturation and contrast. The second half is changed as the first.
+    the side, change the `color`: brightness, saturation and contrast. `zoom`, which scales height and width, is from
+    Karras et al. 2020 (appendix B). The second half is changed as the first.
     """
     for stream, kind in enumerate(KINDS):
         if kind in kinds.split(","):
             how = chance._replace(seed=chance.seed + [stream, 0])
-            images = {"shift": _shift, "cut": _cut, "color": _change_colors}[kind](images, how)
+            images = {"shift": _shift, "cut": _cut, "color": _change_colors, "zoom": _zoom}[kind](images, how)
     return images
 
 
@@ -128,19 +130,37 @@ def _random(images, count, how):
 
 
 def _shift(images, how):
-    """Move each of `images` [B, S, S, 3] by whole pixels, and leave 0, which is grey, where nothing comes to lie.
-
-    A product with a matrix of 0 and 1 moves rows, and another one columns: their gradients are deterministic anywhere.
-    """
+    """Move each of `images` [B, S, S, 3] by whole pixels, and leave 0, which is grey, where nothing comes to lie."""
     side = int(images.shape[1])
     most = max(1, round(SHIFT * side))
     offsets = tf.cast(tf.floor(_random(images, 2, how) * (2 * most + 1)), tf.int32) - most        # [B, 2]
     places = tf.range(side)[None, :] + offsets[:, :, None]                                        # [B, 2, S]
-    down, right = tf.unstack(tf.one_hot(places, side), axis=1)                                    # each [B, S, S]
-    moved = tf.matmul(down, tf.reshape(images, [-1, side, side * 3]))
-    moved = tf.transpose(tf.reshape(moved, [-1, side, side, 3]), [0, 2, 1, 3])
-    moved = tf.matmul(right, tf.reshape(moved, [-1, side, side * 3]))
-    return tf.transpose(tf.reshape(moved, [-1, side, side, 3]), [0, 2, 1, 3])
+    return _resample(images, tf.one_hot(places, side))
+
+
+def _zoom(images, how):
+    """Scale the height and the width of each of `images` [B, S, S, 3] about its centre, by two random factors.
+
+    Pixels are interpolated linearly. What comes to lie outside is lost, and 0 is left where nothing comes to lie.
+    """
+    side = int(images.shape[1])
+    factors = ZOOM ** (2 * _random(images, 2, how) - 1)                                           # [B, 2]
+    pixels = tf.range(side, dtype=tf.float32)
+    middle = (side - 1) / 2
+    places = (pixels - middle)[None, None, :] * factors[:, :, None] + middle                      # [B, 2, S]
+    return _resample(images, tf.nn.relu(1 - tf.abs(places[..., None] - pixels)))
+
+
+def _resample(images, weights):
+    """Make each row, and then each column, of `images` [B, S, S, 3] a sum of those there, with `weights` [B, 2, S, S].
+
+    Products with matrices are used, since their gradients are deterministic on every device.
+    """
+    side = int(images.shape[1])
+    for matrix in tf.unstack(weights, axis=1):
+        images = tf.matmul(matrix, tf.reshape(images, [-1, side, side * 3]))
+        images = tf.transpose(tf.reshape(images, [-1, side, side, 3]), [0, 2, 1, 3])
+    return images
 
 
 def _cut(images, how):

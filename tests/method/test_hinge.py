@@ -159,7 +159,7 @@ def test_no_augmentation_leaves_images_as_they_are():
     assert np.array_equal(run(lambda: augment(tf.constant(images()), "none", chance())), images())
 
 
-@pytest.mark.parametrize("kinds", ["shift", "cut", "color", "color,cut,shift"])
+@pytest.mark.parametrize("kinds", ["shift", "cut", "color", "zoom", "zoom,color,cut,shift"])
 def test_fake_and_real_images_are_changed_alike_and_each_otherwise(kinds):
     x = np.repeat(images(1), 8, 0)
     changed, again, later = run(lambda: [augment(tf.constant(x), kinds, chance(seed)) for seed in (5, 5, 6)])
@@ -206,16 +206,36 @@ def test_color_changes_brightness_saturation_and_contrast():
     assert 0 <= (colour / contrast).min() < .3 and 1.7 < (colour / contrast).max() <= 2
 
 
+def test_zoom_scales_height_and_width_about_the_centre():
+    """A slope stays a slope, with the same value in the centre; how steep it is tells the factor."""
+    side, count = 33, 80
+    down, right = (each.ravel() for each in np.mgrid[-16:17, -16:17].astype(np.float64))
+    slope = np.broadcast_to((.3 + down / 50 + right / 80).reshape(side, side, 1), [count, side, side, 3])
+    changed = run(lambda: augment(tf.constant(slope.astype(np.float32)), "zoom", chance()))
+    inside = np.maximum(abs(down), abs(right)) <= 12                # all of these show something of the image
+    parts = np.stack([np.ones(inside.sum()), down[inside] / 50, right[inside] / 80], 1)
+    found = []
+    for each in changed.astype(np.float64):
+        solution, *_ = np.linalg.lstsq(parts, each.reshape(-1, 3)[inside], rcond=None)
+        assert np.allclose(parts @ solution, each.reshape(-1, 3)[inside], atol=1e-5)
+        assert np.allclose(solution[0], .3, atol=1e-5)
+        found.append(solution[1:, 0])
+    assert .84 <= np.min(found) < .88 and 1.14 < np.max(found) < 1.1893
+    assert abs(np.corrcoef(np.transpose(found[:count // 2]))[0, 1]) < .5       # height and width on their own
+    reduced = np.argmax(np.min(found, 1))
+    assert (changed[reduced][0] == 0).all() and (changed[reduced][:, -1] == 0).all()       # grey, beside the image
+
+
 def test_two_towers_change_images_as_one_would():
     x = images(8)
-    whole = run(lambda: augment(tf.constant(x), "shift,cut,color", chance()))
+    whole = run(lambda: augment(tf.constant(x), "shift,cut,color,zoom", chance()))
     shares = [np.concatenate([half[2 * tower:2 * tower + 2] for half in (x[:4], x[4:])]) for tower in (0, 1)]
-    parts = [run(lambda tower=tower: augment(tf.constant(shares[tower]), "shift,cut,color",
+    parts = [run(lambda tower=tower: augment(tf.constant(shares[tower]), "shift,cut,color,zoom",
                                              chance(tower=tower, towers=2))) for tower in (0, 1)]
     assert np.allclose(np.concatenate([parts[0][:2], parts[1][:2], parts[0][2:], parts[1][2:]]), whole, atol=1e-6)
 
 
-@pytest.mark.parametrize("kinds", ["shift", "cut", "color"])
+@pytest.mark.parametrize("kinds", ["shift", "cut", "color", "zoom"])
 def test_gradients_pass_through_augmentation(kinds):
     """By differences: the mean square of what comes out, along a random direction of what goes in."""
     x, direction = images().astype(np.float64), images(seed=1).astype(np.float64)
