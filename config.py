@@ -69,9 +69,9 @@ scope = checked("NAME", str, re.compile(r"[A-Za-z0-9.][A-Za-z0-9_.\\/>-]{0,199}"
                 "a scope's name, of letters, digits and _ . - /")
 
 
-augmentations = checked("LIST", lambda word: ",".join(word.lower().replace(" ", "").split(",")),
-                        lambda word: word == "none" or not set(word.split(",")) - {"shift", "cut", "color", "zoom"},
-                        "none, or some of shift, cut, color and zoom, with commas between them")
+augmentations = checked("LIST", lambda word: ",".join(word.lower().replace(" ", "").split(",")), lambda word: (
+    word == "none" or not set(word.split(",")) - {"shift", "cut", "color", "zoom", "shade"}),
+                        "none, or some of shift, cut, color, zoom and shade, with commas between them")
 
 
 def network_options(add):
@@ -162,7 +162,7 @@ def training_options(add):
         "adam and rmsprop: decay of the mean squared gradient; sgd has no use for it")
     add("average_decay", number(0, below=1), .9999, "most that an average of a weight keeps of itself in a step")
     add("augment", augmentations, "none", "hinge: what discriminators see real and generated images through, so that "
-        "they don't memorise a small set: none, or some of shift, cut, color and zoom, with commas")
+        "they don't memorise a small set: none, or some of shift, cut, color, zoom and shade, with commas")
     add("r1", number(0), 0., "hinge: weight of the penalty on the discriminators' gradient at real images (R1)")
     add("use_gpu", boolean, True, "use a GPU where there is one")
     add("random_seed", whole(0, 2 ** 31 - 1), 123, "seed of weights, data order, crops, flips and dropout")

@@ -23,7 +23,7 @@ tf1 = tf.compat.v1
 NEARLY_BLACK = 16               # of 255: what JPEG makes of black beside a face stays below
 # Added to the seed, so that no two uses of random numbers in a step share theirs; dropout counts on from its own.
 DROPOUT_STREAM, BOTTLENECK_STREAM, CROP_STREAM, FLIP_STREAM = 0, 1000, 2000, 3000
-PAIRED_STREAM, FORW_STREAM, BACK_STREAM, PAIRED_BACKGROUND_STREAM = 4000, 5000, 6000, 8000
+PAIRED_STREAM, FORW_STREAM, BACK_STREAM, PAIRED_BACKGROUND_STREAM, SHADE_STREAM = 4000, 5000, 6000, 8000, 9000
 GAMES = {"began": Began, "hinge": Hinge}
 
 
@@ -48,14 +48,15 @@ class Networks:
         self.architecture = architecture or registry.named_by(config)
         self.classifier_variables = []
 
-    def photos_of(self, s, dropout, noise):
+    def photos_of(self, s, dropout, noise, unshaded=None):
         """Make photos of renderings `s` [B, S, S, 3] by G, under a Dropout. The Dropout `noise` seeds backgrounds.
 
         With --background noise, smooth random colours take the place of the black around a face: without anything
-        random there, G would give everybody the same background.
+        random there, G would give everybody the same background. Where `s` was shaded, `unshaded` are the renderings
+        before that: what is dark in a shade is no background.
         """
         if self.config.background == "noise":
-            s = tf.where(_is_background(s), layers.smooth_noise(s, noise), s)
+            s = tf.where(_is_background(s if unshaded is None else unshaded), layers.smooth_noise(s, noise), s)
         return self.G(s, dropout)
 
     def embed(self, x, offset=None, flips=None, dropout=None):
@@ -188,6 +189,10 @@ class TrainingGraph:
         net = self.networks
         inputs = batch.rendering, batch.photo, batch.paired_photo, batch.paired_rendering
         s, r, paired_photo, paired_rendering = (None if images is None else to_network(images) for images in inputs)
+        unshaded = paired_rendering
+        if batch.paired_photo is not None:
+            paired_photo, paired_rendering = net.game.seen_pairs(paired_photo, paired_rendering,
+                                                                 self._dropout(1, SHADE_STREAM, index))
         with tf1.name_scope("G"):
             x = net.photos_of(s, self._dropout(self.config.dropout_keep, DROPOUT_STREAM, index),
                               self._dropout(1, net.BACKGROUND_STREAM, index))
@@ -195,7 +200,7 @@ class TrainingGraph:
             if paired_rendering is not None and self.config.lambda_f:
                 painted = net.photos_of(
                     paired_rendering, self._dropout(self.config.dropout_keep, PAIRED_STREAM, index),
-                    self._dropout(1, PAIRED_BACKGROUND_STREAM, index))
+                    self._dropout(1, PAIRED_BACKGROUND_STREAM, index), unshaded)
         with tf1.name_scope("G_inv"):
             y = net.G_inv(x if paired_photo is None else tf.concat([x, paired_photo], 0))
             y, fitted = (y, None) if paired_photo is None else tf.split(y, 2)

@@ -26,6 +26,12 @@ class Began:
         """Compute the d_score [B] of images `x` [B, S, S, 3], the reconstruction error. It is low for real ones."""
         return losses.l1_per_example(discriminator(x), x)
 
+    @staticmethod
+    def seen_pairs(photos, renderings, chance):
+        """Leave pairs of `photos` and `renderings` [B, S, S, 3] as they are. There is no use for `chance`."""
+        del chance
+        return photos, renderings
+
     def play(self, discriminator, images, k, gradients, chance):
         """Build the losses.Game of `discriminator` on `images` [2B, S, S, 3], B fake ones and then B real ones.
 

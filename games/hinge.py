@@ -1,23 +1,18 @@
 """The other game: discriminators that judge patches by the hinge loss.
 
 The discriminator is PatchGAN's (Isola et al. 2017, sec. 3.2.2). It has spectral norm (Miyato et al. 2018) and no batch
-norm. The loss is that of Lim and Ye 2017. Augmentation is that of Zhao et al. 2020, R1 that of Mescheder et al. 2018.
+norm. The loss is that of Lim and Ye 2017, R1 that of Mescheder et al. 2018.
 """
 import tensorflow as tf
 
 import losses
 from engine import layers
+from games.augmentation import augment, augment_pairs
 from models import Network
 
 tf1 = tf.compat.v1
 
 SLOPE = .2                              # of a leaky ReLU below 0
-SHIFT = .125                            # largest shift, as a share of the side
-CUT = .5                                # side of the square that is cut out, as a share of the side
-ZOOM = 2 ** .25                         # most that an image is enlarged or reduced in height, and in width
-BRIGHTNESS, SATURATION, CONTRAST = .5, (0., 2.), (.5, 1.5)
-# Counted on from the seed of a play, so that no two kinds of augmentation share their random numbers.
-KINDS = "shift", "cut", "color", "zoom"
 
 
 class PatchDiscriminator(Network):
@@ -73,6 +68,10 @@ class Hinge:
         """Compute the d_score [B] of images `x` [B, S, S, 3]: minus the mean verdict. It is low for real ones."""
         return losses.verdict_per_example(discriminator(x))
 
+    def seen_pairs(self, photos, renderings, chance):
+        """Change paired `photos` and `renderings` [B, S, S, 3] as --augment says, for G and G_inv to learn from."""
+        return augment_pairs(photos, renderings, self.config.augment, chance)
+
     def play(self, discriminator, images, k, gradients, chance):
         """Build the losses.Game of `discriminator` on `images` [2B, S, S, 3], B fake ones and then B real ones.
 
@@ -105,79 +104,3 @@ def slope_at_real(seen, verdicts):
 def _gradients(ys, xs):
     """Call `tf.gradients`, with each gradient on the device of the operation that it belongs to."""
     return tf1.gradients(ys, xs, colocate_gradients_with_ops=True)
-
-
-# Augmentation
-
-def augment(images, kinds, chance):
-    """Change `images` [2B, S, S, 3], two halves of B, at random, by differentiable operations (Zhao et al. 2020).
-
-    `kinds` are some of KINDS, with commas, or none: `shift` by up to an eighth of the side, `cut` out a square of half
-    the side, change the `color`: brightness, saturation and contrast. `zoom`, which scales height and width, is from
-    Karras et al. 2020 (appendix B). The second half is changed as the first.
-    """
-    for stream, kind in enumerate(KINDS):
-        if kind in kinds.split(","):
-            how = chance._replace(seed=chance.seed + [stream, 0])
-            images = {"shift": _shift, "cut": _cut, "color": _change_colors, "zoom": _zoom}[kind](images, how)
-    return images
-
-
-def _random(images, count, how):
-    """Draw `count` numbers in [0, 1) for each of the first half of `images` [2B, ...], twice -> [2B, count]."""
-    drawn = layers.uniform_share(tf.stack([tf.shape(images)[0] // 2, count]), how)
-    return tf.concat([drawn, drawn], 0)
-
-
-def _shift(images, how):
-    """Move each of `images` [B, S, S, 3] by whole pixels, and leave 0, which is grey, where nothing comes to lie."""
-    side = int(images.shape[1])
-    most = max(1, round(SHIFT * side))
-    offsets = tf.cast(tf.floor(_random(images, 2, how) * (2 * most + 1)), tf.int32) - most        # [B, 2]
-    places = tf.range(side)[None, :] + offsets[:, :, None]                                        # [B, 2, S]
-    return _resample(images, tf.one_hot(places, side))
-
-
-def _zoom(images, how):
-    """Scale the height and the width of each of `images` [B, S, S, 3] about its centre, by two random factors.
-
-    Pixels are interpolated linearly. What comes to lie outside is lost, and 0 is left where nothing comes to lie.
-    """
-    side = int(images.shape[1])
-    factors = ZOOM ** (2 * _random(images, 2, how) - 1)                                           # [B, 2]
-    pixels = tf.range(side, dtype=tf.float32)
-    middle = (side - 1) / 2
-    places = (pixels - middle)[None, None, :] * factors[:, :, None] + middle                      # [B, 2, S]
-    return _resample(images, tf.nn.relu(1 - tf.abs(places[..., None] - pixels)))
-
-
-def _resample(images, weights):
-    """Make each row, and then each column, of `images` [B, S, S, 3] a sum of those there, with `weights` [B, 2, S, S].
-
-    Products with matrices are used, since their gradients are deterministic on every device.
-    """
-    side = int(images.shape[1])
-    for matrix in tf.unstack(weights, axis=1):
-        images = tf.matmul(matrix, tf.reshape(images, [-1, side, side * 3]))
-        images = tf.transpose(tf.reshape(images, [-1, side, side, 3]), [0, 2, 1, 3])
-    return images
-
-
-def _cut(images, how):
-    """Set a square of each of `images` [B, S, S, 3] to 0, at a random place, which may be partly outside."""
-    side = int(images.shape[1])
-    half = CUT * side / 2
-    centres = _random(images, 2, how) * side                                                      # [B, 2]
-    inside = tf.abs(tf.range(side, dtype=tf.float32)[None, None] + .5 - centres[:, :, None]) < half       # [B, 2, S]
-    rows, columns = tf.unstack(tf.cast(inside, tf.float32), axis=1)
-    return images * (1 - rows[:, :, None, None] * columns[:, None, :, None])
-
-
-def _change_colors(images, how):
-    """Change brightness, saturation and contrast of each of `images` [B, S, S, 3]."""
-    brightness, saturation, contrast = tf.split(_random(images, 3, how)[:, :, None, None], 3, axis=1)
-    images += BRIGHTNESS * (2 * brightness - 1) / 2
-    grey = tf.reduce_mean(images, axis=3, keepdims=True)
-    images = grey + (images - grey) * (SATURATION[0] + (SATURATION[1] - SATURATION[0]) * saturation)
-    middle = tf.reduce_mean(images, axis=[1, 2, 3], keepdims=True)
-    return middle + (images - middle) * (CONTRAST[0] + (CONTRAST[1] - CONTRAST[0]) * contrast)

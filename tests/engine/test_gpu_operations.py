@@ -15,7 +15,7 @@ tf1 = tf.compat.v1
 TRAININGS = {
     "magnet": {}, "none": {"method_c": "none", "optimizer": "rmsprop"}, "center": {"method_c": "center"},
     "softmax": {"method_c": "softmax", "relax_c": True, "optimizer": "sgd", "weight_decay": 1e-4},
-    "hinge": {"game": "hinge", "augment": "shift,cut,color,zoom", "r1": 1., "d_scales": 2, "upsampling": "resize",
+    "hinge": {"game": "hinge", "augment": "shift,cut,color,zoom,shade", "r1": 1., "d_scales": 2, "upsampling": "resize",
               "background": "noise", "lambda_f": 1., "grayscale": True},
     "bfloat16": {"precision": "bfloat16", "keep_probability": .8, "input_scale_size": 32}}
 CLASSIFIERS = {

@@ -1,4 +1,4 @@
-"""games/hinge.py: patch discriminators, their losses and gradients, spectral norm and augmentation, against NumPy."""
+"""games/hinge.py: patch discriminators, their losses and gradients, and spectral norm, against NumPy."""
 import numpy as np
 import pytest
 import tensorflow as tf
@@ -8,7 +8,7 @@ from config import get_config
 from conftest import NARROW, words
 from engine import layers
 from games import hinge
-from games.hinge import augment, Hinge, PatchDiscriminator
+from games.hinge import Hinge, PatchDiscriminator
 
 tf1 = tf.compat.v1
 SIZE = 16
@@ -151,99 +151,3 @@ def test_score_is_low_for_what_is_judged_real(graph):
         session.run(tf1.global_variables_initializer())
         score, verdicts = session.run([score, verdicts])
     assert np.allclose(score, -verdicts.mean((1, 2, 3)), atol=1e-6)
-
-
-# Augmentation
-
-def test_no_augmentation_leaves_images_as_they_are():
-    assert np.array_equal(run(lambda: augment(tf.constant(images()), "none", chance())), images())
-
-
-@pytest.mark.parametrize("kinds", ["shift", "cut", "color", "zoom", "zoom,color,cut,shift"])
-def test_fake_and_real_images_are_changed_alike_and_each_otherwise(kinds):
-    x = np.repeat(images(1), 8, 0)
-    changed, again, later = run(lambda: [augment(tf.constant(x), kinds, chance(seed)) for seed in (5, 5, 6)])
-    assert np.array_equal(changed, again) and not np.array_equal(changed, later)
-    assert np.array_equal(changed[:4], changed[4:])
-    assert len({each.tobytes() for each in changed[:4]}) == 4 and np.isfinite(changed).all()
-
-
-def test_shift_moves_whole_pixels_and_leaves_grey():
-    x = images(40, 32)
-    changed = run(lambda: augment(tf.constant(x), "shift", chance()))
-    moves = set()
-    for before, after in zip(x, changed):
-        framed = np.pad(before, ((4, 4), (4, 4), (0, 0)))
-        found = [(row, column) for row in range(9) for column in range(9)
-                 if np.array_equal(framed[row:row + 32, column:column + 32], after)]
-        assert len(found) == 1
-        moves |= set(found)
-    assert len(moves) > 15 and max(map(max, moves)) <= 8 and min(map(min, moves)) >= 0
-
-
-def test_cut_sets_a_square_of_half_the_side_to_grey():
-    changed = run(lambda: augment(tf.ones([40, 32, 32, 3]), "cut", chance()))
-    assert set(np.unique(changed)) == {0., 1.}
-    for each in changed:
-        rows, columns = (np.flatnonzero((each == 0).all(2).any(axis)) for axis in (0, 1))
-        assert (each[np.ix_(columns, rows)] == 0).all() and (each == 0).all(2).sum() == len(rows) * len(columns)
-        assert 8 <= len(rows) <= 16 and 8 <= len(columns) <= 16
-
-
-def test_color_changes_brightness_saturation_and_contrast():
-    """Each image becomes a + b * (its grey) + c * (its colours), with numbers of its own within their bounds."""
-    x = images(40)
-    changed = run(lambda: augment(tf.constant(x), "color", chance())).astype(np.float64)
-    found = []
-    for before, after in zip(x.astype(np.float64), changed):
-        grey = np.broadcast_to(before.mean(2, keepdims=True), before.shape)
-        parts = np.stack([np.ones_like(before), grey, before - grey]).reshape(3, -1).T
-        solution, residual, *_ = np.linalg.lstsq(parts, after.ravel(), rcond=None)
-        assert residual < 1e-6
-        found.append(solution)
-    _, contrast, colour = np.transpose(found)
-    assert .5 <= contrast.min() < .7 and 1.3 < contrast.max() <= 1.5
-    assert 0 <= (colour / contrast).min() < .3 and 1.7 < (colour / contrast).max() <= 2
-
-
-def test_zoom_scales_height_and_width_about_the_centre():
-    """A slope stays a slope, with the same value in the centre; how steep it is tells the factor."""
-    side, count = 33, 80
-    down, right = (each.ravel() for each in np.mgrid[-16:17, -16:17].astype(np.float64))
-    slope = np.broadcast_to((.3 + down / 50 + right / 80).reshape(side, side, 1), [count, side, side, 3])
-    changed = run(lambda: augment(tf.constant(slope.astype(np.float32)), "zoom", chance()))
-    inside = np.maximum(abs(down), abs(right)) <= 12                # all of these show something of the image
-    parts = np.stack([np.ones(inside.sum()), down[inside] / 50, right[inside] / 80], 1)
-    found = []
-    for each in changed.astype(np.float64):
-        solution, *_ = np.linalg.lstsq(parts, each.reshape(-1, 3)[inside], rcond=None)
-        assert np.allclose(parts @ solution, each.reshape(-1, 3)[inside], atol=1e-5)
-        assert np.allclose(solution[0], .3, atol=1e-5)
-        found.append(solution[1:, 0])
-    assert .84 <= np.min(found) < .88 and 1.14 < np.max(found) < 1.1893
-    assert abs(np.corrcoef(np.transpose(found[:count // 2]))[0, 1]) < .5       # height and width on their own
-    reduced = np.argmax(np.min(found, 1))
-    assert (changed[reduced][0] == 0).all() and (changed[reduced][:, -1] == 0).all()       # grey, beside the image
-
-
-def test_two_towers_change_images_as_one_would():
-    x = images(8)
-    whole = run(lambda: augment(tf.constant(x), "shift,cut,color,zoom", chance()))
-    shares = [np.concatenate([half[2 * tower:2 * tower + 2] for half in (x[:4], x[4:])]) for tower in (0, 1)]
-    parts = [run(lambda tower=tower: augment(tf.constant(shares[tower]), "shift,cut,color,zoom",
-                                             chance(tower=tower, towers=2))) for tower in (0, 1)]
-    assert np.allclose(np.concatenate([parts[0][:2], parts[1][:2], parts[0][2:], parts[1][2:]]), whole, atol=1e-6)
-
-
-@pytest.mark.parametrize("kinds", ["shift", "cut", "color", "zoom"])
-def test_gradients_pass_through_augmentation(kinds):
-    """By differences: the mean square of what comes out, along a random direction of what goes in."""
-    x, direction = images().astype(np.float64), images(seed=1).astype(np.float64)
-
-    def build():
-        placed = [tf.constant((x + step * direction).astype(np.float32)) for step in (0, 1e-2, -1e-2)]
-        values = [tf.reduce_mean(tf.square(augment(each, kinds, chance()))) for each in placed]
-        return tf1.gradients(values[0], placed[0])[0], values
-
-    gradient, (_, ahead, behind) = run(build)
-    assert (gradient * direction).sum() == pytest.approx((ahead - behind) / 2e-2, rel=2e-2)

@@ -371,6 +371,14 @@ def calls_of(module, name, pick):
     return lambda case: calls(case, module, name, pick)
 
 
+def pairs_changed(case):
+    """Are the paired photos other ones than those of the pipeline?"""
+    def look(graph, session):
+        seen, read = session.run([graph.tower.paired_photo, graph.batch.paired_photo])
+        return not np.allclose((seen + 1) * 127.5, read, atol=.01)
+    return forward(case, look)
+
+
 def workers(case):
     """The threads that decode photos, renderings and pairs."""
     return calls(case, data_loader, "in_parallel", lambda dataset, function, workers: workers)
@@ -664,6 +672,7 @@ ROWS = [
     Row("average_decay", .05, average_kept, .05),
     Row("augment", "cut,shift", calls_of(hinge, "augment", lambda images, kinds, chance: kinds), ["cut,shift"] * 2,
         dict(game="hinge")),
+    Row("augment", "shade", pairs_changed, True, dict(game="hinge")),
     Row("r1", .1, calls_of(hinge, "slope_at_real", lambda seen, verdicts: len(verdicts)), [1, 1], dict(game="hinge")),
     Row("use_gpu", False, gpus, 0),
     Row("random_seed", 5, draws, lambda before, seen: all(a != b for a, b in zip(before, seen))),
