@@ -33,10 +33,10 @@ LEGACY = [
 # Options that decide which variables a checkpoint holds, or what they mean: a resumed run must keep them.
 STRUCTURAL_IDENTITY = ("embedding_size", "model_def", "facenet_scope", "standardization")
 STRUCTURAL = ("input_scale_size", "conv_hidden_num", "conv_hidden_num_res", "num_res_rep", "z_num", "grayscale",
-              "upsampling", "game", "d_scales", "background",
+              "upsampling", "normalization", "game", "d_scales", "background",
               "optimizer", "method_c", "relax_c", *STRUCTURAL_IDENTITY)
 # What these options were before there was a choice: of the original's runs, and of old ones.
-FORMERLY = {"upsampling": "transposed", "game": "began", "d_scales": 1, "background": "black"}
+FORMERLY = dict(upsampling="transposed", normalization="instance", game="began", d_scales=1, background="black")
 # Options that tell what to do now and where: a run does not remember them.
 OF_THE_MOMENT = {"preset", "dry_run", "train_generator", "generate_dataset", "fit_dataset", "is_train", "cont",
                  "load_path", "pretrained_gen", "save_syn_dataset", "save_fitting", "overwrite", "shard", "task",
@@ -88,6 +88,8 @@ def network_options(add):
     add("z_num", whole(1, 65536), 64, "length of the discriminators' code")
     add("upsampling", one_of(("transposed", "resize")), "transposed", "how generators double the size: transposed "
         "convolutions, the original's, or upscaling and a convolution, which leaves no checkerboard")
+    add("normalization", one_of(("instance", "none")), "instance", "in generators' residual blocks: instance norm, the "
+        "original's, or none, which keeps labels and identities better")
     add("game", one_of(("began", "hinge")), "began", "the discriminators: began, auto-encoders as in the paper; "
         "hinge, patch discriminators with spectral norm and hinge loss, without gamma, lambda_k and z_num")
     add("d_scales", whole(1, 4), 1, "hinge: sizes at which patches are judged, each half of the one before")

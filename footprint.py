@@ -75,11 +75,11 @@ def classifier_weights(architecture, image_size):
     return facts.weights * width ** 2 + features * architecture.embedding_size
 
 
-def generator_weights(filters, blocks, skips):
+def generator_weights(filters, blocks, skips, normalises=True):
     """Count the weights of a generator with `filters` at full size and `blocks` residual blocks."""
     down = 49 * 3 * filters + 9 * 2 * filters ** 2 + 9 * 8 * filters ** 2
     up = 9 * 8 * filters ** 2 + 9 * (4 if skips else 2) * filters ** 2 + 49 * 3 * (2 if skips else 1) * filters
-    return down + up + blocks * (2 * 9 * 16 * filters ** 2 + 16 * filters)
+    return down + up + blocks * (2 * 9 * 16 * filters ** 2 + (16 if normalises else 8) * filters)
 
 
 def discriminator_weights(size, hidden, code):
@@ -134,7 +134,8 @@ def of_main(config, identities, classifier_width=1.):
     `classifier_width` is the width of a registry.Architecture.
     """
     size, width, hidden = config.input_scale_size, config.conv_hidden_num_res, config.conv_hidden_num
-    both = generator_weights(width, config.num_res_rep, True) + generator_weights(width, config.num_res_rep, False)
+    both = sum(generator_weights(width, config.num_res_rep, skips, config.normalization == "instance")
+               for skips in (True, False))
     judged = config.train_generator or (config.generate_dataset and config.scores)
     without_code = code = 0
     if judged and config.game == "hinge":

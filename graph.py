@@ -13,7 +13,7 @@ from engine.layers import to_image, to_network
 from engine.session import check_optimized_once
 from games.began import Began
 from games.hinge import Hinge
-from models import Generator
+from models import Generator, Variant
 from recognition import networks, registry
 from recognition.input_size import offsets_of, View
 from recognition.preprocessing import preprocess
@@ -39,8 +39,9 @@ class Networks:
     def __init__(self, config, view=None, architecture=None):
         self.config, self.view = config, view or View(config.image_size)
         self.precision = layers.type_of(config.precision)
+        variant = Variant(config.upsampling == "resize", config.normalization == "instance")
         self.G, self.G_inv = (Generator(name, config.conv_hidden_num_res, config.num_res_rep, skips, self.precision,
-                                        config.upsampling == "resize")
+                                        variant)
                               for name, skips in (("G_inf", True), ("G_inv", False)))
         self.game = GAMES[config.game](config)
         self.D_forw, self.D_back = (self.game.discriminator(name, self.precision) for name in ("D_forw", "D_back"))

@@ -30,6 +30,22 @@ class Network:
         return tf1.trainable_variables(self.name + "/")
 
 
+class Variant(NamedTuple):
+    """What may differ from the generator of Gecer et al. 2018.
+
+    With `resizes`, the way up is by upscaling and a convolution, instead of a transposed convolution, which leaves a
+    checkerboard pattern (Odena et al. 2016, Deconvolution and Checkerboard Artifacts).
+    With `normalises`, residual blocks have instance norm, which takes from each feature how strong it is in an image
+    (compare Karras et al. 2020, Analyzing and Improving the Image Quality of StyleGAN, sec. 2). Without it, they have
+    biases.
+    """
+    resizes: bool = False
+    normalises: bool = True
+
+
+ORIGINAL = Variant()
+
+
 class Generator(Network):
     """The network of Gecer et al. 2018, sec. 3.1, from image to image.
 
@@ -38,15 +54,13 @@ class Generator(Network):
 
     WEIGHTS = layers.WeightSpec(initializer=tf1.random_normal_initializer(0.0, 0.02))
 
-    def __init__(self, name, filters, num_res_rep, skips, precision=tf.float32, resizes=False):
+    def __init__(self, name, filters, num_res_rep, skips, precision=tf.float32, variant=ORIGINAL):
         """Choose `filters` at full size, and `num_res_rep` residual blocks.
 
-        With `skips`, the features of each size on the way down are used again on the way up. With `resizes`, the way up
-        is by upscaling and a convolution, instead of a transposed convolution, which leaves a checkerboard pattern
-        (Odena et al. 2016, Deconvolution and Checkerboard Artifacts).
+        With `skips`, the features of each size on the way down are used again on the way up.
         """
         super().__init__(name, precision)
-        self.filters, self.num_res_rep, self.skips, self.resizes = filters, num_res_rep, skips, resizes
+        self.filters, self.num_res_rep, self.skips, self.variant = filters, num_res_rep, skips, variant
 
     def __call__(self, x, dropout=None):
         """Translate images `x` [B, S, S, 3] in [-1, 1] -> the same shape and range. S is a multiple of 4.
@@ -76,19 +90,19 @@ class Generator(Network):
 
     def _upsample(self, name, x, filters):
         with tf1.variable_scope(name):
-            if self.resizes:
+            if self.variant.resizes:
                 return tf.nn.relu(layers.lay_out_upscaled(
                     layers.conv2d_of_upscaled(x, filters, self.WEIGHTS.initializer)))
             return tf.nn.relu(layers.conv2d_transpose(x, filters, 3, 2, self.WEIGHTS))
 
     def _residual_block(self, x):
-        """Add to `x` [B, H, W, C] what two normalised 3x3 convolutions make of it."""
+        """Add to `x` [B, H, W, C] what two 3x3 convolutions make of it."""
         y = x
         for i in (1, 2):
             with tf1.variable_scope(f"layer{i}"):
                 y = layers.conv2d(layers.reflect_pad(y, 1), x.shape[-1], 3, padding="VALID",
                                   weights=self.WEIGHTS._replace(name=f"weights{i}"))
-                y = layers.instance_norm(y)
+                y = layers.instance_norm(y) if self.variant.normalises else layers.add_bias(y)
             if i == 1:
                 y = tf.nn.relu(y)
         return x + y

@@ -312,7 +312,7 @@ def warn_of_two_sources(config, resumed, weights):
 
 def check_networks(config, weights):
     """Raise UserError if the networks to be built are not those of `weights`, a run's folder or a checkpoint."""
-    options = ("conv_hidden_num_res", "num_res_rep", "upsampling", "background", "grayscale")
+    options = ("conv_hidden_num_res", "num_res_rep", "upsampling", "normalization", "background", "grayscale")
     if config.train_generator or (config.generate_dataset and config.scores):         # these need a discriminator
         options += ("game", "conv_hidden_num", "input_scale_size") + (
             ("z_num",) if config.game == "began" else ("d_scales",))
@@ -341,7 +341,10 @@ def networks_of(shapes):
     if upwards[2] != upwards[3]:
         found["upsampling"] = "transposed" if upwards[2] < upwards[3] else "resize"
     blocks = {name.split("/")[1] for name in shapes if name.startswith("G_inf/R")}
-    return {**found, "num_res_rep": len(blocks)} if blocks else found
+    if not blocks:
+        return found
+    normalised = any(name.startswith("G_inf/R") and "/instance_norm/" in name for name in shapes)
+    return {**found, "num_res_rep": len(blocks), "normalization": "instance" if normalised else "none"}
 
 
 # Identities

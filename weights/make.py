@@ -31,6 +31,7 @@ TRAINED_BY = ("batch_size", "max_step", "lr_update_step", "g_lr", "d_lr", "optim
               "average_decay", "augment", "r1", "lambda_s", "lambda_p", "lambda_d", "lambda_f")
 REMEMBERED = ("input_scale_size", "conv_hidden_num", "conv_hidden_num_res", "num_res_rep", "z_num", "grayscale",
               "upsampling", "game", "d_scales", "background", "dropout_keep", "method_c")     # what the networks are
+LATER = ("normalization",)      # the same, of options that came later: only where they are not what they were before
 
 
 def main(words):
@@ -64,6 +65,7 @@ def export(folder, commands):
     """Write the averaged weights of the newest checkpoint of the run in `folder`, and their params.json."""
     import tensorflow as tf
 
+    import config
     from engine import checkpoints, runs
     tf.compat.v1.disable_eager_execution()
     prefix, values = checkpoints.read_newest(folder, None)
@@ -76,8 +78,9 @@ def export(folder, commands):
                                       shape_and_slices=[""] * len(kept), tensors=list(kept.values())))
     trained = runs.load_params(folder)
     words = [" ".join(command) for command in commands]
+    later = {name: trained[name] for name in LATER if trained[name] != config.FORMERLY[name]}
     with open(os.path.join(TARGET, runs.PARAMS), "w") as file:
-        json.dump({**{name: trained[name] for name in REMEMBERED}, "random_seed": trained["random_seed"],
+        json.dump({**{name: trained[name] for name in REMEMBERED}, **later, "random_seed": trained["random_seed"],
                    "commands": words, "versions": trained["versions"],
                    "training": {name: trained[name] for name in TRAINED_BY}}, file, indent=1)
         file.write("\n")

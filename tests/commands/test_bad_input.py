@@ -247,7 +247,8 @@ def test_a_bare_checkpoint_of_other_networks(place, bare, undecoded, option):
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("option, given, was", [("game", "hinge", "began"), ("upsampling", "resize", "transposed")])
+@pytest.mark.parametrize("option, given, was", [
+    ("game", "hinge", "began"), ("upsampling", "resize", "transposed"), ("normalization", "none", "instance")])
 def test_a_bare_checkpoint_of_another_game(place, bare, undecoded, option, given, was):
     for way in ({"pretrained_gen": "bare"}, {"load_path": "bare", "generate_dataset": True}):
         refused(BASE | {option: given} | way, f"{option} (run: {was}, given: {given})", "give the run's", "bare")

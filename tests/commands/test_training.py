@@ -127,8 +127,8 @@ def test_two_identical_runs_are_identical(uninterrupted, resumed):
 def hinge_runs(tools):
     """The hinge game with an identity loss: 4 steps at once, and 2 steps and 2 more -> both run directories."""
     options = narrow(tools, game="hinge", d_scales=2, augment="cut,zoom,shade", r1=.1, upsampling="resize",
-                     lambda_f=1, background="noise", checkpoint_step=2, log_step=2, **SMALL, method_c="magnet",
-                     lambda_c=.1, pretrained_rec=tools.classifier)
+                     normalization="none", lambda_f=1, background="noise", checkpoint_step=2, log_step=2, **SMALL,
+                     method_c="magnet", lambda_c=.1, pretrained_rec=tools.classifier)
     again = {**options, "log_dir": tools.new_folder()}
     succeed_here(main, *words(**options, max_step=4))
     succeed_here(main, *words(**again, max_step=2))
@@ -497,7 +497,7 @@ def test_a_new_checkpoint_stays_when_later_ones_are_damaged(tmp_path):
 
 @pytest.mark.parametrize("option, other", [
     ("conv_hidden_num", 8), ("conv_hidden_num_res", 8), ("num_res_rep", 2), ("z_num", 4), ("grayscale", True),
-    ("game", "hinge"), ("upsampling", "resize"),
+    ("game", "hinge"), ("upsampling", "resize"), ("normalization", "none"),
     ("optimizer", "sgd"), ("method_c", "center"), ("relax_c", True), ("embedding_size", 8),
     ("facenet_scope", "Other"), ("standardization", "fixed"), ("input_scale_size", 32)])
 def test_a_run_of_other_structural_options_is_refused(trained, tmp_path, monkeypatch, option, other):

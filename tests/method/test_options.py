@@ -619,6 +619,7 @@ ROWS = [
     Row("num_res_rep", 2, blocks, [2, 2]),
     Row("z_num", 5, shape("D_forw/fully_connected/biases"), [5]),
     Row("upsampling", "resize", shape("G_inf/u64/weights"), [3, 3, 16, 8]),
+    Row("normalization", "none", shape("G_inf/R16_1/layer1/biases"), [16]),
     Row("game", "hinge", shape("D_forw/scale1/conv1/weights"), [4, 4, 3, 4]),
     Row("d_scales", 2, shape("D_forw/scale2/verdict/biases"), [1], dict(game="hinge")),
     Row("background", "noise", calls_of(layers, "smooth_noise", lambda x, how: how.seed.shape.rank), [1]),
