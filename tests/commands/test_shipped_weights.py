@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 
 import main
+from config import FORMERLY
 from conftest import tree, words
 from drawn import write_dataset
 from engine import runs
@@ -33,7 +34,7 @@ def test_they_are_whole_and_small():
 def test_their_params_tell_the_networks_and_the_commands():
     params = json.loads((WEIGHTS / "params.json").read_text())
     found = networks_of(read_index(runs.list_checkpoints(str(WEIGHTS))[0]))
-    assert found == {name: params[name] for name in found} and found["game"] == "hinge"
+    assert found == {name: {**FORMERLY, **params}[name] for name in found} and found["game"] == "hinge"
     assert any(command.startswith("main.py --preset cpu") for command in params["commands"])
     report = json.loads((WEIGHTS / "report.json").read_text())
     assert {section["key"] for section in report["sections"]} >= {"realism", "identity", "labels"}
