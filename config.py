@@ -69,8 +69,8 @@ scope = checked("NAME", str, re.compile(r"[A-Za-z0-9.][A-Za-z0-9_.\\/>-]{0,199}"
                 "a scope's name, of letters, digits and _ . - /")
 
 
-augmentations = checked("LIST", lambda word: ",".join(word.lower().replace(" ", "").split(",")), lambda word: (
-    word == "none" or not set(word.split(",")) - {"shift", "cut", "color", "zoom", "shade"}),
+augmentations = checked("LIST", lambda word: ",".join(word.lower().replace(" ", "").split(",")),
+                        lambda x: x == "none" or set(x.split(",")) <= {"shift", "cut", "color", "zoom", "shade"},
                         "none, or some of shift, cut, color, zoom and shade, with commas between them")
 
 
@@ -89,7 +89,7 @@ def network_options(add):
     add("upsampling", one_of(("transposed", "resize")), "transposed", "how generators double the size: transposed "
         "convolutions, the original's, or upscaling and a convolution, which leaves no checkerboard")
     add("normalization", one_of(("instance", "none")), "instance", "in generators' residual blocks: instance norm, the "
-        "original's, or none, which keeps labels and identities better")
+        "original's, or none, with which labels and identities were kept better")
     add("game", one_of(("began", "hinge")), "began", "the discriminators: began, auto-encoders as in the paper; "
         "hinge, patch discriminators with spectral norm and hinge loss, without gamma, lambda_k and z_num")
     add("d_scales", whole(1, 4), 1, "hinge: sizes at which patches are judged, each half of the one before")

@@ -1,6 +1,6 @@
-"""What discriminators see images through, so that they can't judge what photos lack by chance (Zhao et al. 2020).
+"""What discriminators see images through, so that they don't tell images by what photos lack by chance.
 
-All kinds are differentiable, and change generated and real images alike.
+All changes are differentiable, and act on generated and real images alike (DiffAugment, Zhao et al. 2020).
 """
 import math
 
@@ -47,6 +47,12 @@ def _random(images, count, how):
     """Draw `count` numbers in [0, 1) for each of the first half of `images` [2B, ...], twice -> [2B, count]."""
     drawn = layers.uniform_share(tf.stack([tf.shape(images)[0] // 2, count]), how)
     return tf.concat([drawn, drawn], 0)
+
+
+def _between(bounds, share):
+    """Go the `share` of the way from the first of two `bounds` to the second."""
+    first, second = bounds
+    return first + (second - first) * share
 
 
 def _shift(images, how):
@@ -98,9 +104,9 @@ def _change_colors(images, how):
     brightness, saturation, contrast = tf.split(_random(images, 3, how)[:, :, None, None], 3, axis=1)
     images += BRIGHTNESS * (2 * brightness - 1) / 2
     grey = tf.reduce_mean(images, axis=3, keepdims=True)
-    images = grey + (images - grey) * (SATURATION[0] + (SATURATION[1] - SATURATION[0]) * saturation)
+    images = grey + (images - grey) * _between(SATURATION, saturation)
     middle = tf.reduce_mean(images, axis=[1, 2, 3], keepdims=True)
-    return middle + (images - middle) * (CONTRAST[0] + (CONTRAST[1] - CONTRAST[0]) * contrast)
+    return middle + (images - middle) * _between(CONTRAST, contrast)
 
 
 def _shade(images, how):
@@ -113,9 +119,8 @@ def _shade(images, how):
     angle, place, slope, dark = tf.unstack(_random(images, 4, how)[:, :, None, None], axis=1)       # each [B, 1, 1]
     ahead = (tf.range(side, dtype=tf.float32) + .5) * 2 / side - 1
     along = tf.cos(2 * math.pi * angle) * ahead[None, None, :] + tf.sin(2 * math.pi * angle) * ahead[None, :, None]
-    slope = SLOPES[0] + (SLOPES[1] - SLOPES[0]) * slope
-    dark = DARKEST + (1 - DARKEST) * dark
-    light = dark + (1 - dark) * tf.sigmoid(slope * (along - OFF_CENTRE * (2 * place - 1)))
+    along -= OFF_CENTRE * (2 * place - 1)
+    light = _between((_between((DARKEST, 1), dark), 1), tf.sigmoid(_between(SLOPES, slope) * along))
     light /= tf.reduce_mean(light, axis=[1, 2], keepdims=True)
     return tf.minimum((images + 1) * light[..., None] - 1, 1)
 

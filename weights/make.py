@@ -31,7 +31,9 @@ TRAINED_BY = ("batch_size", "max_step", "lr_update_step", "g_lr", "d_lr", "optim
               "average_decay", "augment", "r1", "lambda_s", "lambda_p", "lambda_d", "lambda_f")
 REMEMBERED = ("input_scale_size", "conv_hidden_num", "conv_hidden_num_res", "num_res_rep", "z_num", "grayscale",
               "upsampling", "game", "d_scales", "background", "dropout_keep", "method_c")     # what the networks are
-LATER = ("normalization",)      # the same, of options that came later: only where they are not what they were before
+# The same of an option that is younger than the weights. It is written only where it is not what config.FORMERLY says:
+# so the weights that there are can be made again with the same params.json.
+LATER = ("normalization",)
 
 
 def main(words):

@@ -34,6 +34,14 @@ def game(kinds):
     return Hinge(get_config(words(**NARROW, game="hinge", augment=kinds))[0])
 
 
+def test_the_option_takes_every_kind_and_names_them(capsys):
+    assert game(",".join(KINDS)).config.augment == ",".join(KINDS)
+    with pytest.raises(SystemExit):
+        game("shift,blur")
+    *most, last = KINDS
+    assert f"some of {', '.join(most)} and {last}," in capsys.readouterr().err
+
+
 def test_no_augmentation_leaves_images_as_they_are():
     assert np.array_equal(run(lambda: augment(tf.constant(images()), "none", chance())), images())
 
