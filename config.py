@@ -33,10 +33,11 @@ LEGACY = [
 # Options that decide which variables a checkpoint holds, or what they mean: a resumed run must keep them.
 STRUCTURAL_IDENTITY = ("embedding_size", "model_def", "facenet_scope", "standardization")
 STRUCTURAL = ("input_scale_size", "conv_hidden_num", "conv_hidden_num_res", "num_res_rep", "z_num", "grayscale",
-              "upsampling", "normalization", "game", "d_scales", "background",
+              "upsampling", "normalization", "game", "d_scales", "d_layers", "background",
               "optimizer", "method_c", "relax_c", *STRUCTURAL_IDENTITY)
 # What these options were before there was a choice: of the original's runs, and of old ones.
-FORMERLY = dict(upsampling="transposed", normalization="instance", game="began", d_scales=1, background="black")
+FORMERLY = dict(upsampling="transposed", normalization="instance", game="began", d_scales=1, d_layers=3,
+                background="black")
 # Options that tell what to do now and where: a run does not remember them.
 OF_THE_MOMENT = {"preset", "dry_run", "train_generator", "generate_dataset", "fit_dataset", "is_train", "cont",
                  "load_path", "pretrained_gen", "save_syn_dataset", "save_fitting", "overwrite", "shard", "task",
@@ -80,10 +81,8 @@ def network_options(add):
         "side in pixels of every crop: photos, renderings and pairs; a multiple of 4 from 16 up (the paper's is 108)")
     add("syn_scale_size", side, None,
         "side of the renderings' crops; must equal input_scale_size when given", "input_scale_size")
-    add("conv_hidden_num", whole(1, 1024), 64,
-        "width of the discriminators' first convolution; deeper ones have multiples of it")
-    add("conv_hidden_num_res", whole(1, 1024), 32,
-        "width of the generators' first convolution; their deepest has 4 times it")
+    add("conv_hidden_num", whole(1, 1024), 64, "width of discriminators' first convolution; deeper ones are wider")
+    add("conv_hidden_num_res", whole(1, 1024), 32, "width of generators' first convolution; the deepest has 4 times it")
     add("num_res_rep", whole(1, 100), 3, "residual blocks in each generator")
     add("z_num", whole(1, 65536), 64, "length of the discriminators' code")
     add("upsampling", one_of(("transposed", "resize")), "transposed", "how generators double the size: transposed "
@@ -93,6 +92,7 @@ def network_options(add):
     add("game", one_of(("began", "hinge")), "began", "the discriminators: began, auto-encoders as in the paper; "
         "hinge, patch discriminators with spectral norm and hinge loss, without gamma, lambda_k and z_num")
     add("d_scales", whole(1, 4), 1, "hinge: sizes at which patches are judged, each half of the one before")
+    add("d_layers", whole(1, 3), 3, "hinge: layers of stride 2; with 3, patches are 70 pixels wide, with 2 34, 1 16")
     add("background", one_of(("black", "noise")), "black", "what G sees around a face: black, as in the paper, or "
         "smooth random colours, of which it makes a background for each image")
     add("dropout_keep", number(above=0, most=1), .9,

@@ -3,6 +3,7 @@
 The factors were fitted to measured peaks of trainings, syntheses and renderings on a CPU (docs/machines.md), all of
 which lie within a factor of 1.4 of the estimate. What a GPU has is not known without TensorFlow, and is not looked at.
 """
+import itertools
 import logging
 import os
 from typing import NamedTuple
@@ -18,7 +19,7 @@ PROGRAM, TRAINING = .55 * GIB, .2 * GIB         # Python, TensorFlow and its thr
 IN_WORK = 2                         # copies of a weight, outside of a training
 AHEAD = 3                           # batches of a loader, besides one for each worker
 GENERATOR_KEPT, DISCRIMINATOR_KEPT = 3.75, 1.17         # times the activations of an image: of all calls in a step
-PATCH_KEPT = 4                      # numbers that both patch discriminators keep for each pixel and filter
+PATCH_KEPT = 8                      # times the activations of an image: of both patch discriminators
 # Numbers that a head keeps for each image and identity, as measured with 1,000 and 100,000 identities.
 HEAD_KEPT = {"softmax_center": 5, "arcface": 7.5, "cosface": 7.5, "adaface": 9.5}
 SYNTHESIS_BATCH = 16                # images at a time
@@ -90,9 +91,15 @@ def discriminator_weights(size, hidden, code):
     return encoder + dense + 2 * levels * (9 * hidden + 1) * hidden + 9 * 3 * hidden + 3
 
 
-def patch_discriminator_weights(filters, scales):
+def patch_discriminator_weights(filters, scales, depth):
     """Count the weights of a patch discriminator with `filters` of its first convolution."""
-    return scales * (16 * (3 + 2 * filters + 8 * filters + 16 * filters + 4) * filters + 11 * filters + 1)
+    widths = [3, *_patch_widths(filters, depth), 1]
+    return scales * sum((16 * before + 1) * here for before, here in itertools.pairwise(widths))
+
+
+def _patch_widths(filters, depth):
+    """List the widths of a patch discriminator's convolutions, without the last."""
+    return [min(2 ** i, 4) * filters for i in range(depth + 1)]
 
 
 def _level_weights(level, levels, hidden):
@@ -121,9 +128,10 @@ def discriminator_activations(size, hidden):
     return size ** 2 * hidden * (encoder + 8)
 
 
-def patch_discriminator_activations(size, filters, scales):
+def patch_discriminator_activations(size, filters, scales, depth):
     """Count the numbers that a patch discriminator keeps of an image for its gradients."""
-    return sum(size ** 2 * (PATCH_KEPT * filters + 3 * 6) / 4 ** scale for scale in range(scales))
+    once = sum(width / 4 ** min(i, depth) for i, width in enumerate(_patch_widths(filters, depth), 1))
+    return sum(size ** 2 * (PATCH_KEPT * once + 3 * 6) / 4 ** scale for scale in range(scales))
 
 
 # The commands
@@ -139,7 +147,7 @@ def of_main(config, identities, classifier_width=1.):
     judged = config.train_generator or (config.generate_dataset and config.scores)
     without_code = code = 0
     if judged and config.game == "hinge":
-        without_code = 2 * patch_discriminator_weights(hidden, config.d_scales)
+        without_code = 2 * patch_discriminator_weights(hidden, config.d_scales, config.d_layers)
     elif judged:
         without_code = 2 * discriminator_weights(size, hidden, 0)
         code = 2 * discriminator_weights(size, hidden, config.z_num) - without_code
@@ -167,7 +175,7 @@ def _training_of(config, identities, width):
     smaller = "--batch_size" if config.batch_size > 1 else "--input_scale_size"
     kept = GENERATOR_KEPT * generator_activations(size, config.conv_hidden_num_res, config.num_res_rep)
     if config.game == "hinge":
-        kept += patch_discriminator_activations(size, config.conv_hidden_num, config.d_scales)
+        kept += patch_discriminator_activations(size, config.conv_hidden_num, config.d_scales, config.d_layers)
     else:
         kept += DISCRIMINATOR_KEPT * discriminator_activations(size, config.conv_hidden_num)
     parts = [Part(FLOAT * batch * kept, smaller, on_device=True),

@@ -37,7 +37,7 @@ FINDERS = {"dataset": find_photos, "syn_dataset": find_renderings, "dataset_3dmm
            "dataset_3dmm_test": find_pairs, "test_data_path": find_photos}
 FIELDS = {"dataset": "photos", "syn_dataset": "renderings", "dataset_3dmm": "pairs", "dataset_3dmm_test": "test_pairs",
           "test_data_path": "test_renderings"}
-PATCHES = re.compile(r"D_forw/scale\d/conv1/weights")       # a variable of each scale of a patch discriminator
+PATCHES = re.compile(r"D_forw/scale(\d)/conv(\d)/weights")       # of a patch discriminator
 GENERATOR = "G_inf/c7s1_32/weights"         # a variable that every checkpoint of main.py has
 
 
@@ -315,7 +315,7 @@ def check_networks(config, weights):
     options = ("conv_hidden_num_res", "num_res_rep", "upsampling", "normalization", "background", "grayscale")
     if config.train_generator or (config.generate_dataset and config.scores):         # these need a discriminator
         options += ("game", "conv_hidden_num", "input_scale_size") + (
-            ("z_num",) if config.game == "began" else ("d_scales",))
+            ("z_num",) if config.game == "began" else ("d_scales", "d_layers"))
     differences = structural_differences(config, runs.load_params(runs.folder_of(weights)), options)
     shapes = checkpoint_index.read_shapes(runs.list_checkpoints(weights), weights)
     if shapes is not None and GENERATOR not in shapes:
@@ -332,9 +332,11 @@ def networks_of(shapes):
     sizes = {"conv_hidden_num_res": (GENERATOR, -1), "conv_hidden_num": ("D_forw/Conv/weights", -1),
              "z_num": ("D_forw/fully_connected/weights", -1)}
     found = {option: shapes[name][axis] for option, (name, axis) in sizes.items() if name in shapes}
-    scales = [shape for name, shape in shapes.items() if PATCHES.fullmatch(name)]
-    if scales:
-        found |= {"game": "hinge", "conv_hidden_num": scales[0][-1], "d_scales": len(scales)}
+    patches = {tuple(map(int, match.groups())): shape for name, shape in shapes.items()
+               if (match := PATCHES.fullmatch(name))}
+    if patches:
+        scales, layers = map(max, zip(*patches))
+        found |= {"game": "hinge", "conv_hidden_num": patches[1, 1][-1], "d_scales": scales, "d_layers": layers - 1}
     elif "conv_hidden_num" in found:
         found["game"] = "began"
     upwards = shapes.get("G_inf/u64/weights", (3, 3, 1, 1))         # from more channels to fewer

@@ -1,7 +1,7 @@
 """The other game: discriminators that judge patches by the hinge loss.
 
-The discriminator is PatchGAN's (Isola et al. 2017, sec. 3.2.2). It has spectral norm (Miyato et al. 2018) and no batch
-norm. The loss is that of Lim and Ye 2017, R1 that of Mescheder et al. 2018.
+The discriminator is PatchGAN's (Isola et al. 2017, sec. 3.2.2 and appendix 6.1.2). It has spectral norm (Miyato et al.
+2018) and no batch norm. The loss is that of Lim and Ye 2017, R1 that of Mescheder et al. 2018.
 """
 import tensorflow as tf
 
@@ -18,16 +18,17 @@ SLOPE = .2                              # of a leaky ReLU below 0
 class PatchDiscriminator(Network):
     """Judges whether patches of an image are real.
 
-    Three convolutions of stride 2 and two of stride 1, all 4x4, see patches of 70 x 70 pixels. The widths are w, 2w, 4w
-    and 4w. At further scales, the same is done to images of half the size, with variables of their own.
+    `depth` convolutions of stride 2 and two of stride 1, all 4x4, see patches of 70 x 70 pixels at a depth of 3, of 34
+    at 2, and of 16 at 1. The width w doubles from each to the next, up to 4w. At further scales, the same is done to
+    images of half the size, with variables of their own.
     """
 
     WEIGHTS = layers.WeightSpec(initializer=tf1.random_normal_initializer(0.0, 0.02), used_as=layers.spectral_norm)
 
-    def __init__(self, name, filters, scales=1, precision=tf.float32):
-        """Choose `filters` of the first convolution, and the number of `scales`."""
+    def __init__(self, name, filters, scales=1, depth=3, precision=tf.float32):
+        """Choose `filters` of the first convolution, the number of `scales`, and the `depth`."""
         super().__init__(name, precision)
-        self.filters, self.scales = filters, scales
+        self.filters, self.scales, self.depth = filters, scales, depth
 
     def __call__(self, images):
         """Judge `images` [B, S, S, 3] in [-1, 1] -> a list of verdicts [B, h, w, 1] of the scales. High is real."""
@@ -41,9 +42,10 @@ class PatchDiscriminator(Network):
 
     def _judge(self, x):
         """Judge images `x` [B, S, S, 3] at one scale -> [B, h, w, 1]."""
-        for i, (width, stride) in enumerate(((1, 2), (2, 2), (4, 2), (4, 1)), 1):
-            x = tf.nn.leaky_relu(self._conv(f"conv{i}", x, width * self.filters, stride), SLOPE)
-        return self._conv("verdict", x, 1, 1)
+        for i in range(self.depth + 1):
+            x = self._conv(f"conv{i + 1}", x, min(2 ** i, 4) * self.filters, stride=2 if i < self.depth else 1)
+            x = tf.nn.leaky_relu(x, SLOPE)
+        return self._conv("verdict", x, 1, stride=1)
 
     def _conv(self, name, x, filters, stride):
         with tf1.variable_scope(name):
@@ -56,12 +58,13 @@ class Hinge:
     balances = reconstructs = False
 
     def __init__(self, config):
-        """Take the discriminators' width and scales, the augmentation and R1's weight from the options `config`."""
+        """Take the discriminators' shape, the augmentation and R1's weight from the options `config`."""
         self.config = config
 
     def discriminator(self, name, precision=tf.float32):
         """Make the discriminator `name`."""
-        return PatchDiscriminator(name, self.config.conv_hidden_num, self.config.d_scales, precision)
+        config = self.config
+        return PatchDiscriminator(name, config.conv_hidden_num, config.d_scales, config.d_layers, precision)
 
     @staticmethod
     def score(discriminator, x):

@@ -33,7 +33,7 @@ REMEMBERED = ("input_scale_size", "conv_hidden_num", "conv_hidden_num_res", "num
               "upsampling", "game", "d_scales", "background", "dropout_keep", "method_c")     # what the networks are
 # The same of an option that is younger than the weights. It is written only where it is not what config.FORMERLY says:
 # so the weights that there are can be made again with the same params.json.
-LATER = ("normalization",)
+LATER = ("normalization", "d_layers")
 
 
 def main(words):

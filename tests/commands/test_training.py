@@ -497,7 +497,7 @@ def test_a_new_checkpoint_stays_when_later_ones_are_damaged(tmp_path):
 
 @pytest.mark.parametrize("option, other", [
     ("conv_hidden_num", 8), ("conv_hidden_num_res", 8), ("num_res_rep", 2), ("z_num", 4), ("grayscale", True),
-    ("game", "hinge"), ("upsampling", "resize"), ("normalization", "none"),
+    ("game", "hinge"), ("d_layers", 2), ("upsampling", "resize"), ("normalization", "none"),
     ("optimizer", "sgd"), ("method_c", "center"), ("relax_c", True), ("embedding_size", 8),
     ("facenet_scope", "Other"), ("standardization", "fixed"), ("input_scale_size", 32)])
 def test_a_run_of_other_structural_options_is_refused(trained, tmp_path, monkeypatch, option, other):

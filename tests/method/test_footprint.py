@@ -133,16 +133,18 @@ def test_the_peak_of_rendering(line, measured):
     "", "--size 108 --conv_hidden_num 24 --z_num 100", "--size 16 --conv_hidden_num_res 5 --num_res_rep 2",
     "--size 512 --conv_hidden_num 4", "--size 20 --conv_hidden_num 3 --z_num 7",
     "--game hinge --upsampling resize", "--normalization none --num_res_rep 2",
-    "--game hinge --d_scales 2 --size 20 --conv_hidden_num 3"])
+    "--game hinge --d_scales 2 --size 20 --conv_hidden_num 3", "--game hinge --d_layers 2 --d_scales 3",
+    "--game hinge --d_layers 1"])
 def test_weights_are_counted_as_the_networks_have_them(line):
     from trainer import count_parameters
     config = config_of(line)
     found = count_parameters(config)
     generator = config.conv_hidden_num_res, config.num_res_rep
     normalises = config.normalization == "instance"
-    discriminator = footprint.patch_discriminator_weights(
-        config.conv_hidden_num, config.d_scales) if config.game == "hinge" else footprint.discriminator_weights(
-        config.input_scale_size, config.conv_hidden_num, config.z_num)
+    if config.game == "hinge":
+        discriminator = footprint.patch_discriminator_weights(config.conv_hidden_num, config.d_scales, config.d_layers)
+    else:
+        discriminator = footprint.discriminator_weights(config.input_scale_size, config.conv_hidden_num, config.z_num)
     assert found == {"G_inf": footprint.generator_weights(*generator, True, normalises), "D_forw": discriminator,
                      "G_inv": footprint.generator_weights(*generator, False, normalises), "D_back": discriminator}
 

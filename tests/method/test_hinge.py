@@ -9,6 +9,7 @@ from conftest import NARROW, words
 from engine import layers
 from games import hinge
 from games.hinge import Hinge, PatchDiscriminator
+from preflight import networks_of
 
 tf1 = tf.compat.v1
 SIZE = 16
@@ -56,15 +57,25 @@ def test_verdicts_have_a_scale_each_and_a_second_call_shares_the_variables(graph
         assert [each.shape[1:3].as_list() for each in first] == [[8, 8], [4, 4]][:scales]
 
 
-def test_a_verdict_sees_70_pixels(graph):
-    """The gradient of one verdict by a large image is 0 beyond them."""
+@pytest.mark.parametrize("depth, pixels", [(3, 70), (2, 34), (1, 16)])
+def test_a_verdict_sees_a_patch(graph, depth, pixels):
+    """The gradient of one verdict by a large image is 0 beyond so many pixels."""
     image = tf.constant(images(1, 128))
-    verdict, = PatchDiscriminator("D", 4)(image)
-    by_image = tf1.gradients(verdict[0, 8, 8, 0], image)[0]
+    verdict, = PatchDiscriminator("D", 4, depth=depth)(image)
+    middle = verdict.shape[1] // 2
+    by_image = tf1.gradients(verdict[0, middle, middle, 0], image)[0]
     with tf1.Session() as session:
         session.run(tf1.global_variables_initializer())
         seen = np.abs(session.run(by_image)).sum((0, 3)) > 0
-    assert [np.ptp(np.flatnonzero(seen.any(axis))) + 1 for axis in (0, 1)] == [70, 70]
+    assert [np.ptp(np.flatnonzero(seen.any(axis))) + 1 for axis in (0, 1)] == [pixels, pixels]
+
+
+@pytest.mark.parametrize("scales, depth", [(1, 3), (2, 2), (3, 1)])
+def test_its_shape_is_known_from_its_variables(graph, scales, depth):
+    network = PatchDiscriminator("D_forw", 5, scales, depth)
+    network(tf.constant(images(1)))
+    found = networks_of({variable.op.name: variable.shape.as_list() for variable in network.variables})
+    assert found == dict(game="hinge", conv_hidden_num=5, d_scales=scales, d_layers=depth)
 
 
 @pytest.mark.parametrize("shape", [(4, 4, 3, 8), (4, 4, 8, 16), (4, 4, 16, 1)])
@@ -110,7 +121,7 @@ def playing(**options):
     return Hinge(config)
 
 
-@pytest.mark.parametrize("options", [{}, {"d_scales": 2, "augment": "shift,cut,color"}, {"r1": 2.}])
+@pytest.mark.parametrize("options", [{}, {"d_scales": 2, "augment": "shift,cut,color"}, {"r1": 2., "d_layers": 2}])
 def test_gradients_are_those_of_the_losses(graph, options):
     game = playing(**options)
     network, both = game.discriminator("D"), tf.constant(images(6))
