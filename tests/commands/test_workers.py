@@ -179,23 +179,25 @@ def test_a_signal_to_any_worker_stops_all_and_a_resumed_training_has_the_same_bi
 SGD = dict(optimizer="sgd", batch_size=2, g_lr=1e-4, d_lr=1e-4, lambda_k=.1, lambda_c=.1, max_step=100)
 HINGE = dict(game="hinge", d_scales=2, augment="shift,cut,color", r1=.1, lambda_f=1, background="noise",
              method_c="none")
-CASES = {
+USUAL = {
     "magnet": ("main", dict(method_c="magnet", relax_c=True, keep_probability=.7, input_scale_size=96)),
-    "softmax": ("main", dict(method_c="softmax", relax_c=True, weight_decay=1e-3)),
-    "center": ("main", dict(method_c="center")), "none, hinge": ("main", HINGE),
-    "softmax_center": ("recognizer", dict(loss="softmax_center", center_loss_factor=.1, weight_decay=1e-3)),
+    "none, hinge": ("main", HINGE),
     "adaface": ("recognizer", dict(loss="adaface", scale=8))}
+SELDOM = {
+    "softmax": ("main", dict(method_c="softmax", relax_c=True, weight_decay=1e-3)),
+    "center": ("main", dict(method_c="center")),
+    "softmax_center": ("recognizer", dict(loss="softmax_center", center_loss_factor=.1, weight_decay=1e-3))}
 RANDOM = dict(random_rotate=True, random_erasing=.5, augment_crop=.5, augment_resolution=.5, augment_color=.5)
 
 
 @pytest.fixture(scope="module")
-def same_steps(pool, tools, tmp_path_factory):
-    """What 3 steps of CASES leave of two towers, and of each of two workers -> list of 3 {name of a case: values}."""
+def same_steps(request, pool, tools, tmp_path_factory):
+    """What 3 steps of some cases leave of two towers, and of each of two workers -> list of 3 {case: values}."""
     folder = tmp_path_factory.mktemp("steps")
     for person, image in itertools.product(range(1, 4), range(1, 4)):
         write(str(folder), f"faces/{person}/{image}.jpg", draw_face(person, image, 36, photo=True))
     cases = []
-    for program, options in CASES.values():
+    for program, options in request.param.values():
         if program == "main":
             given = {**NAMES, **NARROW, **SMALL, **SGD, **options, "log_dir": str(folder / "logs")}
             given["data_dir"] = str(tools.drawn96 if given["input_scale_size"] == 96 else tools.drawn)
@@ -209,11 +211,13 @@ def same_steps(pool, tools, tmp_path_factory):
     workers = [Worker(pool, "worker_steps", "take", folder / "cases.json", folder / f"{number}-", *more)
                for number, more in enumerate(arguments)]
     assert [worker.wait() for worker in workers] == [0] * 3, workers[1].text[-3000:]
-    return [{name: dict(np.load(folder / f"{number}-{case}.npz")) for case, name in enumerate(CASES)}
+    return [{name: dict(np.load(folder / f"{number}-{case}.npz")) for case, name in enumerate(request.param)}
             for number in range(3)]
 
 
-@pytest.mark.parametrize("case", CASES)
+@pytest.mark.parametrize("same_steps, case", [
+    *(pytest.param(USUAL, case, id=case) for case in USUAL),
+    *(pytest.param(SELDOM, case, id=case, marks=pytest.mark.long) for case in SELDOM)], indirect=["same_steps"])
 def test_two_workers_take_the_steps_of_two_towers(same_steps, case):
     towers, first, second = (each[case] for each in same_steps)
     assert towers.keys() == first.keys() == second.keys()
