@@ -70,7 +70,7 @@ scope = checked("NAME", str, re.compile(r"[A-Za-z0-9.][A-Za-z0-9_.\\/>-]{0,199}"
                 "a scope's name, of letters, digits and _ . - /")
 
 
-augmentations = checked("LIST", lambda word: ",".join(word.lower().replace(" ", "").split(",")),
+augmentations = checked("LIST", lambda word: ",".join(kind.strip() for kind in word.lower().split(",")),
                         lambda x: x == "none" or set(x.split(",")) <= {"shift", "cut", "color", "zoom", "shade"},
                         "none, or some of shift, cut, color, zoom and shade, with commas between them")
 
@@ -87,12 +87,11 @@ def network_options(add):
     add("z_num", whole(1, 65536), 64, "length of the discriminators' code")
     add("upsampling", one_of(("transposed", "resize")), "transposed", "how generators double the size: transposed "
         "convolutions, the original's, or upscaling and a convolution, which leaves no checkerboard")
-    add("normalization", one_of(("instance", "none")), "instance", "in generators' residual blocks: instance norm, the "
-        "original's, or none, with which labels and identities were kept better")
+    add("normalization", one_of(("instance", "none")), "instance", "norm in generators' residual blocks")
     add("game", one_of(("began", "hinge")), "began", "the discriminators: began, auto-encoders as in the paper; "
         "hinge, patch discriminators with spectral norm and hinge loss, without gamma, lambda_k and z_num")
     add("d_scales", whole(1, 4), 1, "hinge: sizes at which patches are judged, each half of the one before")
-    add("d_layers", whole(1, 3), 3, "hinge: layers of stride 2; with 3, patches are 70 pixels wide, with 2 34, 1 16")
+    add("d_layers", whole(1, 3), 3, "hinge: layers of stride 2; 1 makes patches of 16 pixels, 2 of 34, 3 of 70")
     add("background", one_of(("black", "noise")), "black", "what G sees around a face: black, as in the paper, or "
         "smooth random colours, of which it makes a background for each image")
     add("dropout_keep", number(above=0, most=1), .9,
@@ -439,11 +438,12 @@ def get_config(words=None):
 def structural_differences(config, saved, options=STRUCTURAL):
     """List what differs between `config` and `saved`, the params.json of a run: 'name (run: x, given: y)'.
 
-    Only `options` are compared. An option that the run lacks agrees, unless FORMERLY tells what it was. Without an
-    identity loss, the options of the classifier do not count.
+    Only `options` are compared, and of these, only those that have an effect with the game and the identity loss of
+    `config`. An option that the run lacks agrees, unless FORMERLY tells what it was.
     """
-    if config.method_c == "none":
-        options = [option for option in options if option not in STRUCTURAL_IDENTITY]
+    idle = ("z_num",) if config.game == "hinge" else ("d_scales", "d_layers")
+    idle += STRUCTURAL_IDENTITY * (config.method_c == "none")
+    options = [option for option in options if option not in idle]
     return differences_in(options, config, {**FORMERLY, **saved} if saved else {})
 
 

@@ -334,7 +334,7 @@ def networks_of(shapes):
     found = {option: shapes[name][axis] for option, (name, axis) in sizes.items() if name in shapes}
     patches = {tuple(map(int, match.groups())): shape for name, shape in shapes.items()
                if (match := PATCHES.fullmatch(name))}
-    if patches:
+    if (1, 1) in patches:
         scales, layers = map(max, zip(*patches))
         found |= {"game": "hinge", "conv_hidden_num": patches[1, 1][-1], "d_scales": scales, "d_layers": layers - 1}
     elif "conv_hidden_num" in found:

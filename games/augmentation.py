@@ -22,8 +22,8 @@ def augment(images, kinds, chance):
 
     `kinds` are some of KINDS, with commas, or none. `shift` moves by up to an eighth of the side. `cut` sets a square
     of half the side to grey. `color` changes brightness, saturation and contrast. `zoom` scales height and width
-    (Karras et al. 2020, appendix B). `shade` darkens one side and brightens the other, as a light from there would.
-    `chance` is a layers.Dropout, whose seed [2] decides all.
+    (Karras et al. 2020, Training GANs with Limited Data, appendix B). `shade` darkens one side and brightens the
+    other, as a light from there would. `chance` is a layers.Dropout, whose seed [2] decides all.
     """
     for stream, (kind, change) in enumerate(KINDS.items()):
         if kind in kinds.split(","):
@@ -113,7 +113,7 @@ def _shade(images, how):
     """Multiply each of `images` [B, S, S, 3], black being 0, by a light that changes along a random direction.
 
     The light is a sigmoid of the place along the direction, from a random share of 1 up to 1. It is divided by its
-    mean, so that an image becomes no darker on the whole. What would be brighter than white is white.
+    mean, so that there is as much light as before. What would be brighter than white is white.
     """
     side = int(images.shape[1])
     angle, place, slope, dark = tf.unstack(_random(images, 4, how)[:, :, None, None], axis=1)       # each [B, 1, 1]

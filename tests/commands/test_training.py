@@ -497,7 +497,7 @@ def test_a_new_checkpoint_stays_when_later_ones_are_damaged(tmp_path):
 
 @pytest.mark.parametrize("option, other", [
     ("conv_hidden_num", 8), ("conv_hidden_num_res", 8), ("num_res_rep", 2), ("z_num", 4), ("grayscale", True),
-    ("game", "hinge"), ("d_layers", 2), ("upsampling", "resize"), ("normalization", "none"),
+    ("game", "hinge"), ("upsampling", "resize"), ("normalization", "none"),
     ("optimizer", "sgd"), ("method_c", "center"), ("relax_c", True), ("embedding_size", 8),
     ("facenet_scope", "Other"), ("standardization", "fixed"), ("input_scale_size", 32)])
 def test_a_run_of_other_structural_options_is_refused(trained, tmp_path, monkeypatch, option, other):
@@ -513,6 +513,23 @@ def test_a_run_of_other_structural_options_is_refused(trained, tmp_path, monkeyp
     assert result.status == 2 and len(result.errors) == 1, result.err
     assert f"{option} (run: {was}, given: {other})" in result.errors[0]
     assert {path: path.stat().st_mtime_ns for path in trained.run_dir.iterdir()} == before
+
+
+def test_a_hinge_run_of_other_discriminators_is_refused(hinge_runs, monkeypatch):
+    """But not for what only the other game has, which does not count."""
+    class Reached(Exception):
+        pass
+
+    def start(xla, precision):
+        raise Reached
+
+    monkeypatch.setattr(main, "start", start)
+    for option, was, given in (("d_layers", 3, 2), ("d_scales", 2, 1)):
+        result = call(main, *words(load_path=hinge_runs[0], max_step=6, **{option: given}))
+        assert result.status == 2 and len(result.errors) == 1, result.err
+        assert f"{option} (run: {was}, given: {given})" in result.errors[0]
+    with pytest.raises(Reached):
+        call(main, *words(load_path=hinge_runs[0], max_step=6, z_num=3))
 
 
 def test_a_run_of_other_identities_is_refused(trained, drawn, tmp_path, monkeypatch):

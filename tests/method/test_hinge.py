@@ -76,6 +76,7 @@ def test_its_shape_is_known_from_its_variables(graph, scales, depth):
     network(tf.constant(images(1)))
     found = networks_of({variable.op.name: variable.shape.as_list() for variable in network.variables})
     assert found == dict(game="hinge", conv_hidden_num=5, d_scales=scales, d_layers=depth)
+    assert not networks_of({"D_forw/scale2/conv1/weights": [4, 4, 3, 5], "D_forw/scale1/conv3/weights": [4, 4, 5, 5]})
 
 
 @pytest.mark.parametrize("shape", [(4, 4, 3, 8), (4, 4, 8, 16), (4, 4, 16, 1)])

@@ -379,6 +379,17 @@ def pairs_changed(case):
     return forward(case, look)
 
 
+def background_of_pairs(case):
+    """Is the background of pairs that of their renderings as they were read, though G sees these shaded?"""
+    function, asked = graph._is_background, []
+    case.patch.setattr(graph, "_is_background", lambda s: asked.append(s) or function(s))
+
+    def look(built, session):
+        decides, seen, read = session.run([asked[-1], built.tower.paired_rendering, built.batch.paired_rendering])
+        return np.allclose((decides + 1) * 127.5, read, atol=.01) and not np.allclose(decides, seen, atol=.01)
+    return forward(case, look)
+
+
 def workers(case):
     """The threads that decode photos, renderings and pairs."""
     return calls(case, data_loader, "in_parallel", lambda dataset, function, workers: workers)
@@ -675,6 +686,7 @@ ROWS = [
     Row("augment", "cut,shift", calls_of(hinge, "augment", lambda images, kinds, chance: kinds), ["cut,shift"] * 2,
         dict(game="hinge")),
     Row("augment", "shade", pairs_changed, True, dict(game="hinge")),
+    Row("augment", "shade", background_of_pairs, True, dict(game="hinge", background="noise", lambda_f=1)),
     Row("r1", .1, calls_of(hinge, "slope_at_real", lambda seen, verdicts: len(verdicts)), [1, 1], dict(game="hinge")),
     Row("use_gpu", False, gpus, 0),
     Row("random_seed", 5, draws, lambda before, seen: all(a != b for a, b in zip(before, seen))),
