@@ -14,7 +14,7 @@ BRIGHTNESS, SATURATION, CONTRAST = .5, (0., 2.), (.5, 1.5)
 ZOOM = 2 ** .25                         # most that an image is enlarged or reduced in height, and in width
 # Of a shade: the least light on its dark side, as a share of that on the bright one; the softest and the hardest change
 # from one to the other, as the slope of a sigmoid over half a side; how far from the centre it lies, in half sides.
-DARKEST, SLOPES, OFF_CENTRE = .15, (3., 10.), .5
+DARKEST, SLOPES, OFF_CENTRE = .15, (3., 30.), .5
 
 
 def augment(images, kinds, chance):

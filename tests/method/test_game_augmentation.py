@@ -114,7 +114,7 @@ def test_zoom_scales_height_and_width_about_the_centre():
 
 
 def test_shade_is_a_light_from_one_side_and_keeps_the_brightness():
-    count, side = 60, 24
+    count, side = 60, 96
     grey = np.full([count, side, side, 3], -.9, np.float32)
     light = (run(lambda: augment(tf.constant(grey), "shade", chance())).astype(np.float64) + 1) / .1
     assert np.allclose(light, light[..., :1]) and np.allclose(light.mean((1, 2, 3)), 1, atol=1e-4)
