@@ -191,13 +191,24 @@ RANDOM = dict(random_rotate=True, random_erasing=.5, augment_crop=.5, augment_re
 
 
 @pytest.fixture(scope="module")
-def same_steps(request, pool, tools, tmp_path_factory):
-    """What 3 steps of some cases leave of two towers, and of each of two workers -> list of 3 {case: values}."""
-    folder = tmp_path_factory.mktemp("steps")
+def same_steps(pool, tools, tmp_path_factory):
+    """A function of some cases, which takes their steps in the first call with them: see `take_steps`."""
+    taken = {}
+
+    def steps(cases):
+        if id(cases) not in taken:
+            taken[id(cases)] = take_steps(cases, pool, tools, tmp_path_factory.mktemp("steps"))
+        return taken[id(cases)]
+
+    return steps
+
+
+def take_steps(wanted, pool, tools, folder):
+    """What 3 steps of `wanted` cases leave of two towers, and of each of two workers -> list of 3 {case: values}."""
     for person, image in itertools.product(range(1, 4), range(1, 4)):
         write(str(folder), f"faces/{person}/{image}.jpg", draw_face(person, image, 36, photo=True))
     cases = []
-    for program, options in request.param.values():
+    for program, options in wanted.values():
         if program == "main":
             given = {**NAMES, **NARROW, **SMALL, **SGD, **options, "log_dir": str(folder / "logs")}
             given["data_dir"] = str(tools.drawn96 if given["input_scale_size"] == 96 else tools.drawn)
@@ -211,15 +222,15 @@ def same_steps(request, pool, tools, tmp_path_factory):
     workers = [Worker(pool, "worker_steps", "take", folder / "cases.json", folder / f"{number}-", *more)
                for number, more in enumerate(arguments)]
     assert [worker.wait() for worker in workers] == [0] * 3, workers[1].text[-3000:]
-    return [{name: dict(np.load(folder / f"{number}-{case}.npz")) for case, name in enumerate(request.param)}
+    return [{name: dict(np.load(folder / f"{number}-{case}.npz")) for case, name in enumerate(wanted)}
             for number in range(3)]
 
 
-@pytest.mark.parametrize("same_steps, case", [
-    *(pytest.param(USUAL, case, id=case) for case in USUAL),
-    *(pytest.param(SELDOM, case, id=case, marks=pytest.mark.long) for case in SELDOM)], indirect=["same_steps"])
-def test_two_workers_take_the_steps_of_two_towers(same_steps, case):
-    towers, first, second = (each[case] for each in same_steps)
+@pytest.mark.parametrize("cases, case", [
+    *((USUAL, case) for case in USUAL), *(pytest.param(SELDOM, case, marks=pytest.mark.long) for case in SELDOM)],
+    ids=[*USUAL, *SELDOM])
+def test_two_workers_take_the_steps_of_two_towers(same_steps, cases, case):
+    towers, first, second = (each[case] for each in same_steps(cases))
     assert towers.keys() == first.keys() == second.keys()
     for name, wanted in towers.items():
         assert first[name].tobytes() == second[name].tobytes(), name
