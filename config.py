@@ -36,7 +36,7 @@ STRUCTURAL = ("input_scale_size", "conv_hidden_num", "conv_hidden_num_res", "num
               "upsampling", "normalization", "game", "d_scales", "d_layers", "background",
               "optimizer", "method_c", "relax_c", *STRUCTURAL_IDENTITY)
 # What these options were before there was a choice: of the original's runs, and of old ones.
-FORMERLY = dict(upsampling="transposed", normalization="instance", game="began", d_scales=1, d_layers=3,
+FORMERLY = dict(upsampling="transposed", normalization="instance", game="began", d_scales=1, d_layers="3",
                 background="black")
 # Options that tell what to do now and where: a run does not remember them.
 OF_THE_MOMENT = {"preset", "dry_run", "train_generator", "generate_dataset", "fit_dataset", "is_train", "cont",
@@ -68,8 +68,8 @@ side.metavar = "N"
 gen = checked("gen", str.lower, lambda value: value in ("", "gen"), "gen")
 scope = checked("NAME", str, re.compile(r"[A-Za-z0-9.][A-Za-z0-9_.\\/>-]{0,199}").fullmatch,
                 "a scope's name, of letters, digits and _ . - /")
-
-
+depths = checked("LIST", lambda word: ",".join(sorted(depth.strip() for depth in word.split(","))),
+                 {"1", "2", "3", "1,2", "1,3", "2,3", "1,2,3"}.__contains__, "1, 2 or 3, or several with commas")
 augmentations = checked("LIST", lambda word: ",".join(kind.strip() for kind in word.lower().split(",")),
                         lambda x: x == "none" or set(x.split(",")) <= {"shift", "cut", "color", "zoom", "shade"},
                         "none, or some of shift, cut, color, zoom and shade, with commas between them")
@@ -91,7 +91,7 @@ def network_options(add):
     add("game", one_of(("began", "hinge")), "began", "the discriminators: began, auto-encoders as in the paper; "
         "hinge, patch discriminators with spectral norm and hinge loss, without gamma, lambda_k and z_num")
     add("d_scales", whole(1, 4), 1, "hinge: sizes at which patches are judged, each half of the one before")
-    add("d_layers", whole(1, 3), 3, "hinge: layers of stride 2; 1 makes patches of 16 pixels, 2 of 34, 3 of 70")
+    add("d_layers", depths, "3", "hinge: layers of stride 2: 1 sees patches of 16 pixels, 2 of 34, 3 of 70; 1,3 both")
     add("background", one_of(("black", "noise")), "black", "what G sees around a face: black, as in the paper, or "
         "smooth random colours, of which it makes a background for each image")
     add("dropout_keep", number(above=0, most=1), .9,
@@ -453,8 +453,8 @@ def differences_in(options, config, saved):
     for option in options:
         given = getattr(config, option)
         run = saved.get(option, given)
-        if option == "model_def":
-            run = str(run).removeprefix("models.")    # as the original saves it
+        if isinstance(given, str):                    # "models.nn4", as the original saves it, or a number for "3"
+            run = str(run).removeprefix("models.")
         if run != given:
             differences.append(f"{option} (run: {run}, given: {given})")
     return differences

@@ -91,10 +91,15 @@ def discriminator_weights(size, hidden, code):
     return encoder + dense + 2 * levels * (9 * hidden + 1) * hidden + 9 * 3 * hidden + 3
 
 
-def patch_discriminator_weights(filters, scales, depth):
-    """Count the weights of a patch discriminator with `filters` of its first convolution."""
-    widths = [3, *_patch_widths(filters, depth), 1]
-    return scales * sum((16 * before + 1) * here for before, here in itertools.pairwise(widths))
+def patch_discriminator_weights(filters, scales, layers):
+    """Count the weights of a patch discriminator with `filters` of its first convolution. `layers` are --d_layers."""
+    widths = [[3, *_patch_widths(filters, depth), 1] for depth in _depths_of(layers)]
+    return scales * sum((16 * before + 1) * here for each in widths for before, here in itertools.pairwise(each))
+
+
+def _depths_of(layers):
+    """List the depths of a patch discriminator from what --d_layers says."""
+    return [int(depth) for depth in layers.split(",")]
 
 
 def _patch_widths(filters, depth):
@@ -128,9 +133,10 @@ def discriminator_activations(size, hidden):
     return size ** 2 * hidden * (encoder + 8)
 
 
-def patch_discriminator_activations(size, filters, scales, depth):
+def patch_discriminator_activations(size, filters, scales, layers):
     """Count the numbers that a patch discriminator keeps of an image for its gradients."""
-    once = sum(width / 4 ** min(i, depth) for i, width in enumerate(_patch_widths(filters, depth), 1))
+    once = sum(width / 4 ** min(i, depth) for depth in _depths_of(layers)
+               for i, width in enumerate(_patch_widths(filters, depth), 1))
     return sum(size ** 2 * (PATCH_KEPT * once + 3 * 6) / 4 ** scale for scale in range(scales))
 
 

@@ -37,7 +37,7 @@ FINDERS = {"dataset": find_photos, "syn_dataset": find_renderings, "dataset_3dmm
            "dataset_3dmm_test": find_pairs, "test_data_path": find_photos}
 FIELDS = {"dataset": "photos", "syn_dataset": "renderings", "dataset_3dmm": "pairs", "dataset_3dmm_test": "test_pairs",
           "test_data_path": "test_renderings"}
-PATCHES = re.compile(r"D_forw/scale(\d)/conv(\d)/weights")       # of a patch discriminator
+PATCHES = re.compile(r"D_forw/scale(\d)(?:_layers(\d))?/conv(\d)/weights")       # of a patch discriminator
 GENERATOR = "G_inf/c7s1_32/weights"         # a variable that every checkpoint of main.py has
 
 
@@ -332,11 +332,12 @@ def networks_of(shapes):
     sizes = {"conv_hidden_num_res": (GENERATOR, -1), "conv_hidden_num": ("D_forw/Conv/weights", -1),
              "z_num": ("D_forw/fully_connected/weights", -1)}
     found = {option: shapes[name][axis] for option, (name, axis) in sizes.items() if name in shapes}
-    patches = {tuple(map(int, match.groups())): shape for name, shape in shapes.items()
-               if (match := PATCHES.fullmatch(name))}
-    if (1, 1) in patches:
-        scales, layers = map(max, zip(*patches))
-        found |= {"game": "hinge", "conv_hidden_num": patches[1, 1][-1], "d_scales": scales, "d_layers": layers - 1}
+    patches = [match.groups() for match in map(PATCHES.fullmatch, shapes) if match]
+    if ("1", None, "1") in patches:
+        scales, shallow, convolutions = zip(*patches)
+        deepest = str(int(max(convolutions)) - 1)
+        found |= {"game": "hinge", "conv_hidden_num": shapes["D_forw/scale1/conv1/weights"][-1],
+                  "d_scales": int(max(scales)), "d_layers": ",".join([*sorted({*shallow} - {None}), deepest])}
     elif "conv_hidden_num" in found:
         found["game"] = "began"
     upwards = shapes.get("G_inf/u64/weights", (3, 3, 1, 1))         # from more channels to fewer

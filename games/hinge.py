@@ -19,31 +19,36 @@ class PatchDiscriminator(Network):
     """Judges whether patches of an image are real.
 
     `depth` convolutions of stride 2 and two of stride 1, all 4x4, see patches of 70 x 70 pixels at a depth of 3, of 34
-    at 2, and of 16 at 1. The width w doubles from each to the next, up to 4w. At further scales, the same is done to
-    images of half the size, with variables of their own.
+    at 2, and of 16 at 1. The width w doubles from each to the next, up to 4w. Several depths are networks side by side.
+    At further scales, the same is done to images of half the size. Each depth and scale has variables of its own.
     """
 
     WEIGHTS = layers.WeightSpec(initializer=tf1.random_normal_initializer(0.0, 0.02), used_as=layers.spectral_norm)
 
-    def __init__(self, name, filters, scales=1, depth=3, precision=tf.float32):
-        """Choose `filters` of the first convolution, the number of `scales`, and the `depth`."""
+    def __init__(self, name, filters, scales=1, depths=(3,), precision=tf.float32):
+        """Choose `filters` of the first convolution, the number of `scales`, and the `depths`."""
         super().__init__(name, precision)
-        self.filters, self.scales, self.depth = filters, scales, depth
+        self.filters, self.scales, self.depths = filters, scales, depths
 
     def __call__(self, images):
-        """Judge `images` [B, S, S, 3] in [-1, 1] -> a list of verdicts [B, h, w, 1] of the scales. High is real."""
+        """Judge `images` [B, S, S, 3] in [-1, 1] -> a list of verdicts [B, h, w, 1]. High is real.
+
+        There is a verdict of each scale, and there, of each depth.
+        """
         verdicts = []
         with self.scope():
             for scale in range(self.scales):
-                with tf1.variable_scope(f"scale{scale + 1}"):
-                    verdicts.append(self._judge(images))
+                for depth in self.depths:
+                    shallow = f"_layers{depth}" if depth < max(self.depths) else ""
+                    with tf1.variable_scope(f"scale{scale + 1}{shallow}"):
+                        verdicts.append(self._judge(images, depth))
                 images = tf.nn.avg_pool2d(images, 2, 2, "SAME")
         return verdicts
 
-    def _judge(self, x):
+    def _judge(self, x, depth):
         """Judge images `x` [B, S, S, 3] at one scale -> [B, h, w, 1]."""
-        for i in range(self.depth + 1):
-            x = self._conv(f"conv{i + 1}", x, min(2 ** i, 4) * self.filters, stride=2 if i < self.depth else 1)
+        for i in range(depth + 1):
+            x = self._conv(f"conv{i + 1}", x, min(2 ** i, 4) * self.filters, stride=2 if i < depth else 1)
             x = tf.nn.leaky_relu(x, SLOPE)
         return self._conv("verdict", x, 1, stride=1)
 
@@ -64,7 +69,8 @@ class Hinge:
     def discriminator(self, name, precision=tf.float32):
         """Make the discriminator `name`."""
         config = self.config
-        return PatchDiscriminator(name, config.conv_hidden_num, config.d_scales, config.d_layers, precision)
+        depths = [int(depth) for depth in config.d_layers.split(",")]
+        return PatchDiscriminator(name, config.conv_hidden_num, config.d_scales, depths, precision)
 
     @staticmethod
     def score(discriminator, x):

@@ -16,7 +16,7 @@ from utils import UserError
 DEFAULTS = dict(
     preset=None, dry_run=False,
     input_scale_size=64, syn_scale_size=64, conv_hidden_num=64, conv_hidden_num_res=32, num_res_rep=3, z_num=64,
-    upsampling="transposed", normalization="instance", game="began", d_scales=1, d_layers=3, background="black",
+    upsampling="transposed", normalization="instance", game="began", d_scales=1, d_layers="3", background="black",
     data_dir="data", dataset="vgg-aligned-64", syn_dataset="syn_lsfm-64", dataset_3dmm="paired_data-64",
     dataset_3dmm_test="AFLW-test", split="", batch_size=16, grayscale=False, num_worker=4, num_gpu=1, test_data_path="",
     train_generator=True, generate_dataset=False, fit_dataset=False, is_train=True, cont="", load_path="",
@@ -39,7 +39,7 @@ OTHERS = dict(
     input_scale_size=("108", 108), syn_scale_size=("64", 64), conv_hidden_num=("7", 7), conv_hidden_num_res=("5", 5),
     num_res_rep=("1", 1), z_num=("9", 9), dropout_keep=("1", 1.),
     upsampling=("Resize", "resize"), normalization=("None", "none"),
-    game=("hinge", "hinge"), d_scales=("2", 2), d_layers=("2", 2), background=("noise", "noise"),
+    game=("hinge", "hinge"), d_scales=("2", 2), d_layers=("3, 1", "1,3"), background=("noise", "noise"),
     data_dir=("d", "d"), dataset=("photos", "photos"), syn_dataset=("syn", "syn"), dataset_3dmm=("p", "p"),
     dataset_3dmm_test=("q", "q"), split=("train", "train"), batch_size=("2", 2), grayscale=("yes", True),
     num_worker=("1", 1), num_gpu=("2", 2), test_data_path=("t", "t"),
@@ -72,7 +72,7 @@ BAD = [
     *((name, value) for name in BOOLS for value in ("maybe", "2", "")),
     *((name, value) for value in ("0", "-1", "1.5", "ten", "nan") for name in (
         "conv_hidden_num", "conv_hidden_num_res", "num_res_rep", "z_num", "batch_size", "num_worker", "num_gpu",
-        "sample_per_image", "d_scales", "d_layers", "max_step", "lr_update_step", "warm_up", "embedding_size",
+        "sample_per_image", "d_scales", "max_step", "lr_update_step", "warm_up", "embedding_size",
         "log_step", "save_step", "num_log_id", "num_log_samples")),
     *((name, value) for value in ("-1", "-1e-3", "nan", "inf", "-inf", "much") for name in (
         "lr_lower_boundary", "lambda_k", "lambda_d", "lambda_s", "lambda_p", "lambda_f", "lambda_c", "lambda_c_upper",
@@ -88,7 +88,8 @@ BAD = [
     *(("image_size", value) for value in ("31", "64", "97", "x")),
     *((name, "") for name in ("data_dir", "dataset", "syn_dataset", "dataset_3dmm", "dataset_3dmm_test", "task",
                               "save_syn_dataset", "save_fitting", "facenet_scope", "log_dir", "preset")),
-    ("game", "chess"), ("d_scales", "5"), ("d_layers", "4"), ("upsampling", "bicubic"), ("normalization", "batch"),
+    *(("d_layers", value) for value in ("0", "4", "", "1,", "1,1", "3;1")),
+    ("game", "chess"), ("d_scales", "5"), ("upsampling", "bicubic"), ("normalization", "batch"),
     ("optimizer", "lion"),
     ("method_c", "triplet"), ("model_def", "models.vgg"), ("cont", "rec"), ("log_level", "LOUD"),
     ("precision", "float16"), ("precision", "float"), ("cluster", "a:1,b:2"), ("cluster", "here"), ("worker", "0"),

@@ -135,7 +135,7 @@ def test_the_peak_of_rendering(line, measured):
     "--size 512 --conv_hidden_num 4", "--size 20 --conv_hidden_num 3 --z_num 7",
     "--game hinge --upsampling resize", "--normalization none --num_res_rep 2",
     "--game hinge --d_scales 2 --size 20 --conv_hidden_num 3", "--game hinge --d_layers 2 --d_scales 3",
-    "--game hinge --d_layers 1"])
+    "--game hinge --d_layers 1", "--game hinge --d_layers 1,2,3 --d_scales 2"])
 def test_weights_are_counted_as_the_networks_have_them(line):
     from trainer import count_parameters
     config = config_of(line)

@@ -61,7 +61,7 @@ def test_verdicts_have_a_scale_each_and_a_second_call_shares_the_variables(graph
 def test_a_verdict_sees_a_patch(graph, depth, pixels):
     """The gradient of one verdict by a large image is 0 beyond so many pixels."""
     image = tf.constant(images(1, 128))
-    verdict, = PatchDiscriminator("D", 4, depth=depth)(image)
+    verdict, = PatchDiscriminator("D", 4, depths=[depth])(image)
     middle = verdict.shape[1] // 2
     by_image = tf1.gradients(verdict[0, middle, middle, 0], image)[0]
     with tf1.Session() as session:
@@ -70,13 +70,30 @@ def test_a_verdict_sees_a_patch(graph, depth, pixels):
     assert [np.ptp(np.flatnonzero(seen.any(axis))) + 1 for axis in (0, 1)] == [pixels, pixels]
 
 
-@pytest.mark.parametrize("scales, depth", [(1, 3), (2, 2), (3, 1)])
-def test_its_shape_is_known_from_its_variables(graph, scales, depth):
-    network = PatchDiscriminator("D_forw", 5, scales, depth)
+@pytest.mark.parametrize("scales, depths", [(1, "3"), (2, "2"), (3, "1"), (1, "1,3"), (2, "1,2,3")])
+def test_its_shape_is_known_from_its_variables(graph, scales, depths):
+    network = PatchDiscriminator("D_forw", 5, scales, [int(depth) for depth in depths.split(",")])
     network(tf.constant(images(1)))
     found = networks_of({variable.op.name: variable.shape.as_list() for variable in network.variables})
-    assert found == dict(game="hinge", conv_hidden_num=5, d_scales=scales, d_layers=depth)
+    assert found == dict(game="hinge", conv_hidden_num=5, d_scales=scales, d_layers=depths)
     assert not networks_of({"D_forw/scale2/conv1/weights": [4, 4, 3, 5], "D_forw/scale1/conv3/weights": [4, 4, 5, 5]})
+
+
+def test_depths_side_by_side_judge_as_each_alone(graph):
+    image, names = tf.constant(images(2)), {1: "scale1_layers1", 3: "scale1"}
+    together = PatchDiscriminator("D", 4, depths=(1, 3))
+    verdicts = together(image)
+    alone = [PatchDiscriminator(f"D{depth}", 4, depths=[depth]) for depth in names]
+    apart = [network(image)[0] for network in alone]
+    by_name = {variable.op.name: variable for variable in together.variables}
+    same = [variable.assign(by_name[variable.op.name.replace(f"D{depth}/scale1", f"D/{names[depth]}")])
+            for depth, network in zip(names, alone) for variable in network.variables]
+    assert len(same) == len(by_name)
+    with tf1.Session() as session:
+        session.run(tf1.global_variables_initializer())
+        session.run(same)
+        for one, other in zip(*session.run([verdicts, apart])):
+            assert np.array_equal(one, other) and one.std() > 0
 
 
 @pytest.mark.parametrize("shape", [(4, 4, 3, 8), (4, 4, 8, 16), (4, 4, 16, 1)])
@@ -122,7 +139,7 @@ def playing(**options):
     return Hinge(config)
 
 
-@pytest.mark.parametrize("options", [{}, {"d_scales": 2, "augment": "shift,cut,color"}, {"r1": 2., "d_layers": 2}])
+@pytest.mark.parametrize("options", [{}, {"d_scales": 2, "augment": "shift,cut,color"}, {"r1": 2., "d_layers": "1,2"}])
 def test_gradients_are_those_of_the_losses(graph, options):
     game = playing(**options)
     network, both = game.discriminator("D"), tf.constant(images(6))

@@ -633,7 +633,7 @@ ROWS = [
     Row("normalization", "none", shape("G_inf/R16_1/layer1/biases"), [16]),
     Row("game", "hinge", shape("D_forw/scale1/conv1/weights"), [4, 4, 3, 4]),
     Row("d_scales", 2, shape("D_forw/scale2/verdict/biases"), [1], dict(game="hinge")),
-    Row("d_layers", 1, shape("D_forw/scale1/verdict/weights"), [4, 4, 8, 1], dict(game="hinge")),
+    Row("d_layers", "1,3", shape("D_forw/scale1_layers1/verdict/weights"), [4, 4, 8, 1], dict(game="hinge")),
     Row("background", "noise", calls_of(layers, "smooth_noise", lambda x, how: how.seed.shape.rank), [1]),
     Row("dropout_keep", .6, keeps, [.6]),
 
