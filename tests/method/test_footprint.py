@@ -35,6 +35,7 @@ TRAININGS = [
     ("--size 512 --batch_size 1 --conv_hidden_num 4 --conv_hidden_num_res 4", 1.523),
     ("--game hinge", 1.372), ("--game hinge --batch_size 64 --d_scales 2", 2.993),
     ("--game hinge --batch_size 64 --d_layers 2", 2.76), ("--game hinge --batch_size 64 --d_layers 1", 2.648),
+    ("--game hinge --batch_size 64 --d_layers 1,3", 2.991), ("--game hinge --batch_size 64 --d_layers 1,2,3", 2.884),
     ("--game hinge --conv_hidden_num 128 --r1 1 --augment shift,cut,color --batch_size 8", 1.566),
     ("--game hinge --size 128 --batch_size 8 --upsampling resize --lambda_f 1", 1.991),
     ("--game hinge --conv_hidden_num 256 --batch_size 2", 2.6)]
