@@ -126,7 +126,7 @@ def test_two_identical_runs_are_identical(uninterrupted, resumed):
 @pytest.fixture(scope="module")
 def hinge_runs(tools):
     """The hinge game with an identity loss: 4 steps at once, and 2 steps and 2 more -> both run directories."""
-    options = narrow(tools, game="hinge", d_scales=2, d_layers="1,3", augment="shift,cut,color,zoom,shade", r1=.1,
+    options = narrow(tools, game="hinge", d_layers="1,3", augment="shift,cut,color,zoom,shade", r1=.1,
                      upsampling="resize", normalization="none", lambda_f=1, background="noise", checkpoint_step=2,
                      log_step=2, **SMALL, method_c="magnet", lambda_c=.1, pretrained_rec=tools.classifier)
     again = {**options, "log_dir": tools.new_folder()}
@@ -524,7 +524,7 @@ def test_a_hinge_run_of_other_discriminators_is_refused(hinge_runs, monkeypatch)
         raise Reached
 
     monkeypatch.setattr(main, "start", start)
-    for option, was, given in (("d_layers", "1,3", 3), ("d_scales", 2, 1)):
+    for option, was, given in (("d_layers", "1,3", 3), ("d_scales", 1, 2)):
         result = call(main, *words(load_path=hinge_runs[0], max_step=6, **{option: given}))
         assert result.status == 2 and len(result.errors) == 1, result.err
         assert f"{option} (run: {was}, given: {given})" in result.errors[0]

@@ -10,7 +10,7 @@ from datasets.image_sets import find_pairs, find_photos, find_renderings
 from preflight import Data
 from trainer import Trainer
 
-HINGE = dict(game="hinge", d_scales=2, d_layers="1,3", augment="shift,cut,color,zoom,shade", r1=.1, upsampling="resize",
+HINGE = dict(game="hinge", d_layers="1,3", augment="shift,cut,color,zoom,shade", r1=.1, upsampling="resize",
              lambda_f=1, background="noise")
 INPUTS = ("photo", "rendering", "paired_photo", "paired_rendering")
 
