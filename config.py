@@ -159,8 +159,7 @@ def training_options(add):
     add("optimizer", one_of(("adam", "rmsprop", "sgd")), "adam", "update rule of all networks")
     add("beta1", number(0, below=1), .9, "adam: decay of the mean gradient; rmsprop and sgd: momentum. The original "
         "parses .5 but trains with Adam's own .9")
-    add("beta2", number(0, below=1), .999,
-        "adam and rmsprop: decay of the mean squared gradient; sgd has no use for it")
+    add("beta2", number(0, below=1), .999, "adam and rmsprop: decay of the mean squared gradient; sgd has none")
     add("average_decay", number(0, below=1), .9999, "most that an average of a weight keeps of itself in a step")
     add("augment", augmentations, "none", "hinge: what discriminators see real and generated images through, so that "
         "they don't memorise a small set: none, or some of shift, cut, color, zoom and shade, with commas")
@@ -182,6 +181,7 @@ def loss_options(add):
     add("lambda_c", number(0), .001, "weight of the identity loss, for G")
     add("lambda_c_upper", number(0), None,
         "ceiling of lambda_c, which doubles whenever the learning rates are halved", "0.001, or lambda_c if larger")
+    add("loosen_step", whole(0), 0, "steps after which lambda_s, lambda_p and lambda_f count half (0: never)")
     add("method_c", one_of(("none", "magnet", "softmax", "center")), "magnet",
         "identity loss; magnet is the paper's set-based one, none needs no classifier")
     add("relax_c", boolean, False, "train the classifier's weights together with G (not its batch statistics)")

@@ -318,15 +318,22 @@ class TrainingGraph:
         candidates = self.networks.classifier_variables + tf1.trainable_variables("Logits/")
         return [variable for variable in candidates if variable.op.name not in trained]
 
+    def _loosened(self, weight):
+        """Halve the `weight` of a loss after --loosen_step, of which each replica takes its share as of all steps."""
+        if not self.config.loosen_step:
+            return weight
+        return weight * tf.where(self.step_now < self.config.loosen_step // self.replicas.total, 1., .5)
+
     def _build_gradients(self, towers):
         """Make `gradients` {optimizer: list of (gradient, variable)}, all from the weights before the step."""
         config, loss, variables = self.config, self.losses, self.trained
+        lambda_s, lambda_p, lambda_f = map(self._loosened, (config.lambda_s, config.lambda_p, config.lambda_f))
         # What G and G_inv minimise besides L(fake) of their discriminators.
         others = {
-            "G": self.lambda_c * loss["c_loss"] + config.lambda_s * loss["s_loss"] + config.lambda_p * loss["p_loss"],
-            "G_inv": config.lambda_d * loss["sd_loss_forw"] + config.lambda_s * loss["s_loss"]}
+            "G": self.lambda_c * loss["c_loss"] + lambda_s * loss["s_loss"] + lambda_p * loss["p_loss"],
+            "G_inv": config.lambda_d * loss["sd_loss_forw"] + lambda_s * loss["s_loss"]}
         if "f_loss" in loss:
-            others["G"] += config.lambda_f * loss["f_loss"]
+            others["G"] += lambda_f * loss["f_loss"]
         if config.weight_decay:
             decayed = [tf.nn.l2_loss(variable) for variable in self._identity_variables()]
             others["G"] += config.weight_decay * tf.add_n(decayed or [0.])

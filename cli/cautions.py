@@ -39,7 +39,7 @@ MAIN = (
          "no sample grid is drawn"),
     Rule(("profile", "max_step", "lr_update_step", "lr_lower_boundary", "warm_up", "g_lr", "d_lr", "beta1", "beta2",
           "average_decay", "augment", "r1", "gamma", "lambda_k", "lambda_d", "lambda_s", "lambda_p", "lambda_f",
-          "lambda_c", "lambda_c_upper", "weight_decay",
+          "lambda_c", "lambda_c_upper", "loosen_step", "weight_decay",
           "center_loss_alfa", "random_crop", "random_flip", "keep_probability", "log_step", "save_step",
           "checkpoint_step", "keep_every", "batch_size", "num_gpu"),
          lambda config: config.train_generator, "nothing is trained"),
@@ -61,6 +61,7 @@ MAIN = (
     Rule(("lr_lower_boundary", "lr_update_step"),
          lambda config: config.lr_lower_boundary < max(config.g_lr, config.d_lr),
          "the learning rates begin below --lr_lower_boundary, and stay"),
+    Rule(("loosen_step",), lambda config: config.loosen_step < config.max_step, "--max_step ends the training before"),
     Rule(("cont",), lambda config: not config.load_path, "--load_path counts, which names the run"))
 TRAIN = (
     Rule(("lfw_nrof_folds", "lfw_batch_size", "lfw_distance_metric", "lfw_use_flipped_images", "lfw_subtract_mean"),

@@ -61,6 +61,8 @@ MAIN = [
     ("--fit_dataset --r1 1 --game hinge", "--r1", "nothing is trained"),
     ("--lr_lower_boundary 1e-3", "--lr_lower_boundary", "begin below"),
     ("--lr_update_step 5 --g_lr 1e-6 --d_lr 1e-6", "--lr_update_step", "begin below"),
+    ("--loosen_step 5 --max_step 5", "--loosen_step", "--max_step ends the training before"),
+    ("--loosen_step 5 --max_step 6", None, None),
     ("--cont gen --load_path x", "--cont", "--load_path counts"),
     ("--preset cpu --generate_dataset", None, None), ("--preset cpu --fit_dataset", None, None), ("", None, None)]
 TRAIN = [

@@ -506,6 +506,17 @@ def weight_of(net, name):
     return probe
 
 
+def before_and_after(case):
+    """The weights of the three losses that hold G to its rendering and to pairs, in the steps 4 and 5 of a training."""
+    trainer, _ = learner(case.line)
+    seen = []
+    for step in (4, 5):
+        trainer.set_values({"step": step})
+        seen += [weight_of("G", name)(case) for name in ("s_loss", "p_loss", "f_loss")]
+    trainer.set_values({"step": 0})
+    return seen
+
+
 def balance(case):
     """(gamma, lambda_k), from what a step makes of k_t."""
     trainer, _ = learner(case.line)
@@ -698,6 +709,7 @@ ROWS = [
     learns("lambda_s", weight_of("G", "s_loss"), .7),
     learns("lambda_p", weight_of("G", "p_loss"), .2),
     learns("lambda_f", weight_of("G", "f_loss"), .6),
+    Row("loosen_step", 5, before_and_after, [.7, .2, .6, .35, .1, .3], OTHER),
     learns("method_c", weight_of("G", "c_loss"), 1.),
     Row("lambda_c", 5e-4, rates(0), (8e-5, 8e-5, 5e-4)),
     Row("lambda_c_upper", .003, rates(12), (5e-6, 5e-6, .003), dict(lr_update_step=5)),
