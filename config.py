@@ -112,7 +112,7 @@ def data_options(add):
     add("batch_size", whole(1, 65536), 16, "photos, renderings and pairs in a step, on each GPU")
     add("grayscale", boolean, False, "take the colour out of every image")
     add("num_worker", whole(1, 1024), 4, "threads that read and decode images")
-    add("num_gpu", whole(1, 64), 1, "GPUs to train on; max_step and lr_update_step are divided by it, see also warm_up")
+    add("num_gpu", whole(1, 64), 1, "GPUs to train on; max_step, lr_update_step and loosen_step are divided by it")
     add("test_data_path", path, "", "folder of renderings to draw samples of with --is_train False")
 
 
@@ -453,8 +453,8 @@ def differences_in(options, config, saved):
     for option in options:
         given = getattr(config, option)
         run = saved.get(option, given)
-        if isinstance(given, str):                    # "models.nn4", as the original saves it, or a number for "3"
-            run = str(run).removeprefix("models.")
-        if run != given:
+        if option == "model_def":
+            run = str(run).removeprefix("models.")    # as the original saves it
+        if run != given and str(run) != given:        # --d_layers was once saved as a number
             differences.append(f"{option} (run: {run}, given: {given})")
     return differences

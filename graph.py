@@ -319,10 +319,10 @@ class TrainingGraph:
         return [variable for variable in candidates if variable.op.name not in trained]
 
     def _loosened(self, weight):
-        """Halve the `weight` of a loss after --loosen_step, of which each replica takes its share as of all steps."""
+        """Halve the `weight` of a loss after --loosen_step. All replicas share these steps, as they share all."""
         if not self.config.loosen_step:
             return weight
-        return weight * tf.where(self.step_now < self.config.loosen_step // self.replicas.total, 1., .5)
+        return weight * tf.where(self.step_now < max(1, self.config.loosen_step // self.replicas.total), 1., .5)
 
     def _build_gradients(self, towers):
         """Make `gradients` {optimizer: list of (gradient, variable)}, all from the weights before the step."""

@@ -42,8 +42,7 @@ def hinge_terms(fake, real):
     """Compute the GameTerms of a discriminator's verdicts on patches (Lim, Ye 2017, eq. 4; Miyato et al. 2018, eq. 17).
 
     `fake` and `real` are lists of verdicts [B, h, w, 1], one for each scale and depth. All count alike (Wang et al.
-    2018).
-    D pushes the verdicts on real patches above 1, and those on fake ones below -1. G pushes the latter up.
+    2018). D pushes the verdicts on real patches above 1, and those on fake ones below -1. G pushes the latter up.
     """
     on_fake, on_real = (tf.reduce_mean(tf.stack([tf.reduce_mean(tf.nn.relu(1 + sign * each)) for each in verdicts]))
                         for sign, verdicts in ((1, fake), (-1, real)))

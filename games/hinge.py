@@ -20,7 +20,8 @@ class PatchDiscriminator(Network):
 
     `depth` convolutions of stride 2 and two of stride 1, all 4x4, see patches of 70 x 70 pixels at a depth of 3, of 34
     at 2, and of 16 at 1. The width w doubles from each to the next, up to 4w. Several depths are networks side by side.
-    At further scales, the same is done to images of half the size. Each depth and scale has variables of its own.
+    At further scales, the same is done to images of half the size. Each depth and scale has variables of its own. Those
+    of the deepest network at the first scale have the scope `scale1`, those of one with a depth of 1 `scale1_layers1`.
     """
 
     WEIGHTS = layers.WeightSpec(initializer=tf1.random_normal_initializer(0.0, 0.02), used_as=layers.spectral_norm)
@@ -33,7 +34,7 @@ class PatchDiscriminator(Network):
     def __call__(self, images):
         """Judge `images` [B, S, S, 3] in [-1, 1] -> a list of verdicts [B, h, w, 1]. High is real.
 
-        There is a verdict of each scale, and there, of each depth.
+        The list has the verdicts at each scale in turn, one for each depth.
         """
         verdicts = []
         with self.scope():
@@ -46,7 +47,7 @@ class PatchDiscriminator(Network):
         return verdicts
 
     def _judge(self, x, depth):
-        """Judge images `x` [B, S, S, 3] at one scale -> [B, h, w, 1]."""
+        """Judge images `x` [B, S, S, 3] by the network of one scale and `depth` -> [B, h, w, 1]."""
         for i in range(depth + 1):
             x = self._conv(f"conv{i + 1}", x, min(2 ** i, 4) * self.filters, stride=2 if i < depth else 1)
             x = tf.nn.leaky_relu(x, SLOPE)

@@ -347,6 +347,18 @@ def test_classifier_is_structural_only_with_an_identity_loss():
     assert structural_differences(get_config([])[0], saved) == ["method_c (run: none, given: magnet)"]
 
 
+@pytest.mark.parametrize("saved, differences", [
+    ({"d_layers": 3}, []), ({}, []), ({"d_layers": "3"}, []), ({"d_layers": 2}, ["d_layers (run: 2, given: 3)"]),
+    ({"d_layers": "1,3"}, ["d_layers (run: 1,3, given: 3)"])])
+def test_old_runs_saved_the_layers_of_discriminators_as_a_number_or_not_at_all(saved, differences):
+    assert structural_differences(get_config(["--game", "hinge"])[0], {"game": "hinge", **saved}) == differences
+
+
+def test_only_the_name_of_a_classifier_loses_what_the_original_puts_before_it():
+    config, _ = get_config(["--facenet_scope", "models.net"])
+    assert structural_differences(config, vars(config)) == []
+
+
 def test_structural_differences_of_a_run_of_the_original():
     assert structural_differences(get_config([])[0], {"model_def": "models.nn4", "ren_lr": 1e-4, "z_num": 64}) == []
 

@@ -507,14 +507,26 @@ def weight_of(net, name):
 
 
 def before_and_after(case):
-    """The weights of the three losses that hold G to its rendering and to pairs, in the steps 4 and 5 of a training."""
+    """The weights of the losses that hold G to renderings and pairs, and G_inv to renderings, in two steps, 4 and 5."""
     trainer, _ = learner(case.line)
     seen = []
     for step in (4, 5):
         trainer.set_values({"step": step})
-        seen += [weight_of("G", name)(case) for name in ("s_loss", "p_loss", "f_loss")]
+        seen += [*(weight_of("G", name)(case) for name in ("s_loss", "p_loss", "f_loss")),
+                 weight_of("G_inv", "s_loss")(case)]
     trainer.set_values({"step": 0})
     return seen
+
+
+def test_all_gpus_share_the_steps_before_weights_count_half():
+    def weight(gpus, step):
+        there = SimpleNamespace(config=SimpleNamespace(loosen_step=5), replicas=SimpleNamespace(total=gpus),
+                                step_now=tf.constant(step))
+        return TrainingGraph._loosened(there, 3.)
+
+    cases = {(1, 4): 3, (1, 5): 1.5, (2, 1): 3, (2, 2): 1.5, (8, 0): 3, (8, 1): 1.5}
+    with tf.Graph().as_default(), tf1.Session() as session:
+        assert session.run([weight(*case) for case in cases]) == list(cases.values())
 
 
 def balance(case):
@@ -709,7 +721,7 @@ ROWS = [
     learns("lambda_s", weight_of("G", "s_loss"), .7),
     learns("lambda_p", weight_of("G", "p_loss"), .2),
     learns("lambda_f", weight_of("G", "f_loss"), .6),
-    Row("loosen_step", 5, before_and_after, [.7, .2, .6, .35, .1, .3], OTHER),
+    Row("loosen_step", 5, before_and_after, [.7, .2, .6, .7, .35, .1, .3, .35], OTHER),
     learns("method_c", weight_of("G", "c_loss"), 1.),
     Row("lambda_c", 5e-4, rates(0), (8e-5, 8e-5, 5e-4)),
     Row("lambda_c_upper", .003, rates(12), (5e-6, 5e-6, .003), dict(lr_update_step=5)),
