@@ -314,8 +314,7 @@ def check_networks(config, weights):
     """Raise UserError if the networks to be built are not those of `weights`, a run's folder or a checkpoint."""
     options = ("conv_hidden_num_res", "num_res_rep", "upsampling", "normalization", "background", "grayscale")
     if config.train_generator or (config.generate_dataset and config.scores):         # these need a discriminator
-        options += ("game", "conv_hidden_num", "input_scale_size") + (
-            ("z_num",) if config.game == "began" else ("d_scales", "d_layers"))
+        options += ("game", "conv_hidden_num", "input_scale_size", "z_num", "d_scales", "d_layers")
     differences = structural_differences(config, runs.load_params(runs.folder_of(weights)), options)
     shapes = checkpoint_index.read_shapes(runs.list_checkpoints(weights), weights)
     if shapes is not None and GENERATOR not in shapes:
@@ -333,11 +332,12 @@ def networks_of(shapes):
              "z_num": ("D_forw/fully_connected/weights", -1)}
     found = {option: shapes[name][axis] for option, (name, axis) in sizes.items() if name in shapes}
     patches = [match.groups() for match in map(PATCHES.fullmatch, shapes) if match]
-    if ("1", None, "1") in patches:
+    first = shapes.get("D_forw/scale1/conv1/weights")
+    if first:
         scales, shallow, convolutions = zip(*patches)
         deepest = str(int(max(convolutions)) - 1)
-        found |= {"game": "hinge", "conv_hidden_num": shapes["D_forw/scale1/conv1/weights"][-1],
-                  "d_scales": int(max(scales)), "d_layers": ",".join([*sorted({*shallow} - {None}), deepest])}
+        found |= {"game": "hinge", "conv_hidden_num": first[-1], "d_scales": int(max(scales)),
+                  "d_layers": ",".join([*sorted({*shallow} - {None}), deepest])}
     elif "conv_hidden_num" in found:
         found["game"] = "began"
     upwards = shapes.get("G_inf/u64/weights", (3, 3, 1, 1))         # from more channels to fewer
