@@ -30,7 +30,7 @@ GAMES = {"began": Began, "hinge": Hinge}
 class Networks:
     """Holds the four trained networks and the identity classifier of `config`.
 
-    Every graph below calls them and so shares their variables. `view`, a View, is what the classifier sees of a photo;
+    Every graph calls them and so shares their variables. `view`, a View, is what the classifier sees of a photo;
     by default, the central window of config.image_size pixels. `architecture` is that of the classifier's weights.
     """
 
@@ -319,7 +319,7 @@ class TrainingGraph:
         return [variable for variable in candidates if variable.op.name not in trained]
 
     def _loosened(self, weight):
-        """Halve the `weight` of a loss after --loosen_step. All replicas share these steps, as they share all."""
+        """Halve the `weight` of a loss after --loosen_step. n replicas do it after an n-th of these steps."""
         if not self.config.loosen_step:
             return weight
         return weight * tf.where(self.step_now < max(1, self.config.loosen_step // self.replicas.total), 1., .5)
@@ -328,7 +328,7 @@ class TrainingGraph:
         """Make `gradients` {optimizer: list of (gradient, variable)}, all from the weights before the step."""
         config, loss, variables = self.config, self.losses, self.trained
         lambda_s, lambda_p, lambda_f = map(self._loosened, (config.lambda_s, config.lambda_p, config.lambda_f))
-        # What G and G_inv minimise besides L(fake) of their discriminators.
+        # What G and G_inv minimise besides their losses in the game with their discriminators.
         others = {
             "G": self.lambda_c * loss["c_loss"] + lambda_s * loss["s_loss"] + lambda_p * loss["p_loss"],
             "G_inv": config.lambda_d * loss["sd_loss_forw"] + lambda_s * loss["s_loss"]}

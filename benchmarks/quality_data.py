@@ -19,7 +19,7 @@ from datasets.selection import place
 from utils import SETTINGS, UserError
 
 PHOTOS, DRAWN = DOMAINS = "faces108", "drawn"
-SIZES = {PHOTOS: 64, DRAWN: 48}                 # usual side in pixels; the demo's is 48
+SIZES = {PHOTOS: 64, DRAWN: 48}                 # usual side in pixels
 PEOPLE, IDENTITIES = 1 / 5, 1 / 3               # shares of the photos' people and of the renderings that are held out
 # Of --domain drawn: with the held-out third and fifth taken away, 80 identities and 1,000 photos are left to train on.
 DRAWN_IDENTITIES, DRAWN_PHOTOS, DRAWN_PAIRS = 120, 1250, 300
@@ -63,7 +63,10 @@ def check(domain, photos_root):
 
 
 def make(out, domain, size, photos_root=""):
-    """Divide the images of a domain, unless that is done -> Split. Raises UserError where they were others before."""
+    """Divide the images of a domain, unless that is done -> Split.
+
+    Raises UserError where the folder has images that were divided with other settings.
+    """
     folder = os.path.join(out, "data", f"{domain}_{size}")
     settings = {"domain": domain, "size": size, "photos_root": photos_root and os.path.realpath(photos_root),
                 "held_out": [PEOPLE, IDENTITIES]}

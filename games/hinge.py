@@ -19,9 +19,10 @@ class PatchDiscriminator(Network):
     """Judges whether patches of an image are real.
 
     `depth` convolutions of stride 2 and two of stride 1, all 4x4, see patches of 70 x 70 pixels at a depth of 3, of 34
-    at 2, and of 16 at 1. The width w doubles from each to the next, up to 4w. Several depths are networks side by side.
-    At further scales, the same is done to images of half the size. Each depth and scale has variables of its own. Those
-    of the deepest network at the first scale have the scope `scale1`, those of one with a depth of 1 `scale1_layers1`.
+    at 2, and of 16 at 1. The first has `filters` features. Each next one has twice as many, up to 4 times `filters`.
+    Several depths are networks side by side. At further scales, the same is done to images of half the size. Each depth
+    and scale has variables of its own. Those of the deepest network at the first scale have the scope `scale1`. Those
+    of a network beside it whose depth is 1 have the scope `scale1_layers1`.
     """
 
     WEIGHTS = layers.WeightSpec(initializer=tf1.random_normal_initializer(0.0, 0.02), used_as=layers.spectral_norm)
@@ -103,9 +104,11 @@ class Hinge:
 
 
 def slope_at_real(seen, verdicts):
-    """Compute R1: the mean squared length of the gradient of the `verdicts` on real images by these.
+    """Compute R1: the mean squared length of a gradient by the real images.
 
-    `seen` [2B, S, S, 3] are the fake and the real images that the discriminator saw.
+    It is the gradient of the sum, over all networks, of an image's mean verdict. `verdicts` are those on the real
+    images, a [B, h, w, 1] of each network. `seen` [2B, S, S, 3] are the fake and the real images that the
+    discriminator saw.
     """
     total = tf.add_n([tf.reduce_sum(tf.reduce_mean(each, axis=[1, 2, 3])) for each in verdicts])
     return tf.reduce_mean(tf.reduce_sum(tf.square(tf.split(_gradients(total, [seen])[0], 2)[1]), axis=[1, 2, 3]))
