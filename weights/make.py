@@ -81,10 +81,11 @@ def export(folder, commands):
     trained = runs.load_params(folder)
     words = [" ".join(command) for command in commands]
     later = {name: trained[name] for name in LATER if trained[name] != config.FORMERLY[name]}
+    loosened = {"loosen_step": trained["loosen_step"]} if trained["loosen_step"] else {}   # younger, too
     with open(os.path.join(TARGET, runs.PARAMS), "w") as file:
         json.dump({**{name: trained[name] for name in REMEMBERED}, **later, "random_seed": trained["random_seed"],
                    "commands": words, "versions": trained["versions"],
-                   "training": {name: trained[name] for name in TRAINED_BY}}, file, indent=1)
+                   "training": {**{name: trained[name] for name in TRAINED_BY}, **loosened}}, file, indent=1)
         file.write("\n")
 
 
