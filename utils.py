@@ -111,10 +111,12 @@ class StopRequest(SignalWatch):
     """A context in which the first SIGINT or SIGTERM interrupts nothing, and the second one ends the program at once.
 
     The work looks at `signal` now and then, and stops when it can. `signal` is the number of the last signal, None
-    before there was one. A line answers the first signal at once.
+    before there was one. A line answers the first signal at once. `heard` then is the function that answers the second
+    one, also after the context, until the program ends.
     """
 
     TWICE = .1              # seconds in which a second signal is the first one again, as `timeout` sends it
+    heard = None
 
     def __init__(self, before_leaving=lambda: None):
         """Take a function to call before the program ends at once."""
@@ -141,7 +143,7 @@ class StopRequest(SignalWatch):
     def _tell(self, number):
         self.signal, now = self.signal or number, time.monotonic()      # the main thread may note it later
         if self._first is None:
-            self._first = now
+            self._first, StopRequest.heard = now, self._tell
             with contextlib.suppress(OSError, ValueError):      # where nobody reads stderr any more
                 if sys.stderr is not None:
                     tqdm.write("finishing what is under way; once more to stop at once", file=sys.stderr)

@@ -7,7 +7,7 @@ import sys
 import utils
 from cli.interrupts import leave
 from cli.options import words
-from utils import Diverged, Interrupted, one_line, SignalWatch, UserError
+from utils import Diverged, Interrupted, one_line, SignalWatch, StopRequest, UserError
 
 # What to do for want of memory.
 SMALLER = {"main.py": "a smaller --batch_size, or narrower networks (--conv_hidden_num, --conv_hidden_num_res)",
@@ -29,27 +29,36 @@ def run(name, work, arguments):
     utils.set_up_logging("INFO")
     if hasattr(sys.stdout, "reconfigure"):
         sys.stdout.reconfigure(errors="backslashreplace")       # a name may hold what the terminal has no letter for
-    try:
-        with SignalWatch(functools.partial(leave, name)):
+    StopRequest.heard = None
+    with SignalWatch(functools.partial(_leave, name)):          # to the last word: that tells how to go on
+        try:
             return work(arguments) or 0
-    except UserError as error:
-        _tell(f"{name}: error: {one_line(str(error))}")
-    except OSError as error:
-        if error.errno == errno.ENOMEM:
-            error.strerror += f"; take {SMALLER.get(name, LESS)}"
-        reason = f"{error.filename or 'writing'}: {error.strerror or error}"
-        _tell(f"{name}: error: {one_line(reason)}")
-    except Interrupted as stop:
-        _tell(f"{name}: interrupted; {one_line(str(stop))}")
-        return 128 + stop.signal
-    except Diverged as stop:
-        _tell(f"{name}: the training diverged; {one_line(str(stop))}")
-        return 1
-    except Exception as error:
-        if not is_want_of_memory(error):
-            raise
-        _tell(f"{name}: error: not enough memory; take {SMALLER.get(name, LESS)}")
+        except UserError as error:
+            _tell(f"{name}: error: {one_line(str(error))}")
+        except OSError as error:
+            if error.errno == errno.ENOMEM:
+                error.strerror += f"; take {SMALLER.get(name, LESS)}"
+            reason = f"{error.filename or 'writing'}: {error.strerror or error}"
+            _tell(f"{name}: error: {one_line(reason)}")
+        except Interrupted as stop:
+            _tell(f"{name}: interrupted; {one_line(str(stop))}")
+            return 128 + stop.signal
+        except Diverged as stop:
+            _tell(f"{name}: the training diverged; {one_line(str(stop))}")
+            return 1
+        except Exception as error:
+            if not is_want_of_memory(error):
+                raise
+            _tell(f"{name}: error: not enough memory; take {SMALLER.get(name, LESS)}")
     return 2
+
+
+def _leave(name, number):
+    """End the program `name` at once; after a first signal, as the StopRequest ends it that has heard that."""
+    if StopRequest.heard:
+        StopRequest.heard(number)
+    else:
+        leave(name, number)
 
 
 def _tell(line):

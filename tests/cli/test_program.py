@@ -94,7 +94,7 @@ def test_a_mistake_of_ours_is_not_hidden(error):
 HEAD = """
 import os, signal, sys, threading, time
 from cli import interrupts, program
-from utils import StopRequest, UserError
+from utils import Interrupted, StopRequest, UserError
 """
 
 
@@ -182,6 +182,32 @@ signal.raise_signal(signal.SIGINT)
 time.sleep(60)
 """)
     assert (status, out, err) == (130, "", "prog.py: interrupted\n")
+
+
+@pytest.mark.parametrize("number", SIGNALS)
+def test_a_second_signal_that_comes_after_the_stop_request_is_answered_as_announced(number):
+    """As where the work ends between the two signals, and tables are still to be written."""
+    status, out, err = ended(f"""
+with StopRequest(lambda: print("before", flush=True)):
+    signal.raise_signal({number:d})
+    time.sleep(.3)
+signal.raise_signal({number:d})
+time.sleep(60)
+""")
+    assert (status, out, err) == (128 + number, "before\n", TOLD + "\nstopped at once\n")
+
+
+def test_one_signal_that_comes_again_after_the_stop_request_does_not_hide_how_to_go_on():
+    assert ended("""
+StopRequest.TWICE = 30                  # and not .1, since other programs may be busy
+with StopRequest():
+    signal.raise_signal(signal.SIGTERM)
+    while not StopRequest.heard:
+        time.sleep(.001)
+signal.raise_signal(signal.SIGTERM)
+time.sleep(.3)
+raise Interrupted(15, "go on")
+""") == (143, "", TOLD + "prog.py: interrupted; go on\n")
 
 
 @pytest.mark.parametrize("number", SIGNALS)
