@@ -37,7 +37,9 @@ LATER = ("normalization", "d_layers")
 
 
 def main(words):
-    """Run the command with more options of main.py's training, such as --max_step."""
+    """Run the command with more options of main.py's training, such as --max_step. A bad one ends it at once."""
+    import config
+    config.get_config([*TRAIN[1:], *words])             # before an hour of work
     os.chdir(PROJECT)
     os.makedirs(DATA, exist_ok=True)
     for command in COMMANDS:

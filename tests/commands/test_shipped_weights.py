@@ -3,6 +3,8 @@ import hashlib
 import json
 import os
 import shutil
+import subprocess
+import sys
 from pathlib import Path
 
 import numpy as np
@@ -29,6 +31,16 @@ def test_they_are_whole_and_small():
     assert sum(path.stat().st_size for path in WEIGHTS.iterdir()) < MOST_BYTES
     prefix, = runs.list_checkpoints(str(WEIGHTS))
     assert check_whole(prefix) is None
+
+
+@pytest.mark.parametrize("bad", [("--max_step", "0"), ("--no_such", "1")])
+def test_making_them_anew_refuses_a_bad_option_before_anything_is_made(tmp_path, bad):
+    shutil.copytree(PROJECT, tmp_path / "copy", ignore=lambda folder, names: {
+        name for name in names if name.startswith(".") or (folder == PROJECT and name in ("tests", "docs", "demo"))})
+    done = subprocess.run([sys.executable, "weights/make.py", *bad], cwd=tmp_path / "copy", capture_output=True,
+                          text=True, timeout=60)
+    assert (done.returncode, done.stdout, done.stderr.count("\n")) == (2, "", 1) and bad[0] in done.stderr
+    assert not (tmp_path / "copy/weights-demo").exists()
 
 
 def test_their_params_tell_the_networks_and_the_commands():
