@@ -4,6 +4,7 @@ TensorFlow's wheel for CPUs is that for GPUs, so that its registry of kernels ca
 """
 import collections
 import functools
+import re
 
 import tensorflow as tf
 from tensorflow.python.framework import dtypes, kernels
@@ -18,7 +19,11 @@ READS_IMAGES = "input pipeline: images are read, decoded and ordered by the CPU"
 COUNTS = "shapes, seeds and counters: a few whole numbers, which the host computes on its own"
 TELLS = "text for TensorBoard"
 FEEDS = "a number that Python feeds or fetches, or a constant of the host"
+WAITS = "an order: an operation of the host waits for one of the device"
 _OF_PIPELINE = ("Dataset", "Iterator")
+# The name of what TensorFlow adds at the end of a control dependency between two devices (graph_partition.cc). It takes
+# an empty tensor from a _Recv. No operation of a user can have such a name.
+_END_OF_WAIT = re.compile(r"/_\d+$")
 
 
 def run_with_metadata(session, fetches, feed):
@@ -48,6 +53,8 @@ def host_reason(node):
     """Tell why a NodeDef belongs on the host, even in a session with a GPU; None where it does not."""
     if node.op in PASSED_ON:
         return FEEDS
+    if node.op == "Identity" and _END_OF_WAIT.search(node.name):
+        return WAITS
     if any(word in node.op for word in _OF_PIPELINE):
         return READS_IMAGES
     types = types_of(node)

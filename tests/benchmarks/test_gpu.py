@@ -19,6 +19,8 @@ from conftest import tree
 from tool import call, ROOT, wait_for
 from utils import UserError
 
+tf1 = tf.compat.v1
+
 FACTS = {"device": "a GPU", "quick": False, "commit": "abc", "code": "1"}
 
 
@@ -334,6 +336,22 @@ def test_what_falls_back_is_told_from_what_belongs_on_the_host():
     assert found["host"] == {
         gpu_placement.READS_IMAGES: {"IteratorGetNext": 1}, gpu_placement.COUNTS: {"AddV2": 1},
         gpu_placement.FEEDS: {"_Send": 1, "Const": 1}, gpu_placement.TELLS: {"MergeSummary": 1}}
+
+
+def test_what_only_waits_for_another_device_has_a_reason_to_be_on_the_host():
+    """Two CPUs stand for a host and a GPU: TensorFlow cuts a graph between any two devices in the same way."""
+    with tf.Graph().as_default():
+        with tf.device("CPU:1"):
+            variable = tf1.get_variable("variable", [2], initializer=tf1.zeros_initializer(), use_resource=True)
+            changed = tf1.assign_add(variable, [1., 1.])
+        with tf.device("CPU:0"), tf.control_dependencies([changed]):
+            after = tf1.placeholder_with_default(2., []) * 3
+        with tf1.Session(config=tf1.ConfigProto(device_count={"CPU": 2})) as session:
+            session.run(variable.initializer)
+            nodes = gpu_placement.nodes_of(gpu_placement.run_with_metadata(session, after, {}))
+    reasons = [gpu_placement.host_reason(each) for each in nodes if each.op == "Identity"]
+    assert reasons == [gpu_placement.WAITS]
+    assert gpu_placement.host_reason(node("Identity", "CPU", T="float")) is None
 
 
 @pytest.mark.parametrize("op, types, there", [
