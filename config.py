@@ -170,8 +170,7 @@ def training_options(add):
 
 def loss_options(add):
     """Add the options of the group Loss."""
-    add("gamma", number(above=0), .5,
-        "loss on generated images to aim at, as a share of the loss on real ones (BEGAN's gamma)")
+    add("gamma", number(above=0), .5, "BEGAN: loss on generated images to aim at, as a share of that on real ones")
     add("lambda_k", number(0), .001, "step of the balances k_t, k_t2 and k_t3")
     add("lambda_d", number(0), .5, "weight of the paired loss, for G_inv")
     add("lambda_s", number(0), .5, "weight of the cycle loss, for G and G_inv")
@@ -181,6 +180,7 @@ def loss_options(add):
     add("lambda_c", number(0), .001, "weight of the identity loss, for G")
     add("lambda_c_upper", number(0), None,
         "ceiling of lambda_c, which doubles whenever the learning rates are halved", "0.001, or lambda_c if larger")
+    add("chroma_weight", number(0), 0., "how much chroma counts besides, in the losses of lambda_p and lambda_f")
     add("loosen_step", whole(0), 0, "steps after which lambda_s, lambda_p and lambda_f count half (0: never)")
     add("method_c", one_of(("none", "magnet", "softmax", "center")), "magnet",
         "identity loss; magnet is the paper's set-based one, none needs no classifier")

@@ -269,10 +269,15 @@ class TrainingGraph:
             d_loss_forw=forw.discriminator, g_loss_forw=forw.generator, balance1=forw.balance,
             d_loss_back=back.discriminator, g_loss_back=back.generator, balance2=back.balance,
             sd_loss_forw=paired.generator, sd_loss_real_forw=paired.real, balance3=paired.balance,
-            s_loss=s_loss, p_loss=losses.pixel_loss(tower.x, tower.s, tower.mask), c_loss=tf.reduce_mean(c_each))
+            s_loss=s_loss, p_loss=self._pixel_loss(tower.x, tower.s, tower.mask), c_loss=tf.reduce_mean(c_each))
         if tower.painted is not None:
-            terms["f_loss"] = losses.pixel_loss(tower.painted, tower.paired_photo, tower.paired_mask)
+            terms["f_loss"] = self._pixel_loss(tower.painted, tower.paired_photo, tower.paired_mask)
         return terms, dict(d_score=forw.fake_each, s_score=s_each, c_score=c_each)
+
+    def _pixel_loss(self, *images):
+        """Compare two batches of images where a mask says, their chroma besides as --chroma_weight says -> scalar."""
+        loss, weight = losses.pixel_loss(*images), self.config.chroma_weight
+        return loss + weight * losses.chroma_loss(*images) if weight else loss
 
     def _identity_losses(self, towers):
         """Make the identity term of every example: [B] for each tower.

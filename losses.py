@@ -76,6 +76,21 @@ def pixel_loss(photo, rendering, mask):
     return tf.reduce_mean(mask * tf.abs(photo - rendering))
 
 
+def chroma_loss(photo, rendering, mask):
+    """Compute how much colours of a face differ from its rendering's, but for one difference of all of it -> scalar.
+
+    It is the mean of |c - m| over all values. c is the difference of the opponent colours of `photo` and `rendering`,
+    R - G and (R + G) / 2 - B (Hasler, Susstrunk 2003). m is the mean of c over the face, for each image and colour: so
+    a face may change its colour as a whole. `mask` [B, S, S, 3], 0 or 1, says where the rendering shows a face.
+    """
+    red, green, blue = tf.split(photo - rendering, 3, axis=-1)
+    difference = tf.concat([red - green, (red + green) / 2 - blue], -1)
+    face = tf.reduce_max(mask, -1, keepdims=True)
+    mean = (tf.reduce_sum(face * difference, [1, 2], keepdims=True)
+            / tf.maximum(tf.reduce_sum(face, [1, 2], keepdims=True), 1.))
+    return tf.reduce_mean(face * tf.abs(difference - mean))
+
+
 def update_k(k, balance, lambda_k):
     """Compute the next k, within [0, 1], by proportional control (Berthelot et al. 2017, sec. 3.4)."""
     return tf.clip_by_value(k + lambda_k * balance, 0.0, 1.0)

@@ -63,6 +63,35 @@ def test_pixel_loss_is_a_mean_over_all_values_also_the_masked():
     assert run(lambda: losses.pixel_loss(photo, rendering, 0 * mask)) == 0
 
 
+def chroma_numpy(photo, rendering, mask):
+    """Twin of `losses.chroma_loss`, one image and one pair of opponent colours after the other."""
+    total = []
+    for d, face in zip(photo - rendering, mask.max(-1) > 0):
+        for c in (d[..., 0] - d[..., 1], (d[..., 0] + d[..., 1]) / 2 - d[..., 2]):
+            total.append(np.where(face, np.abs(c - c[face].mean() if face.any() else 0), 0))
+    return np.mean(total)
+
+
+def test_chroma_loss_sees_colours_that_differ_within_a_face():
+    photo, rendering, noise = images(3)
+    mask = (noise > .3).astype(np.float32)
+    mask[0] = 0                                         # a rendering without a face
+    assert close(run(lambda: losses.chroma_loss(photo, rendering, mask)), chroma_numpy(photo, rendering, mask))
+    assert chroma_numpy(photo, rendering, mask) > .01
+
+
+def test_chroma_loss_allows_another_light_and_another_colour_of_all_of_a_face():
+    rendering, noise = images(2)
+    mask = np.ones_like(rendering)
+    lit = rendering + noise[..., :1]
+    tinted = rendering + np.array([.2, -.1, .3], np.float32)
+    for allowed in (lit, tinted):
+        assert run(lambda allowed=allowed: losses.chroma_loss(allowed, rendering, mask)) < 1e-6
+    spotted = rendering.copy()
+    spotted[:, 2:4, 2:4] += np.array([.5, .4, -.4], np.float32)                 # yellow
+    assert run(lambda: losses.chroma_loss(spotted, rendering, mask)) > .005
+
+
 def test_update_k(units):
     k, balance = units["k_clip/in"].T
     assert np.allclose(run(lambda: losses.update_k(k, balance, .001)), units["k_clip/out"], atol=1e-7)

@@ -20,6 +20,7 @@ import tensorflow as tf
 
 import data_loader
 import graph
+import losses
 import main
 import preflight
 import trainer as trainer_module
@@ -379,6 +380,18 @@ def pairs_changed(case):
     return forward(case, look)
 
 
+def chroma_counts(case):
+    """How often does the chroma loss count in p_loss and in f_loss?"""
+    def look(graph, session):
+        tower = graph.tower
+        compared = [(tower.x, tower.s, tower.mask), (tower.painted, tower.paired_photo, tower.paired_mask)]
+        found = session.run([[graph.losses[name], losses.pixel_loss(*images),
+                              losses.chroma_loss(*images)]
+                             for name, images in zip(("p_loss", "f_loss"), compared)])
+        return [round(float((loss - pixels) / chroma), 2) for loss, pixels, chroma in found]
+    return forward(case, look)
+
+
 def background_of_pairs(case):
     """Is the background of pairs that of their renderings as they were read, though G sees these shaded?"""
     function, asked = graph._is_background, []
@@ -721,6 +734,7 @@ ROWS = [
     learns("lambda_s", weight_of("G", "s_loss"), .7),
     learns("lambda_p", weight_of("G", "p_loss"), .2),
     learns("lambda_f", weight_of("G", "f_loss"), .6),
+    Row("chroma_weight", 2, chroma_counts, [2., 2.], dict(lambda_f=1)),
     Row("loosen_step", 5, before_and_after, [.7, .2, .6, .7, .35, .1, .3, .35], OTHER),
     learns("method_c", weight_of("G", "c_loss"), 1.),
     Row("lambda_c", 5e-4, rates(0), (8e-5, 8e-5, 5e-4)),
