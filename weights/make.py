@@ -34,6 +34,7 @@ REMEMBERED = ("input_scale_size", "conv_hidden_num", "conv_hidden_num_res", "num
 # The same of an option that is younger than the weights. It is written only where it is not what config.FORMERLY says:
 # so the weights that there are can be made again with the same params.json.
 LATER = ("normalization", "d_layers")
+TRAINED_BY_LATER = ("loosen_step", "chroma_weight")     # likewise, of how they were trained, where it is not 0
 
 
 def main(words):
@@ -83,11 +84,11 @@ def export(folder, commands):
     trained = runs.load_params(folder)
     words = [" ".join(command) for command in commands]
     later = {name: trained[name] for name in LATER if trained[name] != config.FORMERLY[name]}
-    loosened = {"loosen_step": trained["loosen_step"]} if trained["loosen_step"] else {}   # younger, too
+    trained_later = {name: trained[name] for name in TRAINED_BY_LATER if trained[name]}
     with open(os.path.join(TARGET, runs.PARAMS), "w") as file:
         json.dump({**{name: trained[name] for name in REMEMBERED}, **later, "random_seed": trained["random_seed"],
                    "commands": words, "versions": trained["versions"],
-                   "training": {**{name: trained[name] for name in TRAINED_BY}, **loosened}}, file, indent=1)
+                   "training": {**{name: trained[name] for name in TRAINED_BY}, **trained_later}}, file, indent=1)
         file.write("\n")
 
 
