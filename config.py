@@ -180,7 +180,7 @@ def loss_options(add):
     add("lambda_c", number(0), .001, "weight of the identity loss, for G")
     add("lambda_c_upper", number(0), None,
         "ceiling of lambda_c, which doubles whenever the learning rates are halved", "0.001, or lambda_c if larger")
-    add("chroma_weight", number(0), 0., "how much chroma counts besides, in the losses of lambda_p and lambda_f")
+    add("chroma_weight", number(0), 0., "weight of uneven colours of a face, in the losses of lambda_p and lambda_f")
     add("loosen_step", whole(0), 0, "steps after which lambda_s, lambda_p and lambda_f count half (0: never)")
     add("method_c", one_of(("none", "magnet", "softmax", "center")), "magnet",
         "identity loss; magnet is the paper's set-based one, none needs no classifier")

@@ -274,10 +274,10 @@ class TrainingGraph:
             terms["f_loss"] = self._pixel_loss(tower.painted, tower.paired_photo, tower.paired_mask)
         return terms, dict(d_score=forw.fake_each, s_score=s_each, c_score=c_each)
 
-    def _pixel_loss(self, *images):
-        """Compare two batches of images where a mask says, their chroma besides as --chroma_weight says -> scalar."""
-        loss, weight = losses.pixel_loss(*images), self.config.chroma_weight
-        return loss + weight * losses.chroma_loss(*images) if weight else loss
+    def _pixel_loss(self, made, wanted, mask):
+        """Compute the pixel loss of two batches of images, plus --chroma_weight times their chroma loss -> scalar."""
+        loss, weight = losses.pixel_loss(made, wanted, mask), self.config.chroma_weight
+        return loss + weight * losses.chroma_loss(made, wanted, mask) if weight else loss
 
     def _identity_losses(self, towers):
         """Make the identity term of every example: [B] for each tower.

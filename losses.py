@@ -77,11 +77,12 @@ def pixel_loss(photo, rendering, mask):
 
 
 def chroma_loss(photo, rendering, mask):
-    """Compute how much colours of a face differ from its rendering's, but for one difference of all of it -> scalar.
+    """Compute how differently colours change within a face in two batches of images -> scalar.
 
-    It is the mean of |c - m| over all values. c is the difference of the opponent colours of `photo` and `rendering`,
-    R - G and (R + G) / 2 - B (Hasler, Susstrunk 2003). m is the mean of c over the face, for each image and colour: so
-    a face may change its colour as a whole. `mask` [B, S, S, 3], 0 or 1, says where the rendering shows a face.
+    `mask` [B, S, S, 3], 0 or 1, says where the face is. c is the difference of the opponent colours of `photo` and
+    `rendering`, R - G and (R + G) / 2 - B (Hasler, Susstrunk 2003). m is the mean of c over the face, for each image
+    and colour. The loss is the mean of |c - m| over all values, with 0 outside the face. So one tint of all of a face
+    costs nothing, and neither does what adds the same to R, G and B.
     """
     red, green, blue = tf.split(photo - rendering, 3, axis=-1)
     difference = tf.concat([red - green, (red + green) / 2 - blue], -1)

@@ -3,7 +3,7 @@
 The order is that of use: what is still to be done when time is over matters least. How long a case may take bounds what
 one that hangs can cost. Seconds that it should take on a modern GPU, reckoned and not measured:
 
-    device 10; start 200 (cold, code for sm_90 is compiled), of which a second run needs 30; placement 4 x 20;
+    device 10; start 200 (cold, code may be compiled), of which a second run needs 30; placement 4 x 20;
     goldens 2 x 50; determinism 6 x 25; profile 2 x 25; synthesis 4 x 20; input 2 x 15; training 190: about 900 in all.
     steps: 18 x 17 without XLA, of which 12 are the start and the graph, and 18 x 35 with XLA: about 950.
 

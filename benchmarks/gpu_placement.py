@@ -21,9 +21,7 @@ TELLS = "text for TensorBoard"
 FEEDS = "a number that Python feeds or fetches, or a constant of the host"
 WAITS = "an order: an operation of the host waits for one of the device"
 _OF_PIPELINE = ("Dataset", "Iterator")
-# The name of what TensorFlow adds at the end of a control dependency between two devices (graph_partition.cc). It takes
-# an empty tensor from a _Recv. No operation of a user can have such a name.
-_END_OF_WAIT = re.compile(r"/_\d+$")
+_NUMBER = re.compile(r"/_\d+$")         # ends the names of what TensorFlow adds where it cuts a graph
 
 
 def run_with_metadata(session, fetches, feed):
@@ -53,7 +51,7 @@ def host_reason(node):
     """Tell why a NodeDef belongs on the host, even in a session with a GPU; None where it does not."""
     if node.op in PASSED_ON:
         return FEEDS
-    if node.op == "Identity" and _END_OF_WAIT.search(node.name):
+    if _ends_wait(node):
         return WAITS
     if any(word in node.op for word in _OF_PIPELINE):
         return READS_IMAGES
@@ -63,6 +61,16 @@ def host_reason(node):
     if node.op in ("Placeholder", "Const") and types:
         return FEEDS if node.op == "Placeholder" or types <= HOST_TYPES else None
     return COUNTS if types and types <= HOST_TYPES - {"resource", "variant"} else None
+
+
+def _ends_wait(node):
+    """Tell whether a NodeDef ends a control dependency between two devices.
+
+    TensorFlow makes such an end of a _Recv of an empty tensor and an Identity of it (graph_partition.cc). Both have the
+    name of the operation that is waited for, and another number each.
+    """
+    return (node.op == "Identity" and len(node.input) == 1 and bool(_NUMBER.search(node.input[0]))
+            and node.name != node.input[0] and _NUMBER.sub("", node.name) == _NUMBER.sub("", node.input[0]))
 
 
 def types_of(node):

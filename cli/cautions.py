@@ -53,7 +53,7 @@ MAIN = (
          lambda config: config.pretrained_rec or config.method_c != "none", "no classifier is used"),
     Rule(("gamma", "lambda_k", "z_num"), lambda config: config.game == "began", "--game hinge has none"),
     Rule(("d_scales", "d_layers", "augment", "r1"), lambda config: config.game == "hinge", "only --game hinge has it"),
-    Rule(("chroma_weight",), lambda config: not config.grayscale, "grey images have no chroma"),
+    Rule(("chroma_weight",), lambda config: config.lambda_p or config.lambda_f, "--lambda_p and --lambda_f are 0"),
     Rule(("weight_decay",), lambda config: config.method_c == "softmax" or config.relax_c,
          "it acts only with --method_c softmax or --relax_c True"),
     Rule(("warm_up",), lambda config: config.num_gpu > 1 or config.cluster, "it acts only with --num_gpu above 1"),

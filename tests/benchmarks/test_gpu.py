@@ -351,7 +351,10 @@ def test_what_only_waits_for_another_device_has_a_reason_to_be_on_the_host():
             nodes = gpu_placement.nodes_of(gpu_placement.run_with_metadata(session, after, {}))
     reasons = [gpu_placement.host_reason(each) for each in nodes if each.op == "Identity"]
     assert reasons == [gpu_placement.WAITS]
-    assert gpu_placement.host_reason(node("Identity", "CPU", T="float")) is None
+    inlined = node("Identity", "CPU", T="float")
+    for inlined.name in ("Identity", "map/while/body/_1/input/_59"):
+        inlined.input[:] = ["map/while/body/_1/x/_3"]
+        assert gpu_placement.host_reason(inlined) is None
 
 
 @pytest.mark.parametrize("op, types, there", [
