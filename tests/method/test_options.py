@@ -385,8 +385,7 @@ def chroma_counts(case):
     def look(graph, session):
         tower = graph.tower
         compared = [(tower.x, tower.s, tower.mask), (tower.painted, tower.paired_photo, tower.paired_mask)]
-        found = session.run([[graph.losses[name], losses.pixel_loss(*images),
-                              losses.chroma_loss(*images)]
+        found = session.run([[graph.losses[name], losses.pixel_loss(*images), losses.chroma_loss(*images)]
                              for name, images in zip(("p_loss", "f_loss"), compared)])
         return [round(float((loss - pixels) / chroma), 2) for loss, pixels, chroma in found]
     return forward(case, look)
