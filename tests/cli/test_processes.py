@@ -50,6 +50,11 @@ def prepare():
     os.environ["PREPARED"] = "yes"
 
 
+def start_slowly():
+    open(f"{sys.argv[1]}/starting-{os.getpid()}", "x").close()
+    time.sleep(60)
+
+
 def prepared(shared, item):
     return os.environ.get("PREPARED"), os.getpid()
 
@@ -203,13 +208,11 @@ except Interrupted as stop:
 @pytest.mark.parametrize("begun", [0, 1, 4])
 def test_a_second_signal_ends_all_processes_at_once(program, tmp_path, method, number, begun):
     """Also while workers start. No worker is left, and none complains."""
+    prepare = None if begun else "start_slowly"
     process = program(f"""
-print("ready", flush=True)
-process_all(very_slow, sys.argv[1], range(100), kept.append, Pool(4, "image", method="{method}"))
+process_all(very_slow, sys.argv[1], range(100), kept.append, Pool(4, "image", method="{method}", prepare={prepare}))
 """, tmp_path)
-    process.stdout.readline()
-    wait_for(lambda: len(list(tmp_path.glob("began-*"))) >= begun)
-    time.sleep(.5 if begun == 0 else .05)       # until signals are noted
+    wait_for(lambda: len(list(tmp_path.glob("began-*" if begun else "starting-*"))) >= (begun or 1))
     os.killpg(process.pid, number)
     time.sleep(.4)                              # or else the two would be taken for one
     os.killpg(process.pid, number)
