@@ -152,8 +152,7 @@ def training_options(add):
     add("lr_update_step", whole(1), 128000,
         "steps to the first halving of the learning rates; each next wait is half as long")
     add("lr_lower_boundary", number(0), 5e-6, "learning rate below which no halving goes")
-    add("warm_up", whole(1), 5000,
-        "with num_gpu n above 1: steps in which the learning rates rise to n times their value")
+    add("warm_up", whole(1), 5000, "with num_gpu n above 1: steps in which learning rates rise to n times their value")
     add("g_lr", number(above=0), 8e-5, "learning rate of both generators")
     add("d_lr", number(above=0), 8e-5, "learning rate of both discriminators")
     add("optimizer", one_of(("adam", "rmsprop", "sgd")), "adam", "update rule of all networks")
@@ -177,6 +176,7 @@ def loss_options(add):
     add("lambda_p", number(0), .1, "weight of the pixel loss between rendering and photo, for G")
     add("lambda_f", number(0), 0., "weight of the paired loss forward, between the photo of a pair and what G makes of "
         "its rendering, where that shows a face, for G; the original has none")
+    add("lambda_m", number(0), 0., "hinge: weight of that loss, with features of D_forw compared (feature matching)")
     add("lambda_c", number(0), .001, "weight of the identity loss, for G")
     add("lambda_c_upper", number(0), None,
         "ceiling of lambda_c, which doubles whenever the learning rates are halved", "0.001, or lambda_c if larger")

@@ -100,6 +100,7 @@ class Tower(NamedTuple):
     y: tf.Tensor                    # renderings generated from x
     fitted: tf.Tensor               # renderings generated from the paired photos; None without pairs
     painted: tf.Tensor              # photos generated from the paired renderings; None where no loss asks for them
+    matching: tf.Tensor             # scalar: the matching loss of `painted` and the paired photos; None without one
     forw: losses.Game               # D_forw on x and r
     back: losses.Game               # D_back on y and s
     x_reconstruction: tf.Tensor     # None in a game without reconstructions, as the next three
@@ -187,20 +188,22 @@ class TrainingGraph:
         return towers
 
     def _build_tower(self, batch, index):
-        net = self.networks
+        net, config = self.networks, self.config
         inputs = batch.rendering, batch.photo, batch.paired_photo, batch.paired_rendering
         s, r, paired_photo, paired_rendering = (None if images is None else to_network(images) for images in inputs)
+        masks = [None if images is None else tf.cast(images > 0, tf.float32)
+                 for images in (batch.rendering, batch.paired_rendering)]
         unshaded = paired_rendering
         if batch.paired_photo is not None:
             paired_photo, paired_rendering = net.game.seen_pairs(paired_photo, paired_rendering,
                                                                  self._dropout(1, SHADE_STREAM, index))
         with tf1.name_scope("G"):
-            x = net.photos_of(s, self._dropout(self.config.dropout_keep, DROPOUT_STREAM, index),
+            x = net.photos_of(s, self._dropout(config.dropout_keep, DROPOUT_STREAM, index),
                               self._dropout(1, net.BACKGROUND_STREAM, index))
-            painted = None
-            if paired_rendering is not None and self.config.lambda_f:
+            painted, matches = None, config.lambda_m and net.game.matches
+            if paired_rendering is not None and (config.lambda_f or matches):
                 painted = net.photos_of(
-                    paired_rendering, self._dropout(self.config.dropout_keep, PAIRED_STREAM, index),
+                    paired_rendering, self._dropout(config.dropout_keep, PAIRED_STREAM, index),
                     self._dropout(1, PAIRED_BACKGROUND_STREAM, index), unshaded)
         with tf1.name_scope("G_inv"):
             y = net.G_inv(x if paired_photo is None else tf.concat([x, paired_photo], 0))
@@ -213,10 +216,12 @@ class TrainingGraph:
             with tf.control_dependencies(_gradients_of(back)):          # by then, the memory of both games is free
                 seen = tf.identity(x)
             bottleneck, embeddings = self._embed_at_random(seen, index) if net.has_classifier else (None, None)
-        masks = (None if images is None else tf.cast(images > 0, tf.float32)
-                 for images in (batch.rendering, batch.paired_rendering))
-        return Tower(s, r, paired_photo, paired_rendering, *masks, batch.label, x, y, fitted, painted, forw, back,
-                     forw.fake_reconstruction, forw.real_reconstruction, back.fake_reconstruction,
+        with tf1.name_scope("matching"):
+            matching = None
+            if painted is not None and matches:
+                matching = self._match(painted, paired_photo, masks[1], after=back)
+        return Tower(s, r, paired_photo, paired_rendering, *masks, batch.label, x, y, fitted, painted, matching, forw,
+                     back, forw.fake_reconstruction, forw.real_reconstruction, back.fake_reconstruction,
                      back.real_reconstruction, bottleneck, embeddings)
 
     def _play(self, discriminator, fake, real, k, chance, after=None):
@@ -227,6 +232,15 @@ class TrainingGraph:
         with tf.control_dependencies(_gradients_of(after)):
             images = tf.concat([fake, real], 0)
         return self.networks.game.play(discriminator, images, k, self.with_gradients, chance)
+
+    def _match(self, made, photo, mask, after):
+        """Build the matching loss of images `made` and the paired `photo`, after the Game `after` -> scalar.
+
+        Both show the photo where `mask` tells of no face: what is behind a face is not for G to know.
+        """
+        with tf.control_dependencies(_gradients_of(after)):
+            wanted = tf.identity(photo)
+        return self.networks.game.match(self.networks.D_forw, mask * made + (1 - mask) * wanted, wanted)
 
     def _seed(self, stream):
         """Make the seed [2] int32 of one use of random numbers in this step."""
@@ -272,6 +286,8 @@ class TrainingGraph:
             s_loss=s_loss, p_loss=self._pixel_loss(tower.x, tower.s, tower.mask), c_loss=tf.reduce_mean(c_each))
         if tower.painted is not None:
             terms["f_loss"] = self._pixel_loss(tower.painted, tower.paired_photo, tower.paired_mask)
+        if tower.matching is not None:
+            terms["m_loss"] = tower.matching
         return terms, dict(d_score=forw.fake_each, s_score=s_each, c_score=c_each)
 
     def _pixel_loss(self, made, wanted, mask):
@@ -339,6 +355,8 @@ class TrainingGraph:
             "G_inv": config.lambda_d * loss["sd_loss_forw"] + lambda_s * loss["s_loss"]}
         if "f_loss" in loss:
             others["G"] += lambda_f * loss["f_loss"]
+        if "m_loss" in loss:
+            others["G"] += config.lambda_m * loss["m_loss"]
         if config.weight_decay:
             decayed = [tf.nn.l2_loss(variable) for variable in self._identity_variables()]
             others["G"] += config.weight_decay * tf.add_n(decayed or [0.])
@@ -405,8 +423,7 @@ class TrainingGraph:
         scalars.update({"misc/k_t": self.k_now[0], "misc/k_t2": self.k_now[1], "misc/k_t3": self.k_now[2],
                         "misc/d_lr": self.d_lr, "misc/g_lr": self.g_lr, "misc/lambda_c": self.lambda_c,
                         "misc/balance": loss["balance1"]})
-        if "f_loss" in loss:
-            scalars["loss/f_loss"] = loss["f_loss"]
+        scalars.update({f"loss/{name}": loss[name] for name in ("f_loss", "m_loss") if name in loss})
         images = dict(real=tower.r, generated=tower.x, generated_rendering=tower.y, rendering=tower.s,
                       generated_reconstruction=tower.x_reconstruction, real_reconstruction=tower.r_reconstruction)
         self.summary = tf1.summary.merge(

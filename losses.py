@@ -92,6 +92,21 @@ def chroma_loss(photo, rendering, mask):
     return tf.reduce_mean(face * tf.abs(difference - mean))
 
 
+def matching_loss(made, wanted):
+    """Compute how far the features of images that were made are from those wanted -> scalar.
+
+    This is feature matching (Wang et al. 2018, High-Resolution Image Synthesis with Conditional GANs, eq. 4). `made`
+    and `wanted` are lists of features [B, h, w, C], one for each layer of a discriminator. Of each image and layer, the
+    mean absolute difference is divided by the mean absolute feature wanted. So all layers count alike, however large
+    their features are. The loss is the mean over images and layers.
+    """
+    def size(features):
+        return tf.reduce_mean(tf.abs(features), [1, 2, 3])
+
+    return tf.reduce_mean(tf.stack([size(ours - theirs) / tf.maximum(size(theirs), 1e-8)
+                                    for ours, theirs in zip(made, wanted)]))
+
+
 def update_k(k, balance, lambda_k):
     """Compute the next k, within [0, 1], by proportional control (Berthelot et al. 2017, sec. 3.4)."""
     return tf.clip_by_value(k + lambda_k * balance, 0.0, 1.0)

@@ -159,7 +159,7 @@ def find_folders(config, typed=MappingProxyType({})):
                   config.is_train or config.test_data_path),
               # Without a paired loss, pairs are read only because they always were: the steps stay the same.
               "dataset_3dmm": config.train_generator and (
-                  config.lambda_d > 0 or config.lambda_f > 0 or there(config.dataset_3dmm)),
+                  max(config.lambda_d, config.lambda_f, config.lambda_m) > 0 or there(config.dataset_3dmm)),
               "dataset_3dmm_test": config.train_generator and (
                   "dataset_3dmm_test" in typed or there(config.dataset_3dmm_test))}
     folders = {option: data_folder(f"--{option}", config.data_dir, getattr(config, option), config.split)

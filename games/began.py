@@ -12,6 +12,7 @@ class Began:
 
     balances = True                 # whether the k's move
     reconstructs = True             # whether a discriminator makes an image of what it sees
+    matches = False                 # whether `match` can compare images as a discriminator sees them
 
     def __init__(self, config):
         """Take `gamma` and the discriminators' widths from the options `config`."""

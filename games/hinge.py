@@ -1,7 +1,8 @@
 """The other game: discriminators that judge patches by the hinge loss.
 
 The discriminator is PatchGAN's (Isola et al. 2017, sec. 3.2.2 and appendix 6.1.2). It has spectral norm (Miyato et al.
-2018) and no batch norm. The loss is that of Lim and Ye 2017, R1 that of Mescheder et al. 2018.
+2018) and no batch norm. The loss is that of Lim and Ye 2017. R1 is that of Mescheder et al. 2018, and feature matching
+that of Wang et al. 2018.
 """
 import tensorflow as tf
 
@@ -37,22 +38,31 @@ class PatchDiscriminator(Network):
 
         The list has the verdicts at each scale in turn, one for each depth.
         """
-        verdicts = []
+        return [outputs[-1] for outputs in self.see(images)]
+
+    def see(self, images):
+        """Run each network on `images` [B, S, S, 3] -> a list of the networks' outputs, in the order of the verdicts.
+
+        The outputs of a network are a list: the features [B, h, w, C] after each convolution, and last its verdicts.
+        """
+        seen = []
         with self.scope():
             for scale in range(self.scales):
                 for depth in self.depths:
                     shallow = f"_layers{depth}" if depth < max(self.depths) else ""
                     with tf1.variable_scope(f"scale{scale + 1}{shallow}"):
-                        verdicts.append(self._judge(images, depth))
+                        seen.append(self._run(images, depth))
                 images = tf.nn.avg_pool2d(images, 2, 2, "SAME")
-        return verdicts
+        return seen
 
-    def _judge(self, x, depth):
-        """Judge images `x` [B, S, S, 3] by the network of one scale and `depth` -> [B, h, w, 1]."""
+    def _run(self, x, depth):
+        """Run the network of one scale and `depth` on images `x` [B, S, S, 3] -> its outputs, as `see` tells."""
+        outputs = []
         for i in range(depth + 1):
             x = self._conv(f"conv{i + 1}", x, min(2 ** i, 4) * self.filters, stride=2 if i < depth else 1)
             x = tf.nn.leaky_relu(x, SLOPE)
-        return self._conv("verdict", x, 1, stride=1)
+            outputs.append(x)
+        return outputs + [self._conv("verdict", x, 1, stride=1)]
 
     def _conv(self, name, x, filters, stride):
         with tf1.variable_scope(name):
@@ -63,6 +73,7 @@ class Hinge:
     """The game of patch discriminators. Nothing balances the two players: the k's stay at 0."""
 
     balances = reconstructs = False
+    matches = True
 
     def __init__(self, config):
         """Take the discriminators' shape, the augmentation and R1's weight from the options `config`."""
@@ -78,6 +89,12 @@ class Hinge:
     def score(discriminator, x):
         """Compute the d_score [B] of images `x` [B, S, S, 3]: minus the mean verdict. It is low for real ones."""
         return losses.verdict_per_example(discriminator(x))
+
+    @staticmethod
+    def match(discriminator, made, wanted):
+        """Compare images `made` with those `wanted`, [B, S, S, 3], by a discriminator's features -> scalar."""
+        return losses.matching_loss(*([features for outputs in discriminator.see(images) for features in outputs[:-1]]
+                                      for images in (made, wanted)))
 
     def seen_pairs(self, photos, renderings, chance):
         """Change paired `photos` and `renderings` [B, S, S, 3] as --augment says, for G and G_inv to learn from."""

@@ -34,7 +34,7 @@ REMEMBERED = ("input_scale_size", "conv_hidden_num", "conv_hidden_num_res", "num
 # The same of an option that is younger than the weights. It is written only where it is not what config.FORMERLY says:
 # so the weights that there are can be made again with the same params.json.
 LATER = ("normalization", "d_layers")
-TRAINED_BY_LATER = ("loosen_step", "chroma_weight")     # younger options of the training, written where not 0
+TRAINED_BY_LATER = ("loosen_step", "chroma_weight", "lambda_m")     # options that are younger, written where not 0
 
 
 def main(words):

@@ -177,8 +177,8 @@ def test_a_signal_to_any_worker_stops_all_and_a_resumed_training_has_the_same_bi
 # The same as towers
 
 SGD = dict(optimizer="sgd", batch_size=2, g_lr=1e-4, d_lr=1e-4, lambda_k=.1, lambda_c=.1, max_step=100)
-HINGE = dict(game="hinge", d_scales=2, augment="shift,cut,color,zoom,shade", r1=.1, lambda_f=1, background="noise",
-             method_c="none")
+HINGE = dict(game="hinge", d_scales=2, augment="shift,cut,color,zoom,shade", r1=.1, lambda_f=1, lambda_m=1,
+             background="noise", method_c="none")
 USUAL = {
     "magnet": ("main", dict(method_c="magnet", relax_c=True, keep_probability=.7, input_scale_size=96)),
     "none, hinge": ("main", HINGE),

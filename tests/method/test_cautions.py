@@ -58,6 +58,7 @@ MAIN = [
     ("--game hinge --z_num 9 --gamma .4 --lambda_k .1", "--gamma, --lambda_k, --z_num", "--game hinge"),
     ("--r1 1 --augment cut --d_scales 2 --d_layers 2", "--d_scales, --d_layers, --augment, --r1", "only --game hinge"),
     ("--game hinge --r1 1 --augment cut --d_scales 2 --d_layers 2", None, None),
+    ("--lambda_m 1", "--lambda_m", "only --game hinge"), ("--lambda_m 1 --game hinge", None, None),
     ("--chroma_weight 2 --lambda_p 0", "--chroma_weight", "are 0"),
     ("--chroma_weight 2 --lambda_p 0 --lambda_f 1", None, None), ("--chroma_weight 2", None, None),
     ("--fit_dataset --r1 1 --game hinge", "--r1", "nothing is trained"),

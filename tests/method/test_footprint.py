@@ -38,6 +38,7 @@ TRAININGS = [
     ("--game hinge --batch_size 64 --d_layers 1,3", 2.991), ("--game hinge --batch_size 64 --d_layers 1,2,3", 2.884),
     ("--game hinge --conv_hidden_num 128 --r1 1 --augment shift,cut,color --batch_size 8", 1.566),
     ("--game hinge --size 128 --batch_size 8 --upsampling resize --lambda_f 1", 1.991),
+    ("--game hinge --batch_size 64 --d_layers 1,3 --lambda_f 1 --lambda_m 1", 3.474),
     ("--game hinge --conv_hidden_num 256 --batch_size 2", 2.6)]
 IDENTITY = [        # with a frozen or tuned Inception-ResNet-v1
     ("--method_c magnet", 2.09), ("--method_c magnet --size 108", 3.783),

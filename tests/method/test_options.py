@@ -474,7 +474,7 @@ def bottleneck(trainer):
     return float(trainer.session.run(found["InceptionResnetV1/Bottleneck/weights"])[0, 0]) if found else None
 
 
-TERMS = {"G": ("g_loss_forw", "c_loss", "s_loss", "p_loss", "f_loss"),
+TERMS = {"G": ("g_loss_forw", "c_loss", "s_loss", "p_loss", "f_loss", "m_loss"),
          "G_inv": ("g_loss_back", "sd_loss_forw", "s_loss")}
 
 
@@ -733,6 +733,7 @@ ROWS = [
     learns("lambda_s", weight_of("G", "s_loss"), .7),
     learns("lambda_p", weight_of("G", "p_loss"), .2),
     learns("lambda_f", weight_of("G", "f_loss"), .6),
+    Row("lambda_m", 2, weight_of("G", "m_loss"), 2., dict(game="hinge")),
     Row("chroma_weight", 2, chroma_counts, [2., 2.], dict(lambda_f=1)),
     Row("loosen_step", 5, before_and_after, [.7, .2, .6, .7, .35, .1, .3, .35], OTHER),
     learns("method_c", weight_of("G", "c_loss"), 1.),
