@@ -67,8 +67,12 @@ def _draw_cast(scene, identity, image, paired):
     _, box = locate_face(scene, mesh.vertices, shot.pose, CANVAS)
     fine = FINE_CAST * scene.framing.size
     frame = renderer.Frame(CANVAS, CANVAS, box, (fine, fine), FINE_CAST)
-    seeds = [scene.seed, identity], [scene.seed, identity, image]
-    photo = makehuman_photos.take(mesh, scene.cast.head.masks, person, shot, frame, seeds)
+    if identity not in scene.cast.detailed:
+        of_person = np.random.default_rng([scene.seed, identity])
+        scene.cast.detailed.clear()
+        scene.cast.detailed[identity] = makehuman_photos.detail_skin(mesh, scene.cast.head.masks, person, of_person)
+    atlas, random = scene.cast.detailed[identity], np.random.default_rng([scene.seed, identity, image])
+    photo = makehuman_photos.take(mesh._replace(atlas=atlas.texels, paint=atlas.paint), person, shot, frame, random)
     return photo, render_face(scene, mesh, shot).image if paired else None
 
 

@@ -33,6 +33,7 @@ class Cast(NamedTuple):
     head: makehuman_model.Head
     wishes: makehuman_people.Wishes
     latest: dict                            # {identity: (Person, Subject)} of the one that was drawn last
+    detailed: dict                          # {identity: Atlas} of the skin of the one in the last photo
 
 
 class Scene(NamedTuple):
@@ -83,7 +84,7 @@ def load_cast(path, wishes):
         logging.warning("--sex, --origin: such fine shares are rounded to parts of %d people",
                         makehuman_people.LONGEST_BLOCK)
     head = makehuman_model.load(None if path == MAKEHUMAN else path)
-    return Cast(head, wishes, {}), makehuman_model.to_face_model(head)
+    return Cast(head, wishes, {}, {}), makehuman_model.to_face_model(head)
 
 
 def load_model(path):
@@ -171,7 +172,7 @@ def sample_subject(scene, identity):
 
 def meet_person(scene, identity):
     """Draw person number `identity` of a scene's Cast -> (Person, Subject); the last one is remembered."""
-    head, wishes, latest = scene.cast
+    head, wishes, latest, _ = scene.cast
     if identity not in latest:
         person = makehuman_people.draw_person(list(head.catalogue), wishes, scene.seed, identity)
         latest.clear()

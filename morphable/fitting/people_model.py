@@ -85,11 +85,11 @@ def build(head):
 
 def vertex_colours(head, person):
     """Compute the colours of the head's vertices without light -> float32 [V, 3], rgb in 0..255."""
-    atlas = makehuman_model.paint(head, person)
+    atlas = makehuman_model.paint(head, person).paint_all()
     place = np.zeros([len(head.rest), 2], np.float32)
     place[head.mesh.triangles.ravel()] = head.mesh.texels.reshape(-1, 2)
-    column, row = np.clip(place.astype(int), 0, [[atlas.shape[1] - 1, atlas.shape[0] - 1]]).T
-    return atlas[row, column, :3] * head.shade
+    column, row = np.clip(place.astype(int), 0, [[atlas.shape[2] - 1, atlas.shape[1] - 1]]).T
+    return atlas[:3, row, column].T * head.shade
 
 
 def resemble(people, shape, texture, hair=None):

@@ -10,7 +10,17 @@ import numpy as np
 
 from morphable.makehuman.mesh import AXIS_Z, BLOCKS
 from morphable.makehuman.people import BEARDS, CUTS
-from morphable.makehuman.texture import bump, hair_colour, noise, read, rest_positions, skin_tone, smooth_step
+from morphable.makehuman.texture import (
+    bump,
+    hair_colour,
+    join,
+    noise,
+    planes,
+    read,
+    rest_positions,
+    skin_tone,
+    smooth_step,
+)
 
 # The hair line of the mean: height over the angle about a vertical axis, in degrees from the front
 LINE_ANGLES = np.array([0, 14, 25, 34, 43, 52, 60, 68, 73, 77, 81, 86, 93, 100, 108, 114, 120, 132, 150, 180.0])
@@ -191,44 +201,42 @@ def heights(kit, person, inside):
 
 
 def paint_scalp(skin, positions, person):
-    """Paint what shows of the scalp between hair on the skin's block [h, w, 5], in place; hair also casts a shade."""
+    """Paint what shows of the scalp between hair on `skin` [5, n], in place; hair also casts a shade."""
     if CUTS[person.cut] == "bald" and read(person, "crown") < 0:
         strength = .28
     else:
         strength = .8
-    here = np.flatnonzero((positions[..., 1] > -80).ravel())
-    places = positions.reshape(-1, 3)[here]
+    here = np.flatnonzero(positions[:, 1] > -80)
+    places = np.take(positions, here, 0)
     inside = reach(places, person)
     hairs = noise(places * [1, .5, 1], 1.6, 71, 1)
     cover = strength * smooth_step(inside + 3.2 * hairs, -4, 9)
     shade = 1 - (.2 if CUTS[person.cut] not in ("bald", "buzz") else .05) * smooth_step(inside, -15, 1)
-    flat = skin.reshape(-1, 5)
     colour = .62 * hair_colour(person) + .16 * skin_tone(person)
-    flat[here, :3] = flat[here, :3] * shade[:, None] * (1 - cover[:, None]) + cover[:, None] * colour
-    flat[here, 3] *= 1 - .8 * cover
+    red, green, blue, gloss, _ = skin
+    for plane, value in zip((red, green, blue), colour):
+        plane[here] = plane[here] * shade * (1 - cover) + cover * value
+    gloss[here] *= 1 - .8 * cover
 
 
-def dress(kit, atlas, points, normals, person, worn=()):
-    """Make the Dress of a Person whose head has `points` and `normals` [V, 3]; paint its blocks of the atlas.
+def dress(kit, points, normals, person, worn=()):
+    """Make the Dress of a Person whose head has `points` and `normals` [V, 3].
 
     `worn` are parts of what the person wears, as `_layers` makes them, with closed surfaces.
     """
     parts = list(worn)
     cut = CUTS[person.cut]
     if not (cut == "bald" and read(person, "crown") < 0):
-        _paint_hair(kit, atlas, person)
         height = heights(kit, person, reach(kit.rest[kit.skull], person))
         skull = kit.skull, kit.triangles, kit.texels
         parts += _layers(points[kit.skull], normals[kit.skull] * height[:, None], skull, LAYERS)
     if BEARDS[person.beard] not in ("none", "stubble"):
-        _paint_beard(kit, atlas, person)
         tall = 2.5 + 7 * read(person, "beard_length") ** 2
         height = tall * smooth_step(kit.rest[kit.jaw][:, 1], -15, -70) * .7 + .3 * tall + .3
         jaw = kit.jaw, kit.jaw_triangles, kit.jaw_texels
         parts += _layers(points[kit.jaw], normals[kit.jaw] * height[:, None], jaw, BEARD_LAYERS)
     flat = sum(len(part[2]) for part in parts)
     if cut in ("bob", "long"):
-        _paint_sheet(kit, atlas, person)
         parts += _sheets(kit, points, person)
     return _join(parts, flat)
 
@@ -258,36 +266,33 @@ def _join(parts, flat):
                  np.concatenate([part[5] for part in parts]), flat)
 
 
-def _pattern(kit, person):
-    """Choose the noise along the strands of a person's cut -> [h, w]."""
+def _pattern(kit, person, texels):
+    """Choose the noise along the strands of a person's cut, at `texels` [n] of the hair's block -> [n]."""
     cut, curl = CUTS[person.cut], read(person, "curl")
     name = {"buzz": "fine", "bald": "fine", "curly": "curls", "parted": "side", "swept": "back", "bun": "back",
             "bob": "side", "long": "side"}.get(cut, "radial")
-    strands = kit.patterns[PATTERNS.index(name)].astype(np.float32)
+    strands = np.take(kit.patterns[PATTERNS.index(name)], texels).astype(np.float32)
     if name not in ("fine", "curls") and curl > .3:
-        strands = (1 - .6 * curl) * strands + .6 * curl * kit.patterns[PATTERNS.index("curls")]
+        strands = (1 - .6 * curl) * strands + .6 * curl * np.take(kit.patterns[PATTERNS.index("curls")], texels)
     return strands
 
 
-def _paint_hair(kit, atlas, person):
-    """Paint the hair's block: colour along strands, and how high hair stands."""
-    left, top, width, height = BLOCKS["hair"]
-    strands, inside = _pattern(kit, person), reach(kit.positions, person)
+def paint_hair(kit, person, texels):
+    """Paint `texels` [n] of the hair's block -> float32 [5, n]: colour along strands, and how high hair stands."""
+    strands, inside = _pattern(kit, person, texels), reach(np.take(kit.positions.reshape(-1, 3), texels, 0), person)
     ragged = 4.5 if CUTS[person.cut] not in ("buzz", "bald") else 1.5
     tall = smooth_step(inside + ragged * strands, -.5, 9) * np.clip(.8 + .24 * strands, .2, 1.1)
     grey = read(person, "grey")
     salt = 1 + (.15 + .12 * grey * (1 - grey) * 4) * strands
-    block = atlas[top:top + height, left:left + width]
-    block[..., :3] = np.clip(hair_colour(person) * salt[..., None], 0, 255)
-    block[..., 3] = (.5 + .25 * strands) * (.45 if CUTS[person.cut] in ("curly", "buzz", "bald") else 1)
-    block[..., 4] = tall
+    gloss = (.5 + .25 * strands) * (.45 if CUTS[person.cut] in ("curly", "buzz", "bald") else 1)
+    return join(np.clip(planes(hair_colour(person)) * salt, 0, 255), gloss, tall)
 
 
-def _paint_beard(kit, atlas, person):
-    """Paint the beard's block."""
-    left, top, width, height = BLOCKS["beard"]
-    x, y = np.abs(kit.beard_places[..., 0]), kit.beard_places[..., 1]
-    zone, hairs = np.moveaxis(kit.beard.astype(np.float32), -1, 0)
+def paint_beard(kit, person, texels):
+    """Paint `texels` [n] of the beard's block -> float32 [5, n]."""
+    x, y, _ = np.take(kit.beard_places.reshape(-1, 3), texels, 0).T
+    x = np.abs(x)
+    zone, hairs = np.take(kit.beard.reshape(-1, 2), texels, 0).astype(np.float32).T
     lip = smooth_step(x, 34, 26) * smooth_step(y, -50, -44)
     chin = smooth_step(x, 32, 22) * smooth_step(y, -45, -53)
     round_ = smooth_step(x, 36, 28) * smooth_step(x, 22, 27)
@@ -297,24 +302,20 @@ def _paint_beard(kit, atlas, person):
     elif kind == "goatee":
         zone = zone * np.maximum(np.maximum(lip, chin), round_ * smooth_step(y, -76, -66))
     tall = smooth_step(zone + .12 * hairs, .12, .7) * smooth_step(zone, .04, .2) * np.clip(.78 + .25 * hairs, 0, 1.1)
-    block = atlas[top:top + height, left:left + width]
     colour = .9 * hair_colour(person) + read(person, "grey") * 8 + np.array([8, 2, 0])
-    block[..., :3] = np.clip(colour * (1 + .2 * hairs)[..., None], 0, 255)
-    block[..., 3], block[..., 4] = .3, tall
+    return join(np.clip(planes(colour) * (1 + .2 * hairs), 0, 255), .3, tall)
 
 
-def _paint_sheet(kit, atlas, person):
-    """Paint the block of long hair: strands run down, each of another length."""
-    left, top, width, height = BLOCKS["long_hair"]
-    strands, lengths = np.moveaxis(kit.sheet.astype(np.float32), -1, 0)
-    down = np.linspace(0, 1, height)[:, None]
+def paint_sheet(kit, person, texels):
+    """Paint `texels` [n] of the block of long hair -> float32 [5, n]: strands run down, each of another length."""
+    _, _, width, height = BLOCKS["long_hair"]
+    strands, lengths = np.take(kit.sheet.reshape(-1, 2), texels, 0).astype(np.float32).T
+    down = np.linspace(0, 1, height)[texels // width]
     ends = smooth_step(down + .05 * lengths + .02 * strands, 1.0, .9)
-    across = np.linspace(-1, 1, width)[None]
+    across = np.linspace(-1, 1, width)[texels % width]
     rim = smooth_step(np.abs(across) + .02 * strands, 1.0, .95)
-    block = atlas[top:top + height, left:left + width]
-    block[..., :3] = np.clip(hair_colour(person) * (1 + .2 * strands)[..., None], 0, 255)
-    block[..., 3] = .7 + .3 * strands
-    block[..., 4] = ends * rim * np.clip(.72 + .3 * strands, 0, 1)
+    colours = np.clip(planes(hair_colour(person)) * (1 + .2 * strands), 0, 255)
+    return join(colours, .7 + .3 * strands, ends * rim * np.clip(.72 + .3 * strands, 0, 1))
 
 
 def _sheets(kit, points, person):

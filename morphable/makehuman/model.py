@@ -2,6 +2,7 @@
 
 The cache lies beside the environment. It has the checksum of code and data in its name, so that either makes a new one.
 """
+import functools
 import glob
 import logging
 import os
@@ -22,7 +23,8 @@ from morphable.makehuman import hair as makehuman_hair
 from morphable.makehuman import mesh as makehuman_mesh
 from morphable.makehuman import people as makehuman_people
 from morphable.makehuman import texture as makehuman_texture
-from morphable.makehuman.mesh import BLOCKS, EYE, HeadMesh, PARTS
+from morphable.makehuman.atlas import Atlas
+from morphable.makehuman.mesh import EYE, HeadMesh, PARTS
 
 NAME = "MakeHuman"
 MICROMETRES = 1000.0
@@ -219,17 +221,34 @@ def to_face_model(head):
 
 
 def paint(head, person):
-    """Paint skin, scalp, eyes and small parts of a makehuman_people.Person -> an atlas as `empty_atlas` makes it."""
-    atlas = makehuman_texture.empty_atlas()
-    left, top, width, height = BLOCKS["skin"]
-    skin = atlas[top:top + height, left:left + width]
-    skin[:] = makehuman_texture.paint_skin(head.masks, head.positions, person)
-    makehuman_hair.paint_scalp(skin, head.positions, person)
-    for side in ("left_eye", "right_eye"):
-        left, top, width, height = BLOCKS[side]
-        atlas[top:top + height, left:left + width] = makehuman_texture.paint_eye(person)
-    makehuman_texture.paint_small(atlas, person)
-    return atlas
+    """Make the Atlas of a makehuman_people.Person, which is painted where it is needed."""
+    phase = makehuman_texture.read(person, "phase")
+    plain = makehuman_texture.plain_texels(person)
+    plain["glasses"] = np.append(makehuman_glasses.colour(phase), [1.2, 1])
+    painters = {name: functools.partial(_fill, texel) for name, texel in plain.items()}
+    for teeth in ("upper_teeth", "lower_teeth"):
+        painters[teeth] = functools.partial(makehuman_texture.paint_teeth, person, teeth)
+    for eye in ("left_eye", "right_eye"):
+        painters[eye] = functools.partial(makehuman_texture.paint_eye, person)
+    painters["skin"] = functools.partial(_paint_skin, head, person)
+    for name, painter in (("hair", makehuman_hair.paint_hair), ("beard", makehuman_hair.paint_beard),
+                          ("long_hair", makehuman_hair.paint_sheet)):
+        painters[name] = functools.partial(painter, head.kit, person)
+    return Atlas(painters)
+
+
+def _fill(texel, texels):
+    """Fill `texels` of a block with one texel [5] -> [5, 1], which stands for any number."""
+    return texel[:, None]
+
+
+def _paint_skin(head, person, texels):
+    """Paint `texels` [n] of the skin's block, with the scalp -> float32 [5, n]."""
+    masks = {name: np.take(mask, texels) for name, mask in head.masks.items()}
+    positions = np.take(head.positions.reshape(-1, 3), texels, 0)
+    skin = makehuman_texture.paint_skin(masks, positions, person)
+    makehuman_hair.paint_scalp(skin, positions, person)
+    return skin
 
 
 def make_figure(head, person):
@@ -240,19 +259,17 @@ def make_figure(head, person):
     atlas = paint(head, person)
     eyes = np.stack([points[np.unique(head.mesh.triangles[head.mesh.part == PARTS.index(side)])].mean(axis=0)
                      for side in ("left_eye", "right_eye")])
-    phase = makehuman_texture.read(person, "phase")
-    makehuman_texture.put(atlas, "glasses", makehuman_glasses.colour(phase), 1.2)
     skin_points = points[np.unique(head.mesh.triangles[head.mesh.part == 0])]
     worn = makehuman_glasses.make(skin_points, eyes, person)
-    hair = makehuman_hair.dress(head.kit, atlas, points, normals, person, worn)
+    hair = makehuman_hair.dress(head.kit, points, normals, person, worn)
     count, opaque = len(points), len(head.mesh.triangles)
     triangles = np.concatenate([head.mesh.triangles, hair.triangles + count]).astype(np.int32)
     points = (np.concatenate([points, hair.points]) * MICROMETRES).astype(np.float32)
     shade = np.concatenate([head.shade, np.repeat(hair.shade[:, None], 3, axis=1)]).astype(np.float32)
     texels = np.concatenate([head.mesh.texels, hair.texels]).astype(np.float32)
     mesh = textured_renderer.TexturedMesh(
-        points, triangles, renderer.compute_incidence(triangles, len(points)), texels, atlas, shade, opaque,
-        hair.thresholds, opaque + hair.flat, _sink(head.mesh, len(points)))
+        points, triangles, renderer.compute_incidence(triangles, len(points)), texels, atlas.texels, shade, opaque,
+        hair.thresholds, opaque + hair.flat, _sink(head.mesh, len(points)), atlas.paint)
     return Figure(points, hair.follow, mesh)
 
 

@@ -3,6 +3,7 @@
 A photo has a blurred scene behind the head, clothes, loose strands of hair, pores and fine wrinkles, and shadows that
 the head casts on itself. The camera has depth of field, a white balance, a tone, noise, sharpening and JPEG.
 """
+import functools
 import io
 
 import numpy as np
@@ -10,6 +11,7 @@ from PIL import Image, ImageDraw, ImageFilter
 from scipy import ndimage
 
 from morphable import renderer, textured_renderer
+from morphable.makehuman import atlas as makehuman_atlas
 from morphable.makehuman import texture as makehuman_texture
 from morphable.makehuman.mesh import BLOCKS
 from morphable.makehuman.people import CUTS
@@ -32,19 +34,33 @@ NECKLINE = np.array([[240, -158, -20], [150, -124, -24], [84, -94, -22], [60, -1
 # The head
 
 def detail_skin(mesh, masks, person, random):
-    """Add pores and fine wrinkles to the skin's block -> a TexturedMesh with an atlas of its own."""
-    left, top, width, height = BLOCKS["skin"]
-    atlas = mesh.atlas.copy()
-    skin = atlas[top:top + height, left:left + width]
+    """Make an Atlas like that of a TexturedMesh of a Person, with pores and fine wrinkles in the skin.
+
+    `masks` are those of the skin.
+    """
+    _, _, width, height = BLOCKS["skin"]
     grain = random.standard_normal([height, width]).astype(np.float32)
     pores = ndimage.gaussian_filter(grain, .8) * 2.6
     creases = np.minimum(ndimage.gaussian_filter(grain[::-1], (.7, 4.5)) * 5, 0)
     old = np.clip(makehuman_texture.read(person, "wrinkles"), .08, 1)
-    lined = np.clip(masks["wrinkle"] + .5 * masks["eye"] + .25 * masks["cheek"], 0, 1)
-    factor = 1 + PORES * pores * (1 - .7 * masks["lips"]) + FINE_WRINKLES * old * lined * creases
-    skin[..., :3] = np.clip(skin[..., :3] * factor[..., None], 0, 255)
-    skin[..., 3] *= np.clip(1 + .35 * pores, .2, 2)
-    return mesh._replace(atlas=atlas)
+
+    def copy(block, texels):
+        """Copy `texels` [n] of a block from the atlas of the mesh -> [5, n]."""
+        places = makehuman_atlas.find(block, texels)
+        mesh.paint(places)
+        return np.take(mesh.atlas.reshape(5, -1), places, 1)
+
+    def paint(texels):
+        """Paint `texels` [n] of the skin's block -> [5, n]."""
+        skin, pore, crease = copy("skin", texels), np.take(pores, texels), np.take(creases, texels)
+        lips, wrinkle, eye, cheek = (np.take(masks[name], texels) for name in ("lips", "wrinkle", "eye", "cheek"))
+        lined = np.clip(wrinkle + .5 * eye + .25 * cheek, 0, 1)
+        factor = 1 + PORES * pore * (1 - .7 * lips) + FINE_WRINKLES * old * lined * crease
+        skin[:3] = np.clip(skin[:3] * factor, 0, 255)
+        skin[3] *= np.clip(1 + .35 * pore, .2, 2)
+        return skin
+
+    return makehuman_atlas.Atlas({**{block: functools.partial(copy, block) for block in BLOCKS}, "skin": paint})
 
 
 def cast_shadow(mesh, shot, strength=.85):
@@ -185,15 +201,14 @@ def expose(pixels, size, random):
 
 # The whole
 
-def take(mesh, masks, person, shot, frame, seeds):
+def take(mesh, person, shot, frame, random):
     """Take a photo of a TexturedMesh of a Person, lit and seen as a renderer.Shot tells -> uint8 [S, S, 3].
 
     `frame` is a renderer.Frame several times as large as the photo, which has the side of its `size` over its
-    `supersample`; `masks` are those of the skin. `seeds` are of the person and of the photo, lists of integers.
+    `supersample`. The skin of the mesh has details. `random` is a np.random.Generator.
     """
-    of_person, random = (np.random.default_rng(seed) for seed in seeds)
     fine, size = frame.size[0], frame.size[0] // frame.supersample
-    mesh = cast_shadow(detail_skin(mesh, masks, person, of_person), shot)
+    mesh = cast_shadow(mesh, shot)
     head, covered = textured_renderer.render(mesh, shot, frame._replace(supersample=1))
 
     def project(points):

@@ -3,11 +3,13 @@
 Where features lie is found once on the mean head, at each texel of the skin's block. A person's traits then mix colours
 with these masks: tone by origin, wrinkles and spots by age, stubble by sex. Lengths are millimetres.
 """
+import functools
+
 import numpy as np
 from scipy import ndimage
 
 from morphable import renderer
-from morphable.makehuman.mesh import ATLAS_HEIGHT, ATLAS_WIDTH, BLOCKS, EYE, EYE_RADIUS
+from morphable.makehuman.mesh import BLOCKS, EYE, EYE_RADIUS
 from morphable.makehuman.people import TRAITS
 
 # rgb of skin by melanin, from fair to dark
@@ -35,15 +37,23 @@ def bump(x, y, cx, cy, sx, sy):
 
 def noise(points, length, seed, octaves=2):
     """Make noise of about unit variance at `points` [n, 3], with features of `length` millimetres -> float32 [n]."""
-    random, total, norm = np.random.default_rng([SEED, seed]), np.zeros(len(points), np.float32), 0
-    for octave in range(octaves):
-        grid = random.standard_normal([48, 48, 48]).astype(np.float32)
-        grid = ndimage.gaussian_filter(grid, .7, mode="wrap")
-        grid /= grid.std()
+    total, norm = np.zeros(len(points), np.float32), 0
+    for octave, grid in enumerate(_noise_grids(seed, octaves)):
         places = (points / (length * .5 ** octave)).T % 48
         total += .6 ** octave * ndimage.map_coordinates(grid, places, order=1, mode="grid-wrap")
         norm += .36 ** octave
     return total / np.float32(np.sqrt(norm))
+
+
+@functools.lru_cache(maxsize=4)
+def _noise_grids(seed, octaves):
+    """Make the values that noise has at whole coordinates -> list of float32 [48, 48, 48]."""
+    random, grids = np.random.default_rng([SEED, seed]), []
+    for _ in range(octaves):
+        grid = random.standard_normal([48, 48, 48]).astype(np.float32)
+        grid = ndimage.gaussian_filter(grid, .7, mode="wrap")
+        grids.append(grid / grid.std())
+    return grids
 
 
 # Once: where things lie on the mean head
@@ -157,7 +167,7 @@ def hair_colour(person):
 
 
 def paint_skin(masks, positions, person):
-    """Paint the skin's block of a Person -> [h, w, 5]: rgb, gloss, opacity."""
+    """Paint the skin of a Person at the texels of `masks` [n] and `positions` [n, 3] -> float32 [5, n]."""
     get = {name: read(person, name) for name in TRAITS}
     tone = skin_tone(person)
     fair = np.clip(tone.mean() / 160, .25, 1.2)
@@ -167,33 +177,45 @@ def paint_skin(masks, positions, person):
               - .17 * masks["crease"] - .16 * get["bags"] * masks["bag"] - .07 * masks["eye"]
               - (.05 + .07 * get["bags"]) * masks["pouch"]
               - .30 * get["freckles"] * masks["freckles"] * .6 - .2 * get["spots"] * masks["spots"])
-    skin = factor[..., None] * tone.astype(np.float32)
+    skin = factor * planes(tone.astype(np.float32))
     red = (.075 + .03 * get["blush"] + .02 * get["ruddy"]) * masks["cheek"]
     red += .07 * masks["ear"] + .012 * masks["blotch"]
-    skin += fair * red[..., None] * np.float32([70, -70, -62])
-    skin += (fair * masks["eye"])[..., None] * np.float32([-5, -8, -4])
+    skin += fair * red * planes(np.float32([70, -70, -62]))
+    skin += fair * masks["eye"] * planes(np.float32([-5, -8, -4]))
     shadow = .5 * get["shadow"] * masks["shadow"]
-    skin += shadow[..., None] * (np.float32([92, 66, 64]) - skin)
+    skin += shadow * (planes(np.float32([92, 66, 64])) - skin)
     stubble = np.clip(get["stubble"] * .48 * masks["stubble"] * smooth_step(get["grey"], 1.5, .2), 0, .8)
-    skin += stubble[..., None] * (.45 * tone + .35 * np.minimum(hair_colour(person), 90) - [0, 0, -6] - skin)
+    skin += stubble * (planes(.45 * tone + .35 * np.minimum(hair_colour(person), 90) - [0, 0, -6]) - skin)
     lip = tone * [.86, .64, .63] + [10, 4, 6] + get["lip_red"] * np.array([7, -9, -6]) * fair \
         - max(0, get["lip_dark"]) * np.array([14, 13, 11]) * fair
     lip = np.maximum(lip, [42, 22, 22])
     lip_factor = 1 + .04 * masks["pores"] - .10 * masks["lip_line"]
-    skin += (.88 * masks["lips"])[..., None] * (lip_factor[..., None] * lip - skin)
+    skin += .88 * masks["lips"] * (lip_factor * planes(lip) - skin)
     brows = _brows(masks, positions, get)
     brow_colour = np.minimum(.72 * hair_colour(person) + .06 * tone, [96, 84, 76])
     brow_colour *= 1 - .25 * np.clip(get["brow_dark"], -1, 1)
-    skin += brows[..., None] * (brow_colour - skin)
+    skin += brows * (planes(brow_colour) - skin)
     liner = np.clip((.25 + .6 * get["liner"]) * masks["liner"], 0, .92)
-    skin += liner[..., None] * (np.float32([30, 22, 20]) - skin)
+    skin += liner * (planes(np.float32([30, 22, 20])) - skin)
     gloss = get["gloss"] * (.42 + .75 * masks["oil"] + .06 * masks["pores"]) * (1 - .3 * old)
     gloss = gloss * (1 - .75 * np.maximum(brows, .8 * stubble)) + masks["lips"] * .8
-    return np.concatenate([np.clip(skin, 0, 255), gloss[..., None], np.ones_like(gloss)[..., None]], -1)
+    return join(np.clip(skin, 0, 255), gloss, 1)
+
+
+def planes(colour):
+    """Shape a `colour` [3] so that it goes with the planes [3, n] of many -> [3, 1]."""
+    return colour[:, None]
+
+
+def join(colours, gloss, tall):
+    """Join `colours` [3, n], `gloss` and heights of hair, [n] or numbers, to texels -> float32 [5, n]."""
+    texels = np.empty([5, colours.shape[1]], np.float32)
+    texels[:3], texels[3], texels[4] = colours, gloss, tall
+    return texels
 
 
 def _brows(masks, positions, get):
-    """Compute how much of each texel is brow -> [h, w] in 0..1."""
+    """Compute how much of each texel is brow -> [n] in 0..1."""
     x, y = np.abs(positions[..., 0]), positions[..., 1]
     line = np.interp(x, BROW_X, BROW_Y).astype(np.float32) + .9 * get["brow_high"]
     line += get["brow_arch"] * 1.1 * (np.exp(-((x - 44) / 13) ** 2) - .35)
@@ -204,10 +226,10 @@ def _brows(masks, positions, get):
     return density * ends * smooth_step(across, 1.35, .45) * np.clip(.86 + .22 * masks["brow_noise"], 0, 1)
 
 
-def paint_eye(person):
-    """Paint an eyeball's block, seen from ahead -> [h, w, 5]."""
+def paint_eye(person, texels):
+    """Paint `texels` [n] of an eyeball's block, seen from ahead -> float32 [5, n]."""
     _, _, width, height = BLOCKS["left_eye"]
-    column, row = np.meshgrid(np.arange(width) + .5, np.arange(height) + .5)
+    column, row = texels % width + .5, texels // width + .5
     x = (column - width / 2) / (width * .47) * EYE_RADIUS
     y = (height / 2 - row) / (height * .47) * EYE_RADIUS
     radius, around = np.hypot(x, y), np.arctan2(y, x)
@@ -215,7 +237,7 @@ def paint_eye(person):
     melanin, green = read(person, "eye_melanin"), read(person, "eye_green")
     sclera = np.array([222, 214, 208.0]) - age * np.array([10, 12, 22])
     sclera -= read(person, "melanin") * np.array([18, 22, 26])
-    eye = sclera * (1 - .22 * smooth_step(radius, 6, 15))[..., None]
+    eye = planes(sclera) * (1 - .22 * smooth_step(radius, 6, 15))
     melanin = np.clip(melanin - .25 * green * (melanin < .7), 0, 1)
     iris = np.array([np.interp(melanin, IRIS_STEPS, IRISES[:, channel]) for channel in range(3)])
     random = np.random.default_rng([SEED, 55])
@@ -223,46 +245,33 @@ def paint_eye(person):
     fibre = 1 + .22 * rays * smooth_step(radius, 2, 3.5) + .22 * smooth_step(radius, 4.6, 2.4)
     fibre -= .55 * smooth_step(radius, 4.7, 5.9)
     fibre = fibre * (1 - .28 * smooth_step(y, 0, 5)) + .12 * smooth_step(-y, 0, 4)
-    eye += smooth_step(radius, 6.05, 5.55)[..., None] * (fibre[..., None] * iris - eye)
-    eye += smooth_step(radius, 2.45, 2.0)[..., None] * (np.array([12, 10, 10]) - eye)
-    eye *= (1 - .55 * smooth_step(y, 1.5, 6.5) - .15 * smooth_step(y, -4, -8))[..., None]
+    eye += smooth_step(radius, 6.05, 5.55) * (fibre * planes(iris) - eye)
+    eye += smooth_step(radius, 2.45, 2.0) * (planes(np.array([12, 10, 10])) - eye)
+    eye *= 1 - .55 * smooth_step(y, 1.5, 6.5) - .15 * smooth_step(y, -4, -8)
     glint = smooth_step(np.hypot(x + 1.7, y - 2.0), 1.15, .55)
-    eye += glint[..., None] * (np.array([246, 246, 248]) - eye)
-    gloss = .5 + 0 * radius
-    return np.concatenate([np.clip(eye, 0, 255), gloss[..., None], np.ones_like(gloss)[..., None]], -1)
+    eye += glint * (planes(np.array([246, 246, 248])) - eye)
+    return join(np.clip(eye, 0, 255), .5, 1)
 
 
-def paint_small(atlas, person):
-    """Paint teeth, tongue, the inside of the mouth and lashes on the atlas."""
+def paint_teeth(person, name, texels):
+    """Paint `texels` [n] of the block `name` of teeth, upper or lower ones -> float32 [5, n]."""
+    _, _, width, height = BLOCKS[name]
     age = np.clip((person.age - 20) / 60, 0, 1)
     tooth = np.array([226, 216, 198.0]) - age * np.array([16, 22, 38])
-    for name, top in (("upper_teeth", True), ("lower_teeth", False)):
-        _, _, width, height = BLOCKS[name]
-        across, down = np.meshgrid(np.linspace(-1, 1, width), np.linspace(0, 1, height))
-        gum = smooth_step(down, .34, .2) if top else smooth_step(down, .66, .8)
-        edge = np.abs((np.abs(across) * 6.5) % 1 - .5)
-        gap = smooth_step(edge, .40, .5)
-        colour = tooth * (1 - .30 * gap - .35 * smooth_step(np.abs(across), .35, 1))[..., None]
-        colour += gum[..., None] * (np.array([172, 98, 92]) - colour)
-        put(atlas, name, colour, .8)
-    put(atlas, "tongue", np.array([168, 88, 84.0]), .5)
-    put(atlas, "mouth", np.array([92, 38, 35.0]), .1)
+    across, down = np.linspace(-1, 1, width)[texels % width], np.linspace(0, 1, height)[texels // width]
+    gum = smooth_step(down, .34, .2) if name == "upper_teeth" else smooth_step(down, .66, .8)
+    edge = np.abs((np.abs(across) * 6.5) % 1 - .5)
+    gap = smooth_step(edge, .40, .5)
+    colour = planes(tooth) * (1 - .30 * gap - .35 * smooth_step(np.abs(across), .35, 1))
+    colour += gum * (planes(np.array([172, 98, 92])) - colour)
+    return join(colour, .8, 1)
+
+
+def plain_texels(person):
+    """List the colour and gloss of each block that is all alike -> {name: rgb, gloss, opacity [5]}."""
     lash = np.array([28, 21, 19.0])
-    put(atlas, "lashes", lash + (.12 + .3 * (1 - person.female)) * (.8 * skin_tone(person) - lash), .05)
-
-
-def put(atlas, name, colour, gloss):
-    """Fill a block of the atlas with a colour and a gloss, [3] or [h, w, 3], and a number."""
-    left, top, width, height = BLOCKS[name]
-    block = atlas[top:top + height, left:left + width]
-    block[..., :3], block[..., 3], block[..., 4] = colour, gloss, 1
-
-
-def empty_atlas():
-    """Make an atlas that is black and opaque."""
-    atlas = np.zeros([ATLAS_HEIGHT, ATLAS_WIDTH, 5], np.float32)
-    atlas[..., 4] = 1
-    return atlas
+    return {"tongue": np.array([168, 88, 84, .5, 1]), "mouth": np.array([92, 38, 35, .1, 1]),
+            "lashes": np.append(lash + (.12 + .3 * (1 - person.female)) * (.8 * skin_tone(person) - lash), [.05, 1])}
 
 
 # How much of the surroundings each vertex sees
