@@ -201,19 +201,19 @@ def find_visible(points, triangles, height, width, keep=None):
     depth = np.take(points[:, 2], corners)
     nearest = np.full(height * width, -1)
     depths = np.full(height * width, -np.inf)
-    for pixels, owners in _candidate_pixels(np.take(columns, corners), np.take(rows, corners), width):
-        weights, sums = _edge_functions(x, y, pixels, owners, width)
-        inside = np.flatnonzero(((weights >= 0).all(0) | (weights <= 0).all(0)) & (sums != 0))
+    for row, column, owners in _candidate_pixels(np.take(columns, corners), np.take(rows, corners)):
+        weights, sums = _edge_functions(x, y, row, column, owners)
+        inside = np.flatnonzero(((weights.min(0) >= 0) | (weights.max(0) <= 0)) & (sums != 0))
         if keep is not None:
-            inside = inside[keep(selected[owners[inside]], weights[:, inside], sums[inside])]
-        pixels, owners = pixels[inside], owners[inside]
-        found = _interpolate(weights[:, inside], sums[inside], np.take(depth, owners, 1))
+            inside = inside[keep(selected[owners[inside]], np.take(weights, inside, 1), sums[inside])]
+        pixels, owners = row[inside] * width + column[inside], owners[inside]
+        found = _interpolate(np.take(weights, inside, 1), sums[inside], np.take(depth, owners, 1))
         np.maximum.at(depths, pixels, found)
         won = found == depths[pixels]
         nearest[pixels[won]] = owners[won]          # NumPy keeps the last of several values for one pixel
     pixels = np.flatnonzero(nearest >= 0)
     owners = nearest[pixels]
-    weights, sums = _edge_functions(x, y, pixels, owners, width)
+    weights, sums = _edge_functions(x, y, *np.divmod(pixels, width), owners)
     return pixels, selected[owners], weights, sums
 
 
@@ -240,11 +240,11 @@ def _select_triangles(columns, rows, triangles):
     return np.flatnonzero((differ & 0xffff != 0) & (differ >> 16 != 0))
 
 
-def _candidate_pixels(columns, rows, width):
-    """Yield pairs of arrays: flat indices of the pixels in bounding boxes, and the triangle of each box.
+def _candidate_pixels(columns, rows):
+    """Yield triples of arrays: rows and columns of the pixels in bounding boxes, and the triangle of each box.
 
-    `columns` and `rows` [3, T] are those of the pixel centre before each corner. Triangles keep their order. A pair has
-    about CHUNK pixels, or those of one triangle if there are more.
+    `columns` and `rows` [3, T] are those of the pixel centre before each corner. Triangles keep their order. A triple
+    has about CHUNK pixels, or those of one triangle if there are more.
     """
     left, top = columns.min(0) + 1, rows.min(0) + 1
     wide, high = columns.max(0) - left + 1, rows.max(0) - top + 1
@@ -254,22 +254,24 @@ def _candidate_pixels(columns, rows, width):
     for begin, end in pairwise(bounds):
         owners = np.repeat(np.arange(begin, end), counts[begin:end])
         within = np.arange(len(owners)) - np.repeat(starts[begin:end] - starts[begin:begin + 1], counts[begin:end])
-        row, column = np.divmod(within.astype(np.int32), wide[owners])
-        yield (row + top[owners]) * width + column + left[owners], owners
+        row, column = np.divmod(within.astype(np.int32), np.take(wide, owners))
+        yield row + np.take(top, owners), column + np.take(left, owners), owners
 
 
-def _edge_functions(x, y, pixels, owners, width):
+def _edge_functions(x, y, row, column, owners):
     """Compute how far each pixel is from the edges of its triangle -> (weights [3, P], their sums [P]).
 
-    `x` and `y` [3, T] are the grid columns and rows of corners, `pixels` [P] flat indices, and `owners` [P] triangles.
+    `x` and `y` [3, T] are the grid columns and rows of corners, `row` and `column` [P] those of pixels, and `owners`
+    [P] triangles.
     The weight of a corner is twice the signed area between the pixel and the opposite edge (Pineda 1988, "A Parallel
     Algorithm for Polygon Rasterization"), in half grid steps squared. All three weights have one sign inside. Two
     triangles that share an edge get exactly opposite weights for it.
     """
-    row, column = np.divmod(pixels, width)
     x = 2.0 * (np.take(x, owners, 1) - (column << SUBPIXELS)) + 1
     y = 2.0 * (np.take(y, owners, 1) - (row << SUBPIXELS)) + 1
-    weights = np.stack([x[i] * y[j] - x[j] * y[i] for i, j in ((1, 2), (2, 0), (0, 1))])
+    weights = np.empty_like(x)
+    for weight, (i, j) in zip(weights, ((1, 2), (2, 0), (0, 1))):
+        np.subtract(x[i] * y[j], x[j] * y[i], out=weight)
     return weights, weights[0] + weights[1] + weights[2]
 
 

@@ -27,17 +27,19 @@ class Atlas:
         places = places[np.take(self._bare, places)]
         if not places.size:
             return
-        wanted = np.zeros_like(self._bare)
-        wanted[places] = True
-        places = np.flatnonzero(wanted)                     # each once
+        self._bare[places] = False
+        first = places.min()
+        wanted = np.zeros(places.max() - first + 1, bool)
+        wanted[places - first] = True
+        places = np.flatnonzero(wanted) + first             # each once
         blocks, flat = np.take(_blocks(), places), self.texels.reshape(5, -1)
         for number, (name, (left, top, width, _)) in enumerate(BLOCKS.items()):
             chosen = places[blocks == number]
             for start in range(0, len(chosen), CHUNK):
                 chunk = chosen[start:start + CHUNK]
                 row, column = np.divmod(chunk, ATLAS_WIDTH)
-                flat[:, chunk] = self._painters[name]((row - top) * width + column - left)
-        self._bare[places] = False
+                for plane, values in zip(flat, self._painters[name]((row - top) * width + column - left)):
+                    plane[chunk] = values
 
     def paint_all(self):
         """Paint all texels -> [5, H, W]."""

@@ -3,6 +3,7 @@
 A person is drawn from the weights of targets themselves, not from a blend of people, so that there are plainly old and
 young, male and female people of each origin, and mixed ones. All follows from the seed and the number of the person.
 """
+import functools
 import math
 from fractions import Fraction
 from typing import NamedTuple
@@ -205,6 +206,7 @@ def _hats(value, knots):
     return {name: float(np.interp(value, places, np.eye(len(places))[index])) for index, name in enumerate(knots)}
 
 
+@functools.cache
 def _deviation(name):
     """Find the deviation of a target's weight by its name."""
     plain = name.removeprefix("l-").removeprefix("r-")
@@ -241,6 +243,7 @@ def _draw_weights(random, catalogue, age, female, origin):
     return weights
 
 
+@functools.cache
 def _axis(name):
     """Tell along which axis a target moves -> (name of the axis, 1 or -1); both sides of a face share an axis."""
     plain = name.removeprefix("l-").removeprefix("r-")

@@ -40,8 +40,7 @@ def detail_skin(mesh, masks, person, random):
     """
     _, _, width, height = BLOCKS["skin"]
     grain = random.standard_normal([height, width]).astype(np.float32)
-    pores = ndimage.gaussian_filter(grain, .8) * 2.6
-    creases = np.minimum(ndimage.gaussian_filter(grain[::-1], (.7, 4.5)) * 5, 0)
+    pores, creases = ndimage.gaussian_filter(grain, .8), ndimage.gaussian_filter(grain[::-1], (.7, 4.5))
     old = np.clip(makehuman_texture.read(person, "wrinkles"), .08, 1)
 
     def copy(block, texels):
@@ -52,7 +51,8 @@ def detail_skin(mesh, masks, person, random):
 
     def paint(texels):
         """Paint `texels` [n] of the skin's block -> [5, n]."""
-        skin, pore, crease = copy("skin", texels), np.take(pores, texels), np.take(creases, texels)
+        skin, pore = copy("skin", texels), np.take(pores, texels) * 2.6
+        crease = np.minimum(np.take(creases, texels) * 5, 0)
         lips, wrinkle, eye, cheek = (np.take(masks[name], texels) for name in ("lips", "wrinkle", "eye", "cheek"))
         lined = np.clip(wrinkle + .5 * eye + .25 * cheek, 0, 1)
         factor = 1 + PORES * pore * (1 - .7 * lips) + FINE_WRINKLES * old * lined * crease
