@@ -27,7 +27,7 @@ class TexturedMesh(NamedTuple):
     thresholds: np.ndarray                  # [T - first_open]: where the atlas is not higher, there is a hole
     first_flat: int                         # triangles from this one on are seen from both sides
     sunk: np.ndarray | None = None          # [V] micrometres by which vertices count as further away than they are
-    paint: Callable | None = None           # paints the atlas at flat indices [n] before they are read; None: it is
+    paint: Callable | None = None           # paints the atlas at flat indices [n] before they are read
 
 
 def render(mesh, shot, frame):

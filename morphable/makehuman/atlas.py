@@ -1,6 +1,7 @@
-"""The atlas of a person's colours, painted where somebody looks: an image shows a fifth of the skin and less of hair.
+"""The atlas of a person's colours, painted where it is looked at.
 
-The atlas has the blocks of `mesh.py`. No texel depends on others, so that any of them may be painted at any time.
+An image of 64 pixels shows a fifth of the skin's texels, and less of the hair's. The atlas has the blocks of `mesh.py`.
+No texel depends on others, so that any of them may be painted at any time.
 """
 import functools
 

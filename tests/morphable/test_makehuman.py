@@ -405,6 +405,30 @@ def test_every_cut_and_beard_can_be_rendered(head, cut):
 
 
 @needs_data
+def test_texels_do_not_depend_on_what_else_is_painted(head):
+    person = draw_person(list(head.catalogue), Wishes(), 1, 2)
+    whole, atlas = makehuman_model.paint(head, person).paint_all().reshape(5, -1), makehuman_model.paint(head, person)
+    places = np.random.default_rng(1).permutation(whole.shape[1])
+    for some in (places[:3], places[:20000], places[10000:30000]):
+        atlas.paint(some)
+    painted = atlas.texels.reshape(5, -1)
+    assert np.array_equal(painted[:, places[:30000]], whole[:, places[:30000]])
+    assert not painted[:, places[30000:]].any()
+
+
+@needs_data
+def test_parts_are_laid_out_within_their_blocks(head):
+    kit, mesh = head.kit, head.mesh
+    texels = {name: mesh.texels[mesh.part == number] for number, name in enumerate(makehuman_mesh.PARTS)}
+    inside = texels["skin"][..., 1].min(axis=1) > makehuman_mesh.BLOCKS["skin"][3]
+    texels.update(skin=texels["skin"][~inside], mouth=texels["skin"][inside], hair=kit.texels, beard=kit.jaw_texels)
+    for name, places in texels.items():
+        left, top, width, height = makehuman_mesh.BLOCKS[name]
+        column, row = places[..., 0] - left, places[..., 1] - top
+        assert column.min() >= 0 and column.max() < width and row.min() >= .5 and row.max() <= height - .5, name
+
+
+@needs_data
 def test_a_cache_gives_the_bits_of_a_new_build(head):
     again = makehuman_model._unpack(makehuman_model._pack(head))
     person = draw_person(list(head.catalogue), Wishes(), 1, 2)
