@@ -180,6 +180,7 @@ def loss_options(add):
     add("lambda_c", number(0), .001, "weight of the identity loss, for G")
     add("lambda_c_upper", number(0), None,
         "ceiling of lambda_c, which doubles whenever the learning rates are halved", "0.001, or lambda_c if larger")
+    add("pixel_loss", one_of(("absolute", "squared")), "absolute", "what lambda_p counts; squared: against speckles")
     add("chroma_weight", number(0), 0., "weight of uneven colours of a face, in the losses of lambda_p and lambda_f")
     add("loosen_step", whole(0), 0, "steps after which lambda_s, lambda_p and lambda_f count half (0: never)")
     add("method_c", one_of(("none", "magnet", "softmax", "center")), "magnet",
@@ -201,8 +202,7 @@ def identity_options(add):
     add("center_loss_alfa", number(0, 1), .95,
         "share of itself that a centroid keeps in a step (1: centroids never move)")
     add("facenet_scope", scope, registry.SCOPE, "variable scope of the classifier in its checkpoint")
-    add("image_size", pixels, 96,
-        f"side in pixels of the classifier's input: {registry.SIZES}")
+    add("image_size", pixels, 96, f"side in pixels of the classifier's input: {registry.SIZES}")
     add("standardization", one_of(("auto", "image", "fixed", "arcface")), "auto", "what the classifier expects: image, "
         "each image with mean 0 and deviation 1; fixed, (v - 127.5) / 128, as FaceNet's models of 2018; arcface, "
         "(v - 127.5) / 127.5; auto, as its weights say")

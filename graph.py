@@ -216,10 +216,7 @@ class TrainingGraph:
             with tf.control_dependencies(_gradients_of(back)):          # by then, the memory of both games is free
                 seen = tf.identity(x)
             bottleneck, embeddings = self._embed_at_random(seen, index) if net.has_classifier else (None, None)
-        with tf1.name_scope("matching"):
-            matching = None
-            if painted is not None and matches:
-                matching = self._match(painted, paired_photo, masks[1], after=back)
+        matching = self._match(painted, paired_photo, masks[1], after=back) if painted is not None and matches else None
         return Tower(s, r, paired_photo, paired_rendering, *masks, batch.label, x, y, fitted, painted, matching, forw,
                      back, forw.fake_reconstruction, forw.real_reconstruction, back.fake_reconstruction,
                      back.real_reconstruction, bottleneck, embeddings)
@@ -238,7 +235,7 @@ class TrainingGraph:
 
         Both show the photo where `mask` tells of no face: what is behind a face is not for G to know.
         """
-        with tf.control_dependencies(_gradients_of(after)):
+        with tf1.name_scope("matching"), tf.control_dependencies(_gradients_of(after)):
             wanted = tf.identity(photo)
         return self.networks.game.match(self.networks.D_forw, mask * made + (1 - mask) * wanted, wanted)
 
@@ -283,16 +280,18 @@ class TrainingGraph:
             d_loss_forw=forw.discriminator, g_loss_forw=forw.generator, balance1=forw.balance,
             d_loss_back=back.discriminator, g_loss_back=back.generator, balance2=back.balance,
             sd_loss_forw=paired.generator, sd_loss_real_forw=paired.real, balance3=paired.balance,
-            s_loss=s_loss, p_loss=self._pixel_loss(tower.x, tower.s, tower.mask), c_loss=tf.reduce_mean(c_each))
+            s_loss=s_loss, c_loss=tf.reduce_mean(c_each),
+            p_loss=self._pixel_loss(tower.x, tower.s, tower.mask, squared=self.config.pixel_loss == "squared"))
         if tower.painted is not None:
             terms["f_loss"] = self._pixel_loss(tower.painted, tower.paired_photo, tower.paired_mask)
         if tower.matching is not None:
             terms["m_loss"] = tower.matching
         return terms, dict(d_score=forw.fake_each, s_score=s_each, c_score=c_each)
 
-    def _pixel_loss(self, made, wanted, mask):
+    def _pixel_loss(self, made, wanted, mask, squared=False):
         """Compute the pixel loss of two batches of images, plus --chroma_weight times their chroma loss -> scalar."""
-        loss, weight = losses.pixel_loss(made, wanted, mask), self.config.chroma_weight
+        compare, weight = losses.squared_pixel_loss if squared else losses.pixel_loss, self.config.chroma_weight
+        loss = compare(made, wanted, mask)
         return loss + weight * losses.chroma_loss(made, wanted, mask) if weight else loss
 
     def _identity_losses(self, towers):
@@ -353,10 +352,9 @@ class TrainingGraph:
         others = {
             "G": self.lambda_c * loss["c_loss"] + lambda_s * loss["s_loss"] + lambda_p * loss["p_loss"],
             "G_inv": config.lambda_d * loss["sd_loss_forw"] + lambda_s * loss["s_loss"]}
-        if "f_loss" in loss:
-            others["G"] += lambda_f * loss["f_loss"]
-        if "m_loss" in loss:
-            others["G"] += config.lambda_m * loss["m_loss"]
+        for name, weight in (("f_loss", lambda_f), ("m_loss", config.lambda_m)):
+            if name in loss:
+                others["G"] += weight * loss[name]
         if config.weight_decay:
             decayed = [tf.nn.l2_loss(variable) for variable in self._identity_variables()]
             others["G"] += config.weight_decay * tf.add_n(decayed or [0.])

@@ -76,6 +76,15 @@ def pixel_loss(photo, rendering, mask):
     return tf.reduce_mean(mask * tf.abs(photo - rendering))
 
 
+def squared_pixel_loss(photo, rendering, mask):
+    """Compute twice the mean of mask (photo - rendering)^2 over all values -> scalar.
+
+    So a difference of 1/2, which is 64 of 255 levels, costs as much as in `pixel_loss`. Larger ones cost more, and
+    smaller ones less: a few pixels far away cost more than many that are a little away.
+    """
+    return 2 * tf.reduce_mean(mask * tf.square(photo - rendering))
+
+
 def chroma_loss(photo, rendering, mask):
     """Compute how differently colours change within a face in two batches of images -> scalar.
 

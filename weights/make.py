@@ -34,7 +34,8 @@ REMEMBERED = ("input_scale_size", "conv_hidden_num", "conv_hidden_num_res", "num
 # The same of an option that is younger than the weights. It is written only where it is not what config.FORMERLY says:
 # so the weights that there are can be made again with the same params.json.
 LATER = ("normalization", "d_layers")
-TRAINED_BY_LATER = ("loosen_step", "chroma_weight", "lambda_m")     # options that are younger, written where not 0
+# Options of the training that are younger, and what they are where they are not written.
+TRAINED_BY_LATER = {"loosen_step": 0, "chroma_weight": 0, "lambda_m": 0, "pixel_loss": "absolute"}
 
 
 def main(words):
@@ -84,7 +85,7 @@ def export(folder, commands):
     trained = runs.load_params(folder)
     words = [" ".join(command) for command in commands]
     later = {name: trained[name] for name in LATER if trained[name] != config.FORMERLY[name]}
-    trained_later = {name: trained[name] for name in TRAINED_BY_LATER if trained[name]}
+    trained_later = {name: trained[name] for name, usual in TRAINED_BY_LATER.items() if trained[name] != usual}
     with open(os.path.join(TARGET, runs.PARAMS), "w") as file:
         json.dump({**{name: trained[name] for name in REMEMBERED}, **later, "random_seed": trained["random_seed"],
                    "commands": words, "versions": trained["versions"],

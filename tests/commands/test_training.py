@@ -128,8 +128,8 @@ def hinge_runs(tools):
     """The hinge game with an identity loss: 4 steps at once, and 2 steps and 2 more -> both run directories."""
     options = narrow(tools, game="hinge", d_layers="1,3", augment="shift,cut,color,zoom,shade", r1=.1,
                      upsampling="resize", normalization="none", lambda_f=1, background="noise", loosen_step=3,
-                     chroma_weight=2, lambda_m=1, checkpoint_step=2, log_step=2, **SMALL, method_c="magnet",
-                     lambda_c=.1, pretrained_rec=tools.classifier)
+                     chroma_weight=2, lambda_m=1, pixel_loss="squared", checkpoint_step=2, log_step=2, **SMALL,
+                     method_c="magnet", lambda_c=.1, pretrained_rec=tools.classifier)
     again = {**options, "log_dir": tools.new_folder()}
     succeed_here(main, *words(**options, max_step=4))
     succeed_here(main, *words(**again, max_step=2))

@@ -59,6 +59,7 @@ MAIN = [
     ("--r1 1 --augment cut --d_scales 2 --d_layers 2", "--d_scales, --d_layers, --augment, --r1", "only --game hinge"),
     ("--game hinge --r1 1 --augment cut --d_scales 2 --d_layers 2", None, None),
     ("--lambda_m 1", "--lambda_m", "only --game hinge"), ("--lambda_m 1 --game hinge", None, None),
+    ("--pixel_loss squared --lambda_p 0", "--pixel_loss", "--lambda_p is 0"), ("--pixel_loss squared", None, None),
     ("--chroma_weight 2 --lambda_p 0", "--chroma_weight", "are 0"),
     ("--chroma_weight 2 --lambda_p 0 --lambda_f 1", None, None), ("--chroma_weight 2", None, None),
     ("--fit_dataset --r1 1 --game hinge", "--r1", "nothing is trained"),

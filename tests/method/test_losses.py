@@ -63,6 +63,21 @@ def test_pixel_loss_is_a_mean_over_all_values_also_the_masked():
     assert run(lambda: losses.pixel_loss(photo, rendering, 0 * mask)) == 0
 
 
+def test_squared_pixel_loss():
+    photo, rendering, noise = images(3)
+    mask = (noise > 0).astype(np.float32)
+    got = run(lambda: losses.squared_pixel_loss(photo, rendering, mask))
+    assert close(got, 2 * (mask * (photo - rendering) ** 2).mean())
+
+
+@pytest.mark.parametrize("difference, ratio", [(.25, .5), (.5, 1), (1, 2)])
+def test_squared_pixels_cost_as_much_as_absolute_ones_at_64_levels(difference, ratio):
+    black, everywhere = np.zeros([2, 4, 4, 3], np.float32), np.ones([2, 4, 4, 3], np.float32)
+    squared, absolute = run(lambda: [loss(black + difference, black, everywhere)
+                                     for loss in (losses.squared_pixel_loss, losses.pixel_loss)])
+    assert squared / absolute == pytest.approx(ratio, rel=1e-4)
+
+
 def chroma_numpy(photo, rendering, mask):
     """Twin of `losses.chroma_loss`, one image and one pair of opponent colours after the other."""
     total = []

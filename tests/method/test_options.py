@@ -391,6 +391,18 @@ def chroma_counts(case):
     return forward(case, look)
 
 
+def pixels_compared(case):
+    """Which losses are squared ones, and how many times what losses.py says?"""
+    def look(graph, session):
+        tower = graph.tower
+        compared = [(tower.x, tower.s, tower.mask), (tower.painted, tower.paired_photo, tower.paired_mask)]
+        found = session.run([[graph.losses[name], losses.pixel_loss(*images), losses.squared_pixel_loss(*images)]
+                             for name, images in zip(("p_loss", "f_loss"), compared)])
+        return [(name, round(float(loss / squared), 3)) for name, (loss, pixels, squared)
+                in zip(("p_loss", "f_loss"), found) if not np.isclose(loss, pixels, rtol=1e-4)]
+    return forward(case, look)
+
+
 def background_of_pairs(case):
     """Is the background of pairs that of their renderings as they were read, though G sees these shaded?"""
     function, asked = graph._is_background, []
@@ -734,6 +746,7 @@ ROWS = [
     learns("lambda_p", weight_of("G", "p_loss"), .2),
     learns("lambda_f", weight_of("G", "f_loss"), .6),
     Row("lambda_m", 2, weight_of("G", "m_loss"), 2., dict(game="hinge")),
+    Row("pixel_loss", "squared", pixels_compared, [("p_loss", 1.)], dict(lambda_f=1)),
     Row("chroma_weight", 2, chroma_counts, [2., 2.], dict(lambda_f=1)),
     Row("loosen_step", 5, before_and_after, [.7, .2, .6, .7, .35, .1, .3, .35], OTHER),
     learns("method_c", weight_of("G", "c_loss"), 1.),

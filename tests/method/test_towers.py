@@ -11,7 +11,7 @@ from preflight import Data
 from trainer import Trainer
 
 HINGE = dict(game="hinge", d_layers="1,3", augment="shift,cut,color,zoom,shade", r1=.1, upsampling="resize",
-             lambda_f=1, lambda_m=2, chroma_weight=2, background="noise")
+             lambda_f=1, lambda_m=2, chroma_weight=2, pixel_loss="squared", background="noise")
 INPUTS = ("photo", "rendering", "paired_photo", "paired_rendering")
 
 
