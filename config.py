@@ -176,11 +176,11 @@ def loss_options(add):
     add("lambda_p", number(0), .1, "weight of the pixel loss between rendering and photo, for G")
     add("lambda_f", number(0), 0., "weight of the paired loss forward, between the photo of a pair and what G makes of "
         "its rendering, where that shows a face, for G; the original has none")
-    add("lambda_m", number(0), 0., "hinge: weight of that loss, with features of D_forw compared (feature matching)")
+    add("lambda_m", number(0), 0., "hinge: weight of the feature matching loss of pairs, by D_forw's features, for G")
     add("lambda_c", number(0), .001, "weight of the identity loss, for G")
     add("lambda_c_upper", number(0), None,
         "ceiling of lambda_c, which doubles whenever the learning rates are halved", "0.001, or lambda_c if larger")
-    add("pixel_loss", one_of(("absolute", "squared")), "absolute", "what lambda_p counts; squared: against speckles")
+    add("pixel_loss", one_of(("absolute", "squared")), "absolute", "what lambda_p counts: differences or their squares")
     add("chroma_weight", number(0), 0., "weight of uneven colours of a face, in the losses of lambda_p and lambda_f")
     add("loosen_step", whole(0), 0, "steps after which lambda_s, lambda_p and lambda_f count half (0: never)")
     add("method_c", one_of(("none", "magnet", "softmax", "center")), "magnet",

@@ -100,7 +100,7 @@ class Tower(NamedTuple):
     y: tf.Tensor                    # renderings generated from x
     fitted: tf.Tensor               # renderings generated from the paired photos; None without pairs
     painted: tf.Tensor              # photos generated from the paired renderings; None where no loss asks for them
-    matching: tf.Tensor             # scalar: the matching loss of `painted` and the paired photos; None without one
+    matching: tf.Tensor             # scalar: the feature matching loss of `painted` and the paired photos; or None
     forw: losses.Game               # D_forw on x and r
     back: losses.Game               # D_back on y and s
     x_reconstruction: tf.Tensor     # None in a game without reconstructions, as the next three
@@ -200,7 +200,7 @@ class TrainingGraph:
         with tf1.name_scope("G"):
             x = net.photos_of(s, self._dropout(config.dropout_keep, DROPOUT_STREAM, index),
                               self._dropout(1, net.BACKGROUND_STREAM, index))
-            painted, matches = None, config.lambda_m and net.game.matches
+            painted, matches = None, config.lambda_m > 0 and net.game.matches_features
             if paired_rendering is not None and (config.lambda_f or matches):
                 painted = net.photos_of(
                     paired_rendering, self._dropout(config.dropout_keep, PAIRED_STREAM, index),
@@ -231,13 +231,13 @@ class TrainingGraph:
         return self.networks.game.play(discriminator, images, k, self.with_gradients, chance)
 
     def _match(self, made, photo, mask, after):
-        """Build the matching loss of images `made` and the paired `photo`, after the Game `after` -> scalar.
+        """Build the feature matching loss of images `made` and the paired `photo`, after the Game `after` -> scalar.
 
-        Both show the photo where `mask` tells of no face: what is behind a face is not for G to know.
+        Where `mask` [B, S, S, 3] is 0, `made` is replaced by the photo, so that what is behind a face does not count.
         """
         with tf1.name_scope("matching"), tf.control_dependencies(_gradients_of(after)):
             wanted = tf.identity(photo)
-        return self.networks.game.match(self.networks.D_forw, mask * made + (1 - mask) * wanted, wanted)
+        return self.networks.game.match_features(self.networks.D_forw, mask * made + (1 - mask) * wanted, wanted)
 
     def _seed(self, stream):
         """Make the seed [2] int32 of one use of random numbers in this step."""
@@ -282,7 +282,7 @@ class TrainingGraph:
             sd_loss_forw=paired.generator, sd_loss_real_forw=paired.real, balance3=paired.balance,
             s_loss=s_loss, c_loss=tf.reduce_mean(c_each),
             p_loss=self._pixel_loss(tower.x, tower.s, tower.mask, squared=self.config.pixel_loss == "squared"))
-        if tower.painted is not None:
+        if tower.painted is not None and self.config.lambda_f:
             terms["f_loss"] = self._pixel_loss(tower.painted, tower.paired_photo, tower.paired_mask)
         if tower.matching is not None:
             terms["m_loss"] = tower.matching

@@ -79,8 +79,8 @@ def pixel_loss(photo, rendering, mask):
 def squared_pixel_loss(photo, rendering, mask):
     """Compute twice the mean of mask (photo - rendering)^2 over all values -> scalar.
 
-    So a difference of 1/2, which is 64 of 255 levels, costs as much as in `pixel_loss`. Larger ones cost more, and
-    smaller ones less: a few pixels far away cost more than many that are a little away.
+    `mask` is that of `pixel_loss`. A difference of 1/2, about 64 of 255 levels, costs as much as in `pixel_loss`. A
+    larger difference costs more, and a smaller difference less.
     """
     return 2 * tf.reduce_mean(mask * tf.square(photo - rendering))
 
@@ -101,13 +101,13 @@ def chroma_loss(photo, rendering, mask):
     return tf.reduce_mean(face * tf.abs(difference - mean))
 
 
-def matching_loss(made, wanted):
-    """Compute how far the features of images that were made are from those wanted -> scalar.
+def feature_matching_loss(made, wanted):
+    """Compute how far a discriminator's features of generated images are from those of wanted images -> scalar.
 
-    This is feature matching (Wang et al. 2018, High-Resolution Image Synthesis with Conditional GANs, eq. 4). `made`
-    and `wanted` are lists of features [B, h, w, C], one for each layer of a discriminator. Of each image and layer, the
-    mean absolute difference is divided by the mean absolute feature wanted. So all layers count alike, however large
-    their features are. The loss is the mean over images and layers.
+    This is feature matching after Wang et al. 2018 (High-Resolution Image Synthesis with Conditional GANs, eq. 4).
+    `made` and `wanted` are lists of features [B, h, w, C], one for each layer. Unlike there, the mean absolute
+    difference of each image and layer is divided by the mean absolute value of the wanted features. So all layers count
+    alike, however large their features are. The loss is the mean over images and layers.
     """
     def size(features):
         return tf.reduce_mean(tf.abs(features), [1, 2, 3])

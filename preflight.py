@@ -154,12 +154,12 @@ def find_folders(config, typed=MappingProxyType({})):
         """Tell whether data_dir has the folder `name`."""
         return os.path.isdir(os.path.join(config.data_dir, name))
 
+    paired = config.lambda_d, config.lambda_f, config.lambda_m * (config.game == "hinge")
     wanted = {"dataset": config.train_generator or config.fit_dataset,
               "syn_dataset": config.train_generator or config.generate_dataset or not (
                   config.is_train or config.test_data_path),
               # Without a paired loss, pairs are read only because they always were: the steps stay the same.
-              "dataset_3dmm": config.train_generator and (
-                  max(config.lambda_d, config.lambda_f, config.lambda_m) > 0 or there(config.dataset_3dmm)),
+              "dataset_3dmm": config.train_generator and (max(paired) > 0 or there(config.dataset_3dmm)),
               "dataset_3dmm_test": config.train_generator and (
                   "dataset_3dmm_test" in typed or there(config.dataset_3dmm_test))}
     folders = {option: data_folder(f"--{option}", config.data_dir, getattr(config, option), config.split)

@@ -12,7 +12,7 @@ class Began:
 
     balances = True                 # whether the k's move
     reconstructs = True             # whether a discriminator makes an image of what it sees
-    matches = False                 # whether `match` can compare images as a discriminator sees them
+    matches_features = False        # whether there is a feature matching loss
 
     def __init__(self, config):
         """Take `gamma` and the discriminators' widths from the options `config`."""

@@ -38,25 +38,25 @@ class PatchDiscriminator(Network):
 
         The list has the verdicts at each scale in turn, one for each depth.
         """
-        return [outputs[-1] for outputs in self.see(images)]
+        return [outputs[-1] for outputs in self.run(images)]
 
-    def see(self, images):
-        """Run each network on `images` [B, S, S, 3] -> a list of the networks' outputs, in the order of the verdicts.
+    def run(self, images):
+        """Run each network on `images` [B, S, S, 3] -> a list of the networks' outputs, in the order of `__call__`.
 
         The outputs of a network are a list: the features [B, h, w, C] after each convolution, and last its verdicts.
         """
-        seen = []
+        found = []
         with self.scope():
             for scale in range(self.scales):
                 for depth in self.depths:
                     shallow = f"_layers{depth}" if depth < max(self.depths) else ""
                     with tf1.variable_scope(f"scale{scale + 1}{shallow}"):
-                        seen.append(self._run(images, depth))
+                        found.append(self._run_one(images, depth))
                 images = tf.nn.avg_pool2d(images, 2, 2, "SAME")
-        return seen
+        return found
 
-    def _run(self, x, depth):
-        """Run the network of one scale and `depth` on images `x` [B, S, S, 3] -> its outputs, as `see` tells."""
+    def _run_one(self, x, depth):
+        """Run the network of one scale and `depth` on images `x` [B, S, S, 3] -> its outputs, as `run` tells."""
         outputs = []
         for i in range(depth + 1):
             x = self._conv(f"conv{i + 1}", x, min(2 ** i, 4) * self.filters, stride=2 if i < depth else 1)
@@ -73,7 +73,7 @@ class Hinge:
     """The game of patch discriminators. Nothing balances the two players: the k's stay at 0."""
 
     balances = reconstructs = False
-    matches = True
+    matches_features = True
 
     def __init__(self, config):
         """Take the discriminators' shape, the augmentation and R1's weight from the options `config`."""
@@ -91,10 +91,11 @@ class Hinge:
         return losses.verdict_per_example(discriminator(x))
 
     @staticmethod
-    def match(discriminator, made, wanted):
-        """Compare images `made` with those `wanted`, [B, S, S, 3], by a discriminator's features -> scalar."""
-        return losses.matching_loss(*([features for outputs in discriminator.see(images) for features in outputs[:-1]]
-                                      for images in (made, wanted)))
+    def match_features(discriminator, made, wanted):
+        """Compute the feature matching loss of images `made` and `wanted`, [B, S, S, 3] -> scalar."""
+        return losses.feature_matching_loss(*(
+            [features for outputs in discriminator.run(images) for features in outputs[:-1]]
+            for images in (made, wanted)))
 
     def seen_pairs(self, photos, renderings, chance):
         """Change paired `photos` and `renderings` [B, S, S, 3] as --augment says, for G and G_inv to learn from."""

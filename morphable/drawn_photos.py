@@ -67,13 +67,19 @@ def _draw_cast(scene, identity, image, paired):
     _, box = locate_face(scene, mesh.vertices, shot.pose, CANVAS)
     fine = FINE_CAST * scene.framing.size
     frame = renderer.Frame(CANVAS, CANVAS, box, (fine, fine), FINE_CAST)
-    if identity not in scene.cast.detailed:
-        of_person = np.random.default_rng([scene.seed, identity])
-        scene.cast.detailed.clear()
-        scene.cast.detailed[identity] = makehuman_photos.detail_skin(mesh, scene.cast.head.masks, person, of_person)
-    atlas, random = scene.cast.detailed[identity], np.random.default_rng([scene.seed, identity, image])
-    photo = makehuman_photos.take(mesh._replace(atlas=atlas.texels, paint=atlas.paint), person, shot, frame, random)
+    atlas, random = _detailed_atlas(scene, identity, mesh, person), np.random.default_rng([scene.seed, identity, image])
+    photo = makehuman_photos.take(mesh._replace(atlas=atlas.image, paint=atlas.paint), person, shot, frame, random)
     return photo, render_face(scene, mesh, shot).image if paired else None
+
+
+def _detailed_atlas(scene, identity, mesh, person):
+    """Make the Atlas, with pores, of person number `identity`, who has this mesh; the last one is remembered."""
+    atlases, key = scene.cast.detailed, (scene.seed, identity)
+    if key not in atlases:
+        atlases.clear()
+        random = np.random.default_rng(list(key))
+        atlases[key] = makehuman_photos.detail_skin(mesh, scene.cast.head.masks, person, random)
+    return atlases[key]
 
 
 def _make_background(random, size):

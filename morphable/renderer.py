@@ -190,7 +190,7 @@ def find_visible(points, triangles, height, width, keep=None):
 
     `pixels` [P] are flat indices, `owners` [P] indices of the nearest triangles, and `weights` [3, P] over their `sums`
     [P] are the shares of the corners. `keep(owners, weights, sums)`, if given, tells which places of triangles are
-    there at all -> bool [P], so that a triangle may have holes.
+    there at all -> bool [P], so that a triangle may have holes. There, `owners` ascend.
     """
     steps = _to_grid(points)
     columns = np.clip(steps[0] >> SUBPIXELS, -1, width - 1)         # of the last pixel centres before the points
@@ -262,10 +262,9 @@ def _edge_functions(x, y, row, column, owners):
     """Compute how far each pixel is from the edges of its triangle -> (weights [3, P], their sums [P]).
 
     `x` and `y` [3, T] are the grid columns and rows of corners, `row` and `column` [P] those of pixels, and `owners`
-    [P] triangles.
-    The weight of a corner is twice the signed area between the pixel and the opposite edge (Pineda 1988, "A Parallel
-    Algorithm for Polygon Rasterization"), in half grid steps squared. All three weights have one sign inside. Two
-    triangles that share an edge get exactly opposite weights for it.
+    [P] triangles. The weight of a corner is twice the signed area between the pixel and the opposite edge (Pineda 1988,
+    "A Parallel Algorithm for Polygon Rasterization"), in half grid steps squared. All three weights have one sign
+    inside. Two triangles that share an edge get exactly opposite weights for it.
     """
     x = 2.0 * (np.take(x, owners, 1) - (column << SUBPIXELS)) + 1
     y = 2.0 * (np.take(y, owners, 1) - (row << SUBPIXELS)) + 1

@@ -32,8 +32,8 @@ class Cast(NamedTuple):
     """People who are drawn by age, sex and origin rather than from a FaceModel's components."""
     head: makehuman_model.Head
     wishes: makehuman_people.Wishes
-    latest: dict                            # {identity: (Person, Subject)} of the one that was drawn last
-    detailed: dict                          # {identity: Atlas} of the skin of the one in the last photo
+    latest: dict                            # {(seed, identity): (Person, Subject)} of the one that was drawn last
+    detailed: dict                          # {(seed, identity): Atlas} with pores, of the one in the last photo
 
 
 class Scene(NamedTuple):
@@ -172,12 +172,14 @@ def sample_subject(scene, identity):
 
 def meet_person(scene, identity):
     """Draw person number `identity` of a scene's Cast -> (Person, Subject); the last one is remembered."""
-    head, wishes, latest, _ = scene.cast
-    if identity not in latest:
-        person = makehuman_people.draw_person(list(head.catalogue), wishes, scene.seed, identity)
+    head, wishes, latest, detailed = scene.cast
+    key = scene.seed, identity
+    if key not in latest:
         latest.clear()
-        latest[identity] = person, show_person(scene, person)
-    return latest[identity]
+        detailed.clear()
+        person = makehuman_people.draw_person(list(head.catalogue), wishes, scene.seed, identity)
+        latest[key] = person, show_person(scene, person)
+    return latest[key]
 
 
 def show_person(scene, person):

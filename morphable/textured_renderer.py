@@ -27,7 +27,7 @@ class TexturedMesh(NamedTuple):
     thresholds: np.ndarray                  # [T - first_open]: where the atlas is not higher, there is a hole
     first_flat: int                         # triangles from this one on are seen from both sides
     sunk: np.ndarray | None = None          # [V] micrometres by which vertices count as further away than they are
-    paint: Callable | None = None           # paints the atlas at flat indices [n] before they are read
+    paint: Callable | None = None           # takes flat indices [n], before the atlas is read there
 
 
 def render(mesh, shot, frame):
@@ -51,13 +51,13 @@ def render(mesh, shot, frame):
     def is_there(owners, weights, sums):
         """Tell which places of triangles are no holes -> bool [P]."""
         there = np.ones(len(owners), bool)
-        open_ = slice(int(np.searchsorted(owners, first_open)), None)       # owners rise
+        open_ = slice(int(np.searchsorted(owners, first_open)), None)       # owners ascend
         if there[open_].size:
             owners = owners[open_]
             column, row = _mix(np.take(texels, owners, 2), weights[:, open_] / sums[open_]).astype(np.int32)
-            texel = row * mesh.atlas.shape[2] + column
-            _paint(mesh, texel)
-            there[open_] = np.take(mesh.atlas[4], texel) > np.take(thresholds, owners - first_open)
+            places = row * mesh.atlas.shape[2] + column
+            _paint(mesh, places)
+            there[open_] = np.take(mesh.atlas[4], places) > np.take(thresholds, owners - first_open)
         return there
 
     pixels, owners, weights, sums = renderer.find_visible(points, triangles, k * rows, k * columns, is_there)
@@ -90,10 +90,10 @@ def _mix(values, shares):
     return values[:, 0] * shares[0] + values[:, 1] * shares[1] + values[:, 2] * shares[2]
 
 
-def _paint(mesh, texels):
-    """Paint the atlas of a mesh at flat indices `texels` [n] where it is bare."""
+def _paint(mesh, places):
+    """Paint the atlas of a mesh at flat indices `places` [n] where it is bare."""
     if mesh.paint:
-        mesh.paint(texels)
+        mesh.paint(places)
 
 
 def _look_up(mesh, places):

@@ -20,6 +20,7 @@ from morphable.makehuman import expressions as makehuman_expressions
 from morphable.makehuman import model as makehuman_model
 from morphable.makehuman import people as makehuman_people
 from morphable.makehuman import texture as makehuman_texture
+from morphable.makehuman.mesh import ATLAS_HEIGHT, ATLAS_WIDTH
 from morphable.makehuman.people import BEARDS, CUTS, Person, TRAITS
 
 SEED = 2026                         # of the people whose statistics are taken
@@ -85,11 +86,12 @@ def build(head):
 
 def vertex_colours(head, person):
     """Compute the colours of the head's vertices without light -> float32 [V, 3], rgb in 0..255."""
-    atlas = makehuman_model.paint(head, person).paint_all()
+    atlas = makehuman_model.make_atlas(head, person)
     place = np.zeros([len(head.rest), 2], np.float32)
     place[head.mesh.triangles.ravel()] = head.mesh.texels.reshape(-1, 2)
-    column, row = np.clip(place.astype(int), 0, [[atlas.shape[2] - 1, atlas.shape[1] - 1]]).T
-    return atlas[:3, row, column].T * head.shade
+    column, row = np.clip(place.astype(int), 0, [[ATLAS_WIDTH - 1, ATLAS_HEIGHT - 1]]).T
+    atlas.paint(row * ATLAS_WIDTH + column)
+    return atlas.image[:3, row, column].T * head.shade
 
 
 def resemble(people, shape, texture, hair=None):

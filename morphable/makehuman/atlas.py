@@ -16,11 +16,12 @@ class Atlas:
     """An atlas whose texels are painted when they are needed first."""
 
     def __init__(self, painters):
-        """Make a bare atlas. `painters` {block: function} paint texels of a block -> [5, n].
+        """Make a bare atlas.
 
-        The texels are told by their flat indices [n] in the block.
+        `painters` are {block: function}. A function takes the flat indices [n] of texels in its block, and paints these
+        -> [5, n], or [5, 1] where all are alike.
         """
-        self.texels = np.zeros([5, ATLAS_HEIGHT, ATLAS_WIDTH], np.float32)      # rgb in 0..255, gloss, height of hair
+        self.image = np.zeros([5, ATLAS_HEIGHT, ATLAS_WIDTH], np.float32)      # rgb in 0..255, gloss, height of hair
         self._painters, self._bare = painters, np.ones(ATLAS_HEIGHT * ATLAS_WIDTH, bool)
 
     def paint(self, places):
@@ -28,12 +29,11 @@ class Atlas:
         places = places[np.take(self._bare, places)]
         if not places.size:
             return
-        self._bare[places] = False
         first = places.min()
         wanted = np.zeros(places.max() - first + 1, bool)
         wanted[places - first] = True
         places = np.flatnonzero(wanted) + first             # each once
-        blocks, flat = np.take(_blocks(), places), self.texels.reshape(5, -1)
+        blocks, flat = np.take(_blocks(), places), self.image.reshape(5, -1)
         for number, (name, (left, top, width, _)) in enumerate(BLOCKS.items()):
             chosen = places[blocks == number]
             for start in range(0, len(chosen), CHUNK):
@@ -41,11 +41,12 @@ class Atlas:
                 row, column = np.divmod(chunk, ATLAS_WIDTH)
                 for plane, values in zip(flat, self._painters[name]((row - top) * width + column - left)):
                     plane[chunk] = values
+        self._bare[places] = False
 
     def paint_all(self):
         """Paint all texels -> [5, H, W]."""
         self.paint(np.arange(ATLAS_HEIGHT * ATLAS_WIDTH))
-        return self.texels
+        return self.image
 
 
 @functools.cache

@@ -11,11 +11,11 @@ import numpy as np
 from morphable.makehuman.mesh import AXIS_Z, BLOCKS
 from morphable.makehuman.people import BEARDS, CUTS
 from morphable.makehuman.texture import (
+    as_column,
     bump,
     hair_colour,
     join,
     noise,
-    planes,
     read,
     rest_positions,
     skin_tone,
@@ -201,7 +201,10 @@ def heights(kit, person, inside):
 
 
 def paint_scalp(skin, positions, person):
-    """Paint what shows of the scalp between hair on `skin` [5, n], in place; hair also casts a shade."""
+    """Paint what shows of the scalp between hair on `skin` [5, n] at `positions` [n, 3], in place.
+
+    Hair also casts a shade.
+    """
     if CUTS[person.cut] == "bald" and read(person, "crown") < 0:
         strength = .28
     else:
@@ -285,7 +288,7 @@ def paint_hair(kit, person, texels):
     grey = read(person, "grey")
     salt = 1 + (.15 + .12 * grey * (1 - grey) * 4) * strands
     gloss = (.5 + .25 * strands) * (.45 if CUTS[person.cut] in ("curly", "buzz", "bald") else 1)
-    return join(np.clip(planes(hair_colour(person)) * salt, 0, 255), gloss, tall)
+    return join(np.clip(as_column(hair_colour(person)) * salt, 0, 255), gloss, tall)
 
 
 def paint_beard(kit, person, texels):
@@ -303,7 +306,7 @@ def paint_beard(kit, person, texels):
         zone = zone * np.maximum(np.maximum(lip, chin), round_ * smooth_step(y, -76, -66))
     tall = smooth_step(zone + .12 * hairs, .12, .7) * smooth_step(zone, .04, .2) * np.clip(.78 + .25 * hairs, 0, 1.1)
     colour = .9 * hair_colour(person) + read(person, "grey") * 8 + np.array([8, 2, 0])
-    return join(np.clip(planes(colour) * (1 + .2 * hairs), 0, 255), .3, tall)
+    return join(np.clip(as_column(colour) * (1 + .2 * hairs), 0, 255), .3, tall)
 
 
 def paint_sheet(kit, person, texels):
@@ -314,7 +317,7 @@ def paint_sheet(kit, person, texels):
     ends = smooth_step(down + .05 * lengths + .02 * strands, 1.0, .9)
     across = np.linspace(-1, 1, width)[texels % width]
     rim = smooth_step(np.abs(across) + .02 * strands, 1.0, .95)
-    colours = np.clip(planes(hair_colour(person)) * (1 + .2 * strands), 0, 255)
+    colours = np.clip(as_column(hair_colour(person)) * (1 + .2 * strands), 0, 255)
     return join(colours, .7 + .3 * strands, ends * rim * np.clip(.72 + .3 * strands, 0, 1))
 
 

@@ -220,8 +220,8 @@ def to_face_model(head):
         head.deviations, colours, none, np.zeros(0, np.float32), landmarks.astype(np.int32))
 
 
-def paint(head, person):
-    """Make the Atlas of a makehuman_people.Person, which is painted where it is needed."""
+def make_atlas(head, person):
+    """Make the Atlas of a makehuman_people.Person, still bare."""
     phase = makehuman_texture.read(person, "phase")
     plain = makehuman_texture.plain_texels(person)
     plain["glasses"] = np.append(makehuman_glasses.colour(phase), [1.2, 1])
@@ -256,7 +256,7 @@ def make_figure(head, person):
     coarse = head.base + face_model.combine(person.weights, head.fields)
     points = head.mesh.refine @ coarse + head.mesh.shift
     normals = renderer.compute_normals(points, head.mesh.triangles, head.incidence)
-    atlas = paint(head, person)
+    atlas = make_atlas(head, person)
     eyes = np.stack([points[np.unique(head.mesh.triangles[head.mesh.part == PARTS.index(side)])].mean(axis=0)
                      for side in ("left_eye", "right_eye")])
     skin_points = points[np.unique(head.mesh.triangles[head.mesh.part == 0])]
@@ -268,7 +268,7 @@ def make_figure(head, person):
     shade = np.concatenate([head.shade, np.repeat(hair.shade[:, None], 3, axis=1)]).astype(np.float32)
     texels = np.concatenate([head.mesh.texels, hair.texels]).astype(np.float32)
     mesh = textured_renderer.TexturedMesh(
-        points, triangles, renderer.compute_incidence(triangles, len(points)), texels, atlas.texels, shade, opaque,
+        points, triangles, renderer.compute_incidence(triangles, len(points)), texels, atlas.image, shade, opaque,
         hair.thresholds, opaque + hair.flat, _sink(head.mesh, len(points)), atlas.paint)
     return Figure(points, hair.follow, mesh)
 

@@ -36,18 +36,19 @@ NECKLINE = np.array([[240, -158, -20], [150, -124, -24], [84, -94, -22], [60, -1
 def detail_skin(mesh, masks, person, random):
     """Make an Atlas like that of a TexturedMesh of a Person, with pores and fine wrinkles in the skin.
 
-    `masks` are those of the skin.
+    `masks` are those of the skin. The mesh has to have the `paint` of an Atlas.
     """
     _, _, width, height = BLOCKS["skin"]
     grain = random.standard_normal([height, width]).astype(np.float32)
     pores, creases = ndimage.gaussian_filter(grain, .8), ndimage.gaussian_filter(grain[::-1], (.7, 4.5))
     old = np.clip(makehuman_texture.read(person, "wrinkles"), .08, 1)
+    flat, paint_flat = mesh.atlas.reshape(5, -1), mesh.paint            # the rest of the mesh need not stay in memory
 
     def copy(block, texels):
         """Copy `texels` [n] of a block from the atlas of the mesh -> [5, n]."""
         places = makehuman_atlas.find(block, texels)
-        mesh.paint(places)
-        return np.take(mesh.atlas.reshape(5, -1), places, 1)
+        paint_flat(places)
+        return np.take(flat, places, 1)
 
     def paint(texels):
         """Paint `texels` [n] of the skin's block -> [5, n]."""

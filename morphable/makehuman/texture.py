@@ -177,40 +177,40 @@ def paint_skin(masks, positions, person):
               - .17 * masks["crease"] - .16 * get["bags"] * masks["bag"] - .07 * masks["eye"]
               - (.05 + .07 * get["bags"]) * masks["pouch"]
               - .30 * get["freckles"] * masks["freckles"] * .6 - .2 * get["spots"] * masks["spots"])
-    skin = factor * planes(tone.astype(np.float32))
+    skin = factor * as_column(tone.astype(np.float32))
     red = (.075 + .03 * get["blush"] + .02 * get["ruddy"]) * masks["cheek"]
     red += .07 * masks["ear"] + .012 * masks["blotch"]
-    skin += fair * red * planes(np.float32([70, -70, -62]))
-    skin += fair * masks["eye"] * planes(np.float32([-5, -8, -4]))
+    skin += fair * red * as_column(np.float32([70, -70, -62]))
+    skin += fair * masks["eye"] * as_column(np.float32([-5, -8, -4]))
     shadow = .5 * get["shadow"] * masks["shadow"]
-    skin += shadow * (planes(np.float32([92, 66, 64])) - skin)
+    skin += shadow * (as_column(np.float32([92, 66, 64])) - skin)
     stubble = np.clip(get["stubble"] * .48 * masks["stubble"] * smooth_step(get["grey"], 1.5, .2), 0, .8)
-    skin += stubble * (planes(.45 * tone + .35 * np.minimum(hair_colour(person), 90) - [0, 0, -6]) - skin)
+    skin += stubble * (as_column(.45 * tone + .35 * np.minimum(hair_colour(person), 90) - [0, 0, -6]) - skin)
     lip = tone * [.86, .64, .63] + [10, 4, 6] + get["lip_red"] * np.array([7, -9, -6]) * fair \
         - max(0, get["lip_dark"]) * np.array([14, 13, 11]) * fair
     lip = np.maximum(lip, [42, 22, 22])
     lip_factor = 1 + .04 * masks["pores"] - .10 * masks["lip_line"]
-    skin += .88 * masks["lips"] * (lip_factor * planes(lip) - skin)
+    skin += .88 * masks["lips"] * (lip_factor * as_column(lip) - skin)
     brows = _brows(masks, positions, get)
     brow_colour = np.minimum(.72 * hair_colour(person) + .06 * tone, [96, 84, 76])
     brow_colour *= 1 - .25 * np.clip(get["brow_dark"], -1, 1)
-    skin += brows * (planes(brow_colour) - skin)
+    skin += brows * (as_column(brow_colour) - skin)
     liner = np.clip((.25 + .6 * get["liner"]) * masks["liner"], 0, .92)
-    skin += liner * (planes(np.float32([30, 22, 20])) - skin)
+    skin += liner * (as_column(np.float32([30, 22, 20])) - skin)
     gloss = get["gloss"] * (.42 + .75 * masks["oil"] + .06 * masks["pores"]) * (1 - .3 * old)
     gloss = gloss * (1 - .75 * np.maximum(brows, .8 * stubble)) + masks["lips"] * .8
     return join(np.clip(skin, 0, 255), gloss, 1)
 
 
-def planes(colour):
-    """Shape a `colour` [3] so that it goes with the planes [3, n] of many -> [3, 1]."""
+def as_column(colour):
+    """Make a column of a `colour` [3] -> [3, 1], to go with the colours [3, n] of many texels."""
     return colour[:, None]
 
 
-def join(colours, gloss, tall):
-    """Join `colours` [3, n], `gloss` and heights of hair, [n] or numbers, to texels -> float32 [5, n]."""
+def join(colours, gloss, height):
+    """Join `colours` [3, n], `gloss` and the `height` of hair, [n] or numbers, to texels -> float32 [5, n]."""
     texels = np.empty([5, colours.shape[1]], np.float32)
-    texels[:3], texels[3], texels[4] = colours, gloss, tall
+    texels[:3], texels[3], texels[4] = colours, gloss, height
     return texels
 
 
@@ -237,7 +237,7 @@ def paint_eye(person, texels):
     melanin, green = read(person, "eye_melanin"), read(person, "eye_green")
     sclera = np.array([222, 214, 208.0]) - age * np.array([10, 12, 22])
     sclera -= read(person, "melanin") * np.array([18, 22, 26])
-    eye = planes(sclera) * (1 - .22 * smooth_step(radius, 6, 15))
+    eye = as_column(sclera) * (1 - .22 * smooth_step(radius, 6, 15))
     melanin = np.clip(melanin - .25 * green * (melanin < .7), 0, 1)
     iris = np.array([np.interp(melanin, IRIS_STEPS, IRISES[:, channel]) for channel in range(3)])
     random = np.random.default_rng([SEED, 55])
@@ -245,11 +245,11 @@ def paint_eye(person, texels):
     fibre = 1 + .22 * rays * smooth_step(radius, 2, 3.5) + .22 * smooth_step(radius, 4.6, 2.4)
     fibre -= .55 * smooth_step(radius, 4.7, 5.9)
     fibre = fibre * (1 - .28 * smooth_step(y, 0, 5)) + .12 * smooth_step(-y, 0, 4)
-    eye += smooth_step(radius, 6.05, 5.55) * (fibre * planes(iris) - eye)
-    eye += smooth_step(radius, 2.45, 2.0) * (planes(np.array([12, 10, 10])) - eye)
+    eye += smooth_step(radius, 6.05, 5.55) * (fibre * as_column(iris) - eye)
+    eye += smooth_step(radius, 2.45, 2.0) * (as_column(np.array([12, 10, 10])) - eye)
     eye *= 1 - .55 * smooth_step(y, 1.5, 6.5) - .15 * smooth_step(y, -4, -8)
     glint = smooth_step(np.hypot(x + 1.7, y - 2.0), 1.15, .55)
-    eye += glint * (planes(np.array([246, 246, 248])) - eye)
+    eye += glint * (as_column(np.array([246, 246, 248])) - eye)
     return join(np.clip(eye, 0, 255), .5, 1)
 
 
@@ -262,13 +262,13 @@ def paint_teeth(person, name, texels):
     gum = smooth_step(down, .34, .2) if name == "upper_teeth" else smooth_step(down, .66, .8)
     edge = np.abs((np.abs(across) * 6.5) % 1 - .5)
     gap = smooth_step(edge, .40, .5)
-    colour = planes(tooth) * (1 - .30 * gap - .35 * smooth_step(np.abs(across), .35, 1))
-    colour += gum * (planes(np.array([172, 98, 92])) - colour)
+    colour = as_column(tooth) * (1 - .30 * gap - .35 * smooth_step(np.abs(across), .35, 1))
+    colour += gum * (as_column(np.array([172, 98, 92])) - colour)
     return join(colour, .8, 1)
 
 
 def plain_texels(person):
-    """List the colour and gloss of each block that is all alike -> {name: rgb, gloss, opacity [5]}."""
+    """List the colour and gloss of each block that is all alike -> {name: rgb, gloss, height [5]}."""
     lash = np.array([28, 21, 19.0])
     return {"tongue": np.array([168, 88, 84, .5, 1]), "mouth": np.array([92, 38, 35, .1, 1]),
             "lashes": np.append(lash + (.12 + .3 * (1 - person.female)) * (.8 * skin_tone(person) - lash), [.05, 1])}

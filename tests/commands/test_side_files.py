@@ -171,9 +171,11 @@ def test_folders_of_any_name(place, name):
 
 def test_training_without_pairs_needs_a_paired_loss_of_0(place):
     shutil.rmtree("data/paired")
-    Tool("main.py").refused(call(main, *MAIN[1:]), "--dataset_3dmm")
-    with pytest.raises(AssertionError, match="TensorFlow is asked for"):
-        call(main, *MAIN[1:], "--lambda_d", "0")
+    for line in ("", "--lambda_d 0 --lambda_f 1", "--lambda_d 0 --lambda_m 1 --game hinge"):
+        Tool("main.py").refused(call(main, *MAIN[1:], *line.split()), "--dataset_3dmm")
+    for line in ("--lambda_d 0", "--lambda_d 0 --lambda_m 1"):          # in BEGAN's game, lambda_m has no effect
+        with pytest.raises(AssertionError, match="TensorFlow is asked for"):
+            call(main, *MAIN[1:], *line.split())
 
 
 def test_two_images_that_would_become_one_are_refused(place):

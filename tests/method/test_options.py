@@ -403,6 +403,20 @@ def pixels_compared(case):
     return forward(case, look)
 
 
+def pairs_matched(case):
+    """Is m_loss that of D_forw's features, with the photo around the face in both images?"""
+    def look(graph, session):
+        tower, net = graph.tower, graph.networks
+        if "m_loss" not in graph.losses:
+            return None
+        made = tf.where(tower.paired_mask > 0, tower.painted, tower.paired_photo)
+        whole, faces = (net.game.match_features(net.D_forw, images, tower.paired_photo)
+                        for images in (tower.painted, made))
+        got, whole, faces = session.run([graph.losses["m_loss"], whole, faces])
+        return bool(np.isclose(got, faces, rtol=1e-4) and not np.isclose(got, whole, rtol=1e-3))
+    return forward(case, look)
+
+
 def background_of_pairs(case):
     """Is the background of pairs that of their renderings as they were read, though G sees these shaded?"""
     function, asked = graph._is_background, []
@@ -746,6 +760,7 @@ ROWS = [
     learns("lambda_p", weight_of("G", "p_loss"), .2),
     learns("lambda_f", weight_of("G", "f_loss"), .6),
     Row("lambda_m", 2, weight_of("G", "m_loss"), 2., dict(game="hinge")),
+    Row("lambda_m", 2, pairs_matched, True, dict(game="hinge")),
     Row("pixel_loss", "squared", pixels_compared, [("p_loss", 1.)], dict(lambda_f=1)),
     Row("chroma_weight", 2, chroma_counts, [2., 2.], dict(lambda_f=1)),
     Row("loosen_step", 5, before_and_after, [.7, .2, .6, .7, .35, .1, .3, .35], OTHER),

@@ -10,7 +10,7 @@ import gen_syn_latent
 from cli import outputs
 from conftest import tree
 from datasets import shards
-from morphable import face_model, renderer, textured_renderer
+from morphable import drawn_photos, face_model, renderer, scene, textured_renderer
 from morphable.makehuman import expressions as makehuman_expressions
 from morphable.makehuman import files as makehuman_files
 from morphable.makehuman import hair as makehuman_hair
@@ -407,13 +407,31 @@ def test_every_cut_and_beard_can_be_rendered(head, cut):
 @needs_data
 def test_texels_do_not_depend_on_what_else_is_painted(head):
     person = draw_person(list(head.catalogue), Wishes(), 1, 2)
-    whole, atlas = makehuman_model.paint(head, person).paint_all().reshape(5, -1), makehuman_model.paint(head, person)
+    whole = makehuman_model.make_atlas(head, person).paint_all().reshape(5, -1)
+    atlas = makehuman_model.make_atlas(head, person)
     places = np.random.default_rng(1).permutation(whole.shape[1])
     for some in (places[:3], places[:20000], places[10000:30000]):
         atlas.paint(some)
-    painted = atlas.texels.reshape(5, -1)
+    painted = atlas.image.reshape(5, -1)
     assert np.array_equal(painted[:, places[:30000]], whole[:, places[:30000]])
     assert not painted[:, places[30000:]].any()
+
+
+@needs_data
+def test_photos_do_not_depend_on_which_were_drawn_before(head):
+    def draw(*items):
+        """The photos of (seed, identity, image), all with one Cast."""
+        cast = scene.Cast(head, Wishes(), {}, {})
+        model, photos = makehuman_model.to_face_model(head), {}
+        for seed, identity, image in items:
+            place = scene.set_scene(model, scene.Framing(32, 4, 1), makehuman_light.statistics(), seed, cast)
+            photos[seed, identity, image], _ = drawn_photos.draw_pair(place, identity, image, paired=False)
+            assert len(cast.latest) == len(cast.detailed) == 1
+        return photos
+
+    one, other = draw((1, 1, 1), (1, 1, 2), (1, 2, 1), (2, 2, 1)), draw((2, 2, 1), (1, 2, 1), (1, 1, 2), (1, 1, 1))
+    assert all(np.array_equal(photo, other[item]) for item, photo in one.items())
+    assert not np.array_equal(one[1, 2, 1], one[2, 2, 1])
 
 
 @needs_data
@@ -434,7 +452,7 @@ def test_a_cache_gives_the_bits_of_a_new_build(head):
     person = draw_person(list(head.catalogue), Wishes(), 1, 2)
     one, other = (makehuman_model.make_figure(each, person) for each in (head, again))
     assert np.array_equal(one.points, other.points)
-    one, other = (makehuman_model.paint(each, person).paint_all() for each in (head, again))
+    one, other = (makehuman_model.make_atlas(each, person).paint_all() for each in (head, again))
     assert one[:3].any(axis=0).mean() > .8 and np.array_equal(one, other)
     moves = face_model.combine(makehuman_expressions.coefficients({"laugh": 1}), head.expressions)
     assert np.abs(moves).max() > 3000 and makehuman_texture.skin_tone(person).shape == (3,)
