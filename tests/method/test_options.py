@@ -412,7 +412,10 @@ def pairs_matched(case):
         made = tf.where(tower.paired_mask > 0, tower.painted, tower.paired_photo)
         whole, faces = (net.game.match_features(net.D_forw, images, tower.paired_photo)
                         for images in (tower.painted, made))
-        got, whole, faces = session.run([graph.losses["m_loss"], whole, faces])
+        renderings = session.run(graph.batch.paired_rendering)
+        renderings[:, :, :6] = 0
+        got, whole, faces = session.run([graph.losses["m_loss"], whole, faces],
+                                        {graph.batch.paired_rendering: renderings})
         return bool(np.isclose(got, faces, rtol=1e-4) and not np.isclose(got, whole, rtol=1e-3))
     return forward(case, look)
 
