@@ -73,10 +73,9 @@ def _draw_cast(scene, identity, image, paired):
 
 
 def _detailed_atlas(scene, identity, mesh, person):
-    """Make the Atlas, with pores, of person number `identity`, who has this mesh; the last one is remembered."""
+    """Make the Atlas, with pores, of person number `identity`, whose mesh this is; it is remembered with the person."""
     atlases, key = scene.cast.detailed, (scene.seed, identity)
-    if key not in atlases:
-        atlases.clear()
+    if key not in atlases:              # `meet_person` forgets that of another person
         random = np.random.default_rng(list(key))
         atlases[key] = makehuman_photos.detail_skin(mesh, scene.cast.head.masks, person, random)
     return atlases[key]

@@ -33,7 +33,7 @@ class Cast(NamedTuple):
     head: makehuman_model.Head
     wishes: makehuman_people.Wishes
     latest: dict                            # {(seed, identity): (Person, Subject)} of the one that was drawn last
-    detailed: dict                          # {(seed, identity): Atlas} with pores, of the one in the last photo
+    detailed: dict                          # {(seed, identity): Atlas} with pores, of the same one, if there is a photo
 
 
 class Scene(NamedTuple):

@@ -380,27 +380,26 @@ def pairs_changed(case):
     return forward(case, look)
 
 
+def beside_pixel_loss(case, other):
+    """p_loss and f_loss: each beside the absolute pixel loss and the loss `other` of the same images and mask."""
+    def look(graph, session):
+        tower = graph.tower
+        compared = [(tower.x, tower.s, tower.mask), (tower.painted, tower.paired_photo, tower.paired_mask)]
+        return session.run([[graph.losses[name], losses.pixel_loss(*images), other(*images)]
+                            for name, images in zip(("p_loss", "f_loss"), compared)])
+    return forward(case, look)
+
+
 def chroma_counts(case):
     """How often does the chroma loss count in p_loss and in f_loss?"""
-    def look(graph, session):
-        tower = graph.tower
-        compared = [(tower.x, tower.s, tower.mask), (tower.painted, tower.paired_photo, tower.paired_mask)]
-        found = session.run([[graph.losses[name], losses.pixel_loss(*images), losses.chroma_loss(*images)]
-                             for name, images in zip(("p_loss", "f_loss"), compared)])
-        return [round(float((loss - pixels) / chroma), 2) for loss, pixels, chroma in found]
-    return forward(case, look)
+    return [round(float((loss - pixels) / chroma), 2)
+            for loss, pixels, chroma in beside_pixel_loss(case, losses.chroma_loss)]
 
 
-def pixels_compared(case):
-    """Which losses are squared ones, and how many times what losses.py says?"""
-    def look(graph, session):
-        tower = graph.tower
-        compared = [(tower.x, tower.s, tower.mask), (tower.painted, tower.paired_photo, tower.paired_mask)]
-        found = session.run([[graph.losses[name], losses.pixel_loss(*images), losses.squared_pixel_loss(*images)]
-                             for name, images in zip(("p_loss", "f_loss"), compared)])
-        return [(name, round(float(loss / squared), 3)) for name, (loss, pixels, squared)
-                in zip(("p_loss", "f_loss"), found) if not np.isclose(loss, pixels, rtol=1e-4)]
-    return forward(case, look)
+def squared_ones(case):
+    """Which of p_loss and f_loss is the squared pixel loss, and which the absolute one?"""
+    return ["squared" if np.isclose(loss, squared, rtol=1e-4) else "absolute" if np.isclose(loss, pixels, rtol=1e-4)
+            else "neither" for loss, pixels, squared in beside_pixel_loss(case, losses.squared_pixel_loss)]
 
 
 def pairs_matched(case):
@@ -764,7 +763,7 @@ ROWS = [
     learns("lambda_f", weight_of("G", "f_loss"), .6),
     Row("lambda_m", 2, weight_of("G", "m_loss"), 2., dict(game="hinge")),
     Row("lambda_m", 2, pairs_matched, True, dict(game="hinge")),
-    Row("pixel_loss", "squared", pixels_compared, [("p_loss", 1.)], dict(lambda_f=1)),
+    Row("pixel_loss", "squared", squared_ones, ["squared", "absolute"], dict(lambda_f=1)),
     Row("chroma_weight", 2, chroma_counts, [2., 2.], dict(lambda_f=1)),
     Row("loosen_step", 5, before_and_after, [.7, .2, .6, .7, .35, .1, .3, .35], OTHER),
     learns("method_c", weight_of("G", "c_loss"), 1.),
