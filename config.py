@@ -23,12 +23,11 @@ LEGACY = [
     "ren_lr", "reg_lr", "logs_base_dir", "models_base_dir", "gpu_memory_fraction", "pretrained_model",
     "max_nrof_epochs", "epoch_size", "random_rotate", "use_fixed_image_standardization", "decov_loss_factor",
     "center_loss_factor", "prelogits_norm_loss_factor", "prelogits_norm_p", "prelogits_hist_max", "learning_rate",
-    "learning_rate_decay_epochs", "learning_rate_decay_factor", "learning_rate_schedule_file",
-    "moving_average_decay", "nrof_preprocess_threads", "log_histograms", "no_store_revision_info",
-    "filter_filename", "filter_percentile", "filter_min_nrof_images_per_class", "validate_every_n_epochs",
-    "validation_set_split_ratio", "min_nrof_val_images_per_class", "people_per_batch", "images_per_person",
-    "alpha", "lfw_pairs", "lfw_file_ext", "lfw_dir", "lfw_batch_size", "lfw_nrof_folds", "lfw_distance_metric",
-    "lfw_use_flipped_images", "lfw_subtract_mean"]
+    "learning_rate_decay_epochs", "learning_rate_decay_factor", "learning_rate_schedule_file", "moving_average_decay",
+    "nrof_preprocess_threads", "log_histograms", "no_store_revision_info", "filter_filename", "filter_percentile",
+    "filter_min_nrof_images_per_class", "validate_every_n_epochs", "validation_set_split_ratio",
+    "min_nrof_val_images_per_class", "people_per_batch", "images_per_person", "alpha", "lfw_pairs", "lfw_file_ext",
+    "lfw_dir", "lfw_batch_size", "lfw_nrof_folds", "lfw_distance_metric", "lfw_use_flipped_images", "lfw_subtract_mean"]
 
 # Options that decide which variables a checkpoint holds, or what they mean: a resumed run must keep them.
 STRUCTURAL_IDENTITY = ("embedding_size", "model_def", "facenet_scope", "standardization")
@@ -177,6 +176,7 @@ def loss_options(add):
     add("lambda_f", number(0), 0., "weight of the paired loss forward, between the photo of a pair and what G makes of "
         "its rendering, where that shows a face, for G; the original has none")
     add("lambda_m", number(0), 0., "hinge: weight of the feature matching loss of pairs, by D_forw's features, for G")
+    add("lambda_e", number(0), 0., "weight of the edge loss, of edges in a photo and not in its rendering, for G")
     add("lambda_c", number(0), .001, "weight of the identity loss, for G")
     add("lambda_c_upper", number(0), None,
         "ceiling of lambda_c, which doubles whenever the learning rates are halved", "0.001, or lambda_c if larger")

@@ -284,6 +284,8 @@ class TrainingGraph:
             p_loss=self._pixel_loss(tower.x, tower.s, tower.mask, squared=self.config.pixel_loss == "squared"))
         if tower.painted is not None and self.config.lambda_f:
             terms["f_loss"] = self._pixel_loss(tower.painted, tower.paired_photo, tower.paired_mask)
+        if self.config.lambda_e:
+            terms["e_loss"] = losses.edge_loss(tower.x, tower.s, tower.mask)
         if tower.matching is not None:
             terms["m_loss"] = tower.matching
         return terms, dict(d_score=forw.fake_each, s_score=s_each, c_score=c_each)
@@ -352,7 +354,7 @@ class TrainingGraph:
         others = {
             "G": self.lambda_c * loss["c_loss"] + lambda_s * loss["s_loss"] + lambda_p * loss["p_loss"],
             "G_inv": config.lambda_d * loss["sd_loss_forw"] + lambda_s * loss["s_loss"]}
-        for name, weight in (("f_loss", lambda_f), ("m_loss", config.lambda_m)):
+        for name, weight in (("f_loss", lambda_f), ("m_loss", config.lambda_m), ("e_loss", config.lambda_e)):
             if name in loss:
                 others["G"] += weight * loss[name]
         if config.weight_decay:
@@ -421,7 +423,7 @@ class TrainingGraph:
         scalars.update({"misc/k_t": self.k_now[0], "misc/k_t2": self.k_now[1], "misc/k_t3": self.k_now[2],
                         "misc/d_lr": self.d_lr, "misc/g_lr": self.g_lr, "misc/lambda_c": self.lambda_c,
                         "misc/balance": loss["balance1"]})
-        scalars.update({f"loss/{name}": loss[name] for name in ("f_loss", "m_loss") if name in loss})
+        scalars.update({f"loss/{name}": loss[name] for name in ("f_loss", "m_loss", "e_loss") if name in loss})
         images = dict(real=tower.r, generated=tower.x, generated_rendering=tower.y, rendering=tower.s,
                       generated_reconstruction=tower.x_reconstruction, real_reconstruction=tower.r_reconstruction)
         self.summary = tf1.summary.merge(

@@ -6,6 +6,8 @@ from typing import NamedTuple
 
 import tensorflow as tf
 
+EDGE_MARGIN = .12                       # 15 of 255 levels: by how much a photo's edge may exceed its rendering's
+
 
 def l1_per_example(first, second):
     """Compute the mean absolute difference of two batches of images, for each example -> [B]."""
@@ -99,6 +101,25 @@ def chroma_loss(photo, rendering, mask):
     mean = (tf.reduce_sum(face * difference, [1, 2], keepdims=True)
             / tf.maximum(tf.reduce_sum(face, [1, 2], keepdims=True), 1.))
     return tf.reduce_mean(face * tf.abs(difference - mean))
+
+
+def edge_loss(photo, rendering, mask):
+    """Compute by how much edges of photos exceed those of their renderings near by -> scalar.
+
+    This is the project's own. `photo`, `rendering` and `mask` are [B, S, S, 3], the first two in [-1, 1], and `mask` is
+    that of `pixel_loss`. The edge of a value is the sum of its absolute differences to the value in the next row and to
+    that in the next column, even where these lie beside the face. Allowed is the largest edge of the rendering in a
+    window of 2 (S // 32) + 1 pixels around it, plus EDGE_MARGIN. The loss is the mean of mask max(0, edge - allowed)
+    over all values. So dots and lines cost where the rendering is smooth. Light that changes slowly, blur, and features
+    that lie up to S // 32 pixels off cost nothing.
+    """
+    def edges(images):
+        return tf.add_n([tf.abs(each) for each in tf.image.image_gradients(images)])
+
+    window, allowed = 2 * (photo.shape[1] // 32) + 1, edges(rendering)
+    for shape in ([window, 1], [1, window]):
+        allowed = tf.nn.max_pool2d(allowed, shape, 1, "SAME")
+    return tf.reduce_mean(mask * tf.nn.relu(edges(photo) - allowed - EDGE_MARGIN))
 
 
 def feature_matching_loss(made, wanted):

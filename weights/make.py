@@ -35,7 +35,7 @@ REMEMBERED = ("input_scale_size", "conv_hidden_num", "conv_hidden_num_res", "num
 # so the weights that there are can be made again with the same params.json.
 LATER = ("normalization", "d_layers")
 # Options of the training that are younger, and what they are where they are not written.
-TRAINED_BY_LATER = {"loosen_step": 0, "chroma_weight": 0, "lambda_m": 0, "pixel_loss": "absolute"}
+TRAINED_BY_LATER = {"loosen_step": 0, "chroma_weight": 0, "lambda_m": 0, "lambda_e": 0, "pixel_loss": "absolute"}
 
 
 def main(words):

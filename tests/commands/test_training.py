@@ -128,8 +128,8 @@ def hinge_runs(tools):
     """The hinge game with an identity loss: 4 steps at once, and 2 steps and 2 more -> both run directories."""
     options = narrow(tools, game="hinge", d_layers="1,3", augment="shift,cut,color,zoom,shade", r1=.1,
                      upsampling="resize", normalization="none", lambda_f=1, background="noise", loosen_step=3,
-                     chroma_weight=2, lambda_m=1, pixel_loss="squared", checkpoint_step=2, log_step=2, **SMALL,
-                     method_c="magnet", lambda_c=.1, pretrained_rec=tools.classifier)
+                     chroma_weight=2, lambda_m=1, lambda_e=2, pixel_loss="squared", checkpoint_step=2, log_step=2,
+                     **SMALL, method_c="magnet", lambda_c=.1, pretrained_rec=tools.classifier)
     again = {**options, "log_dir": tools.new_folder()}
     succeed_here(main, *words(**options, max_step=4))
     succeed_here(main, *words(**again, max_step=2))
@@ -146,7 +146,7 @@ def test_the_hinge_game_resumes_exactly_and_trains_everything(hinge_runs):
     # While all verdicts lie between -1 and 1, real and fake ones pull alike at the last bias.
     assert {name for name in still if "/verdict/biases" not in name} == {"k_t", "k_t2", "k_t3"}
     assert not any(after[name].any() for name in still)
-    assert {("loss/f_loss", 4), ("loss/m_loss", 4)} <= events(once)[0].keys()
+    assert {("loss/f_loss", 4), ("loss/m_loss", 4), ("loss/e_loss", 4)} <= events(once)[0].keys()
 
 
 def test_a_killed_run_goes_on_before_its_damaged_checkpoint_and_repeats_its_steps(uninterrupted, killed):
@@ -397,6 +397,7 @@ def battered(tools):
     return run_dir, only_run(at_once), history, finished
 
 
+@pytest.mark.long
 def test_a_run_killed_at_20_random_moments_ends_like_one_that_was_not(battered):
     run_dir, at_once, history, _ = battered
     print("steps saved after each kill:", history)
@@ -405,6 +406,7 @@ def test_a_run_killed_at_20_random_moments_ends_like_one_that_was_not(battered):
     assert not differences(at_once / f"model.ckpt-{last}", run_dir / f"model.ckpt-{last}")
 
 
+@pytest.mark.long
 def test_kills_leave_nothing_behind(battered):
     run_dir, _, _, result = battered
     assert "not a whole checkpoint" not in result.err

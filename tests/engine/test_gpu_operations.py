@@ -16,8 +16,8 @@ TRAININGS = {
     "magnet": {}, "none": {"method_c": "none", "optimizer": "rmsprop"}, "center": {"method_c": "center"},
     "softmax": {"method_c": "softmax", "relax_c": True, "optimizer": "sgd", "weight_decay": 1e-4},
     "hinge": {"game": "hinge", "augment": "shift,cut,color,zoom,shade", "r1": 1., "d_scales": 2, "upsampling": "resize",
-              "background": "noise", "lambda_f": 1., "lambda_m": 1., "grayscale": True, "loosen_step": 5,
-              "chroma_weight": 2., "pixel_loss": "squared"},
+              "background": "noise", "lambda_f": 1., "lambda_m": 1., "lambda_e": 1., "grayscale": True,
+              "loosen_step": 5, "chroma_weight": 2., "pixel_loss": "squared"},
     "bfloat16": {"precision": "bfloat16", "keep_probability": .8, "input_scale_size": 32}}
 CLASSIFIERS = {
     "softmax": {"random_rotate": True, "center_loss_factor": 1., "keep_probability": .8},

@@ -2,6 +2,7 @@
 import numpy as np
 import pytest
 import tensorflow as tf
+from scipy import ndimage
 
 import losses
 from conftest import HERE
@@ -108,6 +109,44 @@ def test_chroma_loss_allows_an_equal_change_of_all_channels_and_one_tint_of_a_fa
     shaded[:, :, :2] = (shaded[:, :, :2] + 1) / 2 - 1
     for costly in (spotted, shaded):
         assert run(lambda costly=costly: losses.chroma_loss(costly, rendering, mask)) > .005
+
+
+def edges_numpy(image):
+    """|difference to the next row| + |difference to the next column| of an image's values -> [S, S, 3]."""
+    found = np.zeros_like(image)
+    found[:-1] += np.abs(np.diff(image, axis=0))
+    found[:, :-1] += np.abs(np.diff(image, axis=1))
+    return found
+
+
+def edge_loss(photo, rendering, mask):
+    return run(lambda: losses.edge_loss(tf.constant(photo), tf.constant(rendering), mask))
+
+
+@pytest.mark.parametrize("side, reach", [(16, 0), (32, 1), (64, 2), (108, 3)])
+def test_edge_loss(side, reach):
+    photo, rendering, noise = np.random.default_rng(3).uniform(-1, 1, [3, 2, side, side, 3]).astype(np.float32)
+    rendering[:, side // 3:] *= .2                      # smooth, for the most part
+    mask, total = (noise > 0).astype(np.float32), []
+    for ours, theirs, face in zip(photo, rendering, mask):
+        theirs = np.pad(edges_numpy(theirs), ((reach, reach), (reach, reach), (0, 0)), constant_values=-1)
+        near = [theirs[i:i + side, j:j + side] for i in range(2 * reach + 1) for j in range(2 * reach + 1)]
+        total.append(face * np.maximum(edges_numpy(ours) - np.max(near, 0) - .12, 0))
+    assert close(edge_loss(photo, rendering, mask), np.mean(total)) and np.mean(total) > .01
+
+
+def test_edge_loss_sees_dots_and_lines_and_allows_shade_blur_and_features_that_lie_near():
+    rendering, everywhere = np.zeros([1, 64, 64, 3], np.float32), np.ones([1, 64, 64, 3], np.float32)
+    rendering[:, 20:30, 20:30] = -.8                    # an eye
+    lit = rendering + np.linspace(0, .6, 64, dtype=np.float32)[:, None]
+    moved, blurred = np.roll(rendering, 2, (1, 2)), ndimage.uniform_filter(rendering, (1, 5, 5, 1))
+    for allowed in (rendering, lit, moved, blurred, .5 * rendering):
+        assert edge_loss(allowed, rendering, everywhere) == 0
+    dotted, lined, far = rendering.copy(), rendering.copy(), np.roll(rendering, 4, (1, 2))
+    dotted[:, 50, 50], lined[:, 50] = .5, .2
+    for costly in (dotted, lined, far):
+        assert edge_loss(costly, rendering, everywhere) > 0
+    assert edge_loss(dotted, rendering, 0 * everywhere) == 0
 
 
 def test_update_k(units):

@@ -402,6 +402,23 @@ def squared_ones(case):
             else "neither" for loss, pixels, squared in beside_pixel_loss(case, losses.squared_pixel_loss)]
 
 
+def edges_compared(case):
+    """Is e_loss that of G's photo beside its rendering, where the rendering shows a face?"""
+    def look(graph, session):
+        if "e_loss" not in graph.losses:
+            return None
+        tower = graph.tower
+        renderings, photos = session.run([graph.batch.rendering, tower.r])
+        renderings[:, :, :6] = 0
+        got, wanted, whole, swapped = session.run([
+            graph.losses["e_loss"], losses.edge_loss(tower.x, tower.s, tower.mask),
+            losses.edge_loss(tower.x, tower.s, tf.ones_like(tower.mask)),
+            losses.edge_loss(tower.s, tower.x, tower.mask)],
+            {graph.batch.rendering: renderings, tower.x: photos})           # G's own have no edges yet
+        return bool(np.isclose(got, wanted, rtol=1e-4) and not np.isclose(got, [whole, swapped], rtol=1e-3).any())
+    return forward(case, look)
+
+
 def pairs_matched(case):
     """Is m_loss that of D_forw's features, with the photo around the face in both images?"""
     def look(graph, session):
@@ -502,7 +519,7 @@ def bottleneck(trainer):
     return float(trainer.session.run(found["InceptionResnetV1/Bottleneck/weights"])[0, 0]) if found else None
 
 
-TERMS = {"G": ("g_loss_forw", "c_loss", "s_loss", "p_loss", "f_loss", "m_loss"),
+TERMS = {"G": ("g_loss_forw", "c_loss", "s_loss", "p_loss", "f_loss", "m_loss", "e_loss"),
          "G_inv": ("g_loss_back", "sd_loss_forw", "s_loss")}
 
 
@@ -544,6 +561,17 @@ def weight_of(net, name):
         found = np.linalg.lstsq((flat[1:] / norms[:, None]).T, flat[0], rcond=None)[0] / norms
         return round(float(found[TERMS[net].index(name)]), 2)
     return probe
+
+
+def weight_of_edges(case):
+    """The same of the edge loss, for a G whose photos have edges."""
+    trainer, _ = learner(case.line)
+    before = trainer.session.run(trainer.variables["G_inf/output/weights"])
+    trainer.set_values({"G_inf/output/weights": 100 * before})
+    try:
+        return weight_of("G", "e_loss")(case)
+    finally:
+        trainer.set_values({"G_inf/output/weights": before})
 
 
 def before_and_after(case):
@@ -672,8 +700,8 @@ RATES = dict(g_lr=8e-4, d_lr=4e-4, lr_update_step=10)
 SHORT = dict(max_step=6, log_step=1, save_step=3)
 TWO = dict(cluster="localhost:65533,localhost:65534", worker=0)
 # One training differs from BASE in all of these, as building one takes seconds; each row sees one of them alone.
-OTHER = dict(**REC, lambda_s=.7, lambda_d=.3, lambda_p=.2, lambda_f=.6, gamma=.4, lambda_k=.03, method_c="softmax",
-             weight_decay=.25)
+OTHER = dict(**REC, lambda_s=.7, lambda_d=.3, lambda_p=.2, lambda_f=.6, lambda_e=4., gamma=.4, lambda_k=.03,
+             method_c="softmax", weight_decay=.25)
 
 
 def learned(*flags):
@@ -762,6 +790,8 @@ ROWS = [
     learns("lambda_p", weight_of("G", "p_loss"), .2),
     learns("lambda_f", weight_of("G", "f_loss"), .6),
     Row("lambda_m", 2, weight_of("G", "m_loss"), 2., dict(game="hinge")),
+    learns("lambda_e", weight_of_edges, 4.),
+    Row("lambda_e", 2, edges_compared, True),
     Row("lambda_m", 2, pairs_matched, True, dict(game="hinge")),
     Row("pixel_loss", "squared", squared_ones, ["squared", "absolute"], dict(lambda_f=1)),
     Row("chroma_weight", 2, chroma_counts, [2., 2.], dict(lambda_f=1)),
