@@ -209,6 +209,7 @@ def draw_photos(place):
     (place / "drawn/real/00001").rename(place / "PHOTOS/somebody")
 
 
+@pytest.mark.long
 @pytest.mark.slow
 def test_the_commands_of_the_readme_run(tmp_path):
     commands, not_run, expected = six_steps(), [], list(NOT_RUN)

@@ -216,6 +216,7 @@ def test_the_table_compares_what_is_comparable(tmp_path):
 
 # From end to end
 
+@pytest.mark.long
 @pytest.mark.slow
 def test_a_row_from_training_to_table(photos, classifier, tmp_path, monkeypatch):
     monkeypatch.setattr(face_points, "missing", lambda: NO_DETECTOR)       # drawn faces are none to it
@@ -244,6 +245,7 @@ def test_a_row_from_training_to_table(photos, classifier, tmp_path, monkeypatch)
     assert len(find_photos(str(tmp_path / "out/generated/first")).names) == 24
 
 
+@pytest.mark.long
 @pytest.mark.slow
 def test_people_of_the_demo_are_drawn(tmp_path, monkeypatch):
     monkeypatch.setattr(quality_data, "DRAWN_IDENTITIES", 6)

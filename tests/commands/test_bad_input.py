@@ -360,6 +360,7 @@ def test_disk_full_while_saving_a_checkpoint(drawn, tmp_path):
     assert not [path for path in only_run(tmp_path / "logs").iterdir() if "model.ckpt" in path.name]
 
 
+@pytest.mark.long
 @pytest.mark.slow
 def test_a_disk_that_is_full_for_a_while(drawn, tmp_path):
     """Checkpoints that do not fit are warnings, and the training goes on until there is room again."""

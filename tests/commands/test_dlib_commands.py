@@ -104,6 +104,7 @@ def test_verify_tells_how_images_are_placed(place):
     assert found["True"]["classifier"] != found["False"]["classifier"]
 
 
+@pytest.mark.long
 @pytest.mark.slow
 def test_a_training_with_it_goes_on_and_synthesizes(tmp_path, drawn):
     """With random weights in dlib's own layout: train, go on with the run's options, then score what is made."""

@@ -149,6 +149,7 @@ def test_a_changed_photo_is_fitted_again_and_its_person_with_it(fit, net, photos
     TOOL.refused(fit(output, source=source), "--photos", "other photos")
 
 
+@pytest.mark.long
 @pytest.mark.slow
 def test_workers_shards_and_order_change_no_byte(fit, tmp_path):
     fit(tmp_path / "one", "--workers", 1)

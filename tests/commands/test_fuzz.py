@@ -45,7 +45,7 @@ from utils import save_json, UserError
 SECONDS, SEED, FIRST = (int(os.environ.get(f"FUZZ_{name}", default))
                         for name, default in (("SECONDS", 15), ("SEED", 0), ("FIRST", 0)))
 LONGEST = 20                    # seconds of one command
-pytestmark = pytest.mark.slow
+pytestmark = [pytest.mark.slow, pytest.mark.long]
 PROGRAMS = {"align.py": align, "evaluate.py": evaluate, "gen_syn_latent.py": gen_syn_latent, "main.py": main,
             "recognizer.py": recognizer}
 NETWORKS = " ".join(words(**NAMES, **NARROW, **SMALL, method_c="magnet", pretrained_rec="rec"))

@@ -195,6 +195,7 @@ def test_reconstructions_and_the_raw_grid_are_of_the_weights_that_train(data, ru
     assert np.abs(raw - averaged.astype(int)).mean() > .5
 
 
+@pytest.mark.long
 @pytest.mark.slow
 def test_grids_change_no_bit_of_a_training(data, run_dir, tmp_path):
     """The run without them begins and ends the same, and draws after its last checkpoint only."""
@@ -207,6 +208,7 @@ def test_grids_change_no_bit_of_a_training(data, run_dir, tmp_path):
     assert all((run_dir / f"4_{kind}.png").read_bytes() == (other / f"4_{kind}.png").read_bytes() for kind in KINDS)
 
 
+@pytest.mark.long
 @pytest.mark.slow
 def test_damaged_pairs_end_no_training_of_another_game(data, tmp_path, monkeypatch):
     """They are damaged after all images were checked. Patch discriminators have no reconstructions."""
@@ -220,6 +222,7 @@ def test_damaged_pairs_end_no_training_of_another_game(data, tmp_path, monkeypat
     assert np.array_equal(cells(made / "4_pairs.png", 3)[:, 0], images(f"{data}/paired", shown(PAIRS)[1:-1]))
 
 
+@pytest.mark.long
 @pytest.mark.slow
 def test_without_pairs_there_is_no_grid_of_them(data, tmp_path):
     shutil.copytree(data, tmp_path / "data", ignore=shutil.ignore_patterns("paired"))

@@ -78,6 +78,7 @@ def test_a_classifier_tells_strangers_apart(verified):
     assert trained["auc"] > at_random["auc"] + .05
 
 
+@pytest.mark.long
 def test_arcface_tells_strangers_apart(verified_arcface):
     """By the same measure."""
     trained, at_random = verified_arcface["classifier"], verified_arcface["random network"]

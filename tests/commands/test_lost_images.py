@@ -25,8 +25,9 @@ CLASSIFIER = {"real": "real", "synthetic": "syn", "model_def": "small", "image_s
               "keep_every": 1}
 KINDS = {"generators": (main, [], GENERATORS, Trainer), "classifier": (recognizer, ["train"], CLASSIFIER,
                                                                        ClassifierTrainer)}
-CASES = [("generators", "real"), ("generators", "syn"), ("generators", "paired"), ("generators", "paired/3dmm"),
-         ("classifier", "real"), ("classifier", "syn")]
+CASES = [("generators", "real"), ("classifier", "syn")]
+SELDOM = [("generators", "syn"), ("generators", "paired"), ("generators", "paired/3dmm"), ("classifier", "real")]
+CLASSIFIER_USUALLY = ["classifier", pytest.param("generators", marks=pytest.mark.long)]
 
 
 def train(kind, data, log_dir, **options):
@@ -103,7 +104,7 @@ def waited_step(result):
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("kind, folder", CASES)
+@pytest.mark.parametrize("kind, folder", [*CASES, *(pytest.param(*case, marks=pytest.mark.long) for case in SELDOM)])
 def test_a_drive_that_comes_back_changes_no_bit(undisturbed, place, monkeypatch, kind, folder):
     path, away = place / "data" / folder, place / "away"
     at_step(monkeypatch, kind, 3, lambda: path.rename(away))
@@ -118,7 +119,7 @@ def test_a_drive_that_comes_back_changes_no_bit(undisturbed, place, monkeypatch,
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("kind", CLASSIFIER_USUALLY)
 def test_a_folder_that_is_copied_back_slowly_changes_no_bit(undisturbed, place, monkeypatch, kind):
     path, away = place / "data" / "real", place / "away"
 
@@ -138,7 +139,8 @@ def test_a_folder_that_is_copied_back_slowly_changes_no_bit(undisturbed, place, 
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("kind, folder", CASES[2:5:2])
+@pytest.mark.parametrize("kind, folder", [
+    ("classifier", "real"), pytest.param("generators", "paired", marks=pytest.mark.long)])
 def test_images_that_stay_away_end_a_training_that_goes_on_later(undisturbed, place, monkeypatch, kind, folder):
     path, away = place / "data" / folder, place / "away"
     with monkeypatch.context() as patch:
@@ -158,7 +160,8 @@ def test_images_that_stay_away_end_a_training_that_goes_on_later(undisturbed, pl
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("kind, number", list(zip(KINDS, (signal.SIGINT, signal.SIGTERM))))
+@pytest.mark.parametrize("kind, number", [
+    ("classifier", signal.SIGTERM), pytest.param("generators", signal.SIGINT, marks=pytest.mark.long)])
 def test_ctrl_c_while_waiting_saves(place, monkeypatch, kind, number):
     path, sent = place / "data" / "real", []
     at_step(monkeypatch, kind, 3, lambda: path.rename(place / "away"))
@@ -172,7 +175,7 @@ def test_ctrl_c_while_waiting_saves(place, monkeypatch, kind, number):
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("kind", CLASSIFIER_USUALLY)
 def test_a_single_image_that_is_removed_is_replaced_and_named(place, monkeypatch, kind):
     """Nobody waits for it: the others are there."""
     at_step(monkeypatch, kind, 3, (place / "data/real/2/1.jpg").unlink)
@@ -182,7 +185,7 @@ def test_a_single_image_that_is_removed_is_replaced_and_named(place, monkeypatch
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("kind", CLASSIFIER_USUALLY)
 def test_checkpoints_by_the_clock_change_no_bit(undisturbed, place, kind):
     result = train(kind, place / "data", place / "logs", checkpoint_minutes=1e-9)
     run_dir = only_run(place / "logs")

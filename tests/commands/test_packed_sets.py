@@ -155,6 +155,7 @@ def test_trainings_from_packed_images_are_those_from_folders(here):
     assert not differences(*(only_run(here / name) / "model.ckpt-2" for name in ("files", "packed")))
 
 
+@pytest.mark.long
 @pytest.mark.slow
 def test_generators_learn_and_synthesize_from_packed_images(here):
     """The photos lie in a folder for each identity, under the numbers of the records."""

@@ -348,6 +348,7 @@ def test_nobody_is_verified_on_what_is_learned(sets, tmp_path, fake, photos):
 
 # Real trainings
 
+@pytest.mark.long
 @pytest.mark.slow
 def test_many_people_teach_more_than_few_and_shuffled_labels_nothing(tmp_path, monkeypatch):
     """On drawn people: what is learned comes from the labels, and grows with the number of people.
