@@ -73,7 +73,7 @@ demo: $(VENV)/people $(VENV)/recogniser $(VENV)/report
 		echo "                   by one that was trained for 300 steps just now; drawn photos of other people" && \
 		echo "  report.html      how good the first data set is, with pictures; report/learned/report.html: the second" && \
 		echo "  curves.png       the losses of the short training, whose grids are in logs/" && \
-		echo "  data/generated/  the data set made: 8 photos for each of 60 identities; scores in confidence_scores.csv," && \
+		echo "  data/generated/  the data set made: 6 photos for each of 60 identities; scores in confidence_scores.csv," && \
 		echo "                   shape, pose, light and landmarks of each image in its identity's latents.npz"
 
 # The generator that comes with the program, anew: about an hour.

@@ -22,7 +22,7 @@ PHOTOS, DRAWN = DOMAINS = "faces108", "drawn"
 SIZES = {PHOTOS: 64, DRAWN: 48}                 # usual side in pixels
 PEOPLE, IDENTITIES = 1 / 5, 1 / 3               # shares of the photos' people and of the renderings that are held out
 # Of --domain drawn: with the held-out third and fifth taken away, 80 identities and 1,000 photos are left to train on.
-DRAWN_IDENTITIES, DRAWN_PHOTOS, DRAWN_PAIRS = 120, 1250, 300
+DRAWN_IDENTITIES, DRAWN_EACH, DRAWN_PHOTOS, DRAWN_PAIRS = 120, 8, 1250, 300
 PR_SET_PDEATHSIG = 1        # of <linux/prctl.h>
 
 
@@ -113,7 +113,8 @@ def _draw(folder, size):
     """Render and draw the people of the demo, more of them -> folder with real, syn and paired."""
     program = [sys.executable, os.path.join(utils.PROJECT, "gen_syn_latent.py")]
     usual = ["--preset", "demo", "--size", str(size)]
-    for words in (["people", *usual, "--n_id", str(DRAWN_IDENTITIES), "--output", os.path.join(folder, "syn")],
+    for words in (["people", *usual, "--n_id", str(DRAWN_IDENTITIES), "--n_im", str(DRAWN_EACH),
+                   "--output", os.path.join(folder, "syn")],
                   ["drawn", *usual, "--photos", str(DRAWN_PHOTOS), "--pairs", str(DRAWN_PAIRS), "--output", folder]):
         done = subprocess.run(program + words, preexec_fn=end_with_us())
         if done.returncode:
