@@ -70,7 +70,7 @@ demo: $(VENV)/people $(VENV)/recogniser $(VENV)/report
 	@$(RUN) evaluate.py curves demo/logs/* --output demo/curves.png
 	@$(RUN) docs/draw_demo.py && echo && echo "Look at these in $$PWD/demo:" && \
 		echo "  demo.png         renderings of 20 people; photos made of them by the generator that comes with the program;" && \
-		echo "                   by one that was trained for 300 steps just now; drawn photos of other people" && \
+		echo "                   by one that was trained for 240 steps just now; drawn photos of other people" && \
 		echo "  report.html      how good the first data set is, with pictures; report/learned/report.html: the second" && \
 		echo "  curves.png       the losses of the short training, whose grids are in logs/" && \
 		echo "  data/generated/  the data set made: 6 photos for each of 60 identities; scores in confidence_scores.csv," && \
