@@ -24,6 +24,7 @@ COMMANDS = {
     "align": ("align.py", [*words(input="data/many", output="out", workers=2)]),
     "curves": ("evaluate.py", ["curves", "data"]),
     "distance": ("evaluate.py", ["distance", "--photos", "data/real", "data/syn"])}
+LASTING = [name for name in COMMANDS if name not in SHORT]
 
 
 @pytest.fixture(scope="module")
@@ -54,8 +55,8 @@ def said(result):
 
 
 @pytest.mark.parametrize("name, delay, number", [
-    (name, delay, number) for delay, number in ((.15, signal.SIGINT), (.8, signal.SIGTERM), (2.5, signal.SIGINT))
-    for name in COMMANDS if delay < .5 or name not in SHORT])
+    *((name, .15, signal.SIGINT) for name in SHORT), *((name, .8, signal.SIGTERM) for name in LASTING),
+    *(pytest.param(name, delay, signal.SIGINT, marks=pytest.mark.long) for delay in (.15, 2.5) for name in LASTING)])
 def test_a_signal_ends_any_command_in_good_order(place, name, delay, number):
     process = started(place, name)
     time.sleep(delay)
@@ -75,8 +76,8 @@ def test_a_signal_ends_any_command_in_good_order(place, name, delay, number):
 
 
 @pytest.mark.parametrize("name, begun", [
-    ("train", "logs/*/stats.jsonl"), ("classify", "recognizers/*/stats.jsonl"), ("render", "out/0*"),
-    ("draw", "out/real/*"), ("align", "out/settings.json")])
+    ("train", "logs/*/stats.jsonl"), ("render", "out/0*"), *(pytest.param(*case, marks=pytest.mark.long) for case in (
+        ("classify", "recognizers/*/stats.jsonl"), ("draw", "out/real/*"), ("align", "out/settings.json")))])
 def test_a_second_signal_ends_it_at_once(place, name, begun):
     process = started(place, name)
     wait_for(lambda: list(place.glob(begun)))
@@ -94,6 +95,7 @@ def test_a_second_signal_ends_it_at_once(place, name, begun):
         assert "/.tmp-" in f"/{path}" or not path.endswith(".jpg") or os.path.getsize(place / path) > 300
 
 
+@pytest.mark.long
 def test_a_second_signal_leaves_a_run_that_goes_on(place):
     process = started(place, "train", "--checkpoint_step", 2)
     wait_for(lambda: list(place.glob("logs/*/model.ckpt-4.index")))

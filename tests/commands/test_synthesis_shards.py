@@ -67,6 +67,7 @@ def test_the_same_bytes_whatever_the_number_of_shards(tools, trained, data, mode
     assert visible(data / f"{mode}2") == whole and not (data / f"{mode}2" / FOLDER).exists()
 
 
+@pytest.mark.long
 def test_folders_of_several_machines_are_put_together_and_finished(tools, trained, data, monkeypatch):
     """More shards than identities: some have nothing to do. --shard finish builds no network."""
     def make(output, shard, **more):

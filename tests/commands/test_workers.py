@@ -302,6 +302,7 @@ def test_another_list_of_workers_is_one_line(pool, narrow, change, first, second
 
 # The classifier
 
+@pytest.mark.long
 def test_a_classifier_trained_by_two_workers_and_gone_on_with(start, tmp_path):
     for person, image in itertools.product(range(1, 4), range(1, 4)):
         write(str(tmp_path), f"faces/{person}/{image}.jpg", draw_face(person, image, 36, photo=True))

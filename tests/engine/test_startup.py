@@ -54,6 +54,7 @@ def test_tensorflow_would_greet_otherwise():
     assert status == 0 and any(word in err for word in KNOWN)
 
 
+@pytest.mark.long
 @pytest.mark.slow
 def test_xla_is_allowed_on_the_cpu_unless_the_user_says_otherwise():
     assert python("start(xla=True); print(os.environ['TF_XLA_FLAGS'])")[:2] == (

@@ -58,7 +58,7 @@ def training_variables(data, *options):
 # Names and shapes
 
 @pytest.mark.slow
-@pytest.mark.parametrize("size", [64, 108])
+@pytest.mark.parametrize("size", [pytest.param(64, marks=pytest.mark.long), 108])
 def test_variables_are_the_originals(data, size):
     """The classifier's own, for which a small one stands here, are compared in test_facenet.py."""
     with open(GOLDEN / f"variables_{size}.json") as file:

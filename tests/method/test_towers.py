@@ -56,6 +56,7 @@ def test_two_towers_take_the_step_of_one_with_the_whole_batch(drawn, options):
     assert after_two["step"] == 1
 
 
+@pytest.mark.long
 @pytest.mark.slow
 @pytest.mark.parametrize("towers", [1, 2])
 def test_without_pairs_a_step_is_that_of_a_paired_loss_without_weight(drawn, towers):

@@ -332,6 +332,7 @@ def test_resume_is_exact(data, tmp_path):
     assert "Logits/weights" in differences(tmp_path / "other" / "model.ckpt-3", tmp_path / "halves" / "model.ckpt-3")
 
 
+@pytest.mark.long
 @pytest.mark.slow
 def test_resume_is_exact_with_adaface_and_all_augmentations(data, tmp_path):
     """6 steps equal 3 + 3, in every bit, AdaFace's statistics and the order of --oversample too."""

@@ -164,6 +164,7 @@ def test_a_converted_file_gives_its_embeddings(state, tmp_path, monkeypatch):
     assert np.abs(embed(tmp_path / "out") - wanted(own)).max() < 1e-5
 
 
+@pytest.mark.long
 @pytest.mark.slow
 @pytest.mark.parametrize("layout, model_def", [("numbered", "ir_se50"), ("onnx", "iresnet50")])
 def test_larger_converted_files_give_their_embeddings(tmp_path, monkeypatch, layout, model_def):

@@ -93,6 +93,7 @@ def test_published_weights_load(releases, path, embedding_size, standardization)
     assert all(np.array_equal(found[name], values[embedding_size][name]) for name in names)
 
 
+@pytest.mark.long
 @pytest.mark.slow
 def test_another_network_is_named(releases):
     root, _ = releases
