@@ -84,7 +84,8 @@ weights: $(VENV)/people $(VENV)/recogniser $(VENV)/report
 test: lint
 	$(RUN) -m pytest $(TOGETHER) -m "not long" --durations 20
 
-# The others, such as what a GPU would run, and all parts of its check on the CPU. CI runs these too.
+# The others: what a GPU would run, all parts of its check on the CPU, kills at random moments, more cases of what
+# `test` does once. CI runs these too.
 test-long: lint
 	$(RUN) -m pytest $(TOGETHER) -m long
 
