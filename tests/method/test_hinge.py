@@ -147,6 +147,7 @@ def test_feature_matching_loss():
     assert run(lambda: losses.feature_matching_loss(nothing, nothing)) == 0
 
 
+@pytest.mark.slow
 def test_images_are_matched_by_the_features_of_all_layers_and_not_by_verdicts(graph):
     game = playing(d_layers="1,3", d_scales=2)
     network, made, wanted = game.discriminator("D"), tf.constant(images(2)), tf.constant(images(2, seed=1))
