@@ -104,7 +104,7 @@ def chroma_loss(photo, rendering, mask):
 
 
 def edge_loss(photo, rendering, mask):
-    """Compute by how much edges of photos exceed those of their renderings near by -> scalar.
+    """Compute by how much edges of photos exceed those nearby in their renderings -> scalar.
 
     This is the project's own. `photo`, `rendering` and `mask` are [B, S, S, 3], the first two in [-1, 1], and `mask` is
     that of `pixel_loss`. The edge of a value is the sum of its absolute differences to the value in the next row and to
