@@ -28,7 +28,8 @@ def start(xla=False, precision="float32"):
         os.environ.setdefault("TF_XLA_FLAGS", "--tf_xla_cpu_global_jit --tf_xla_ops_to_cluster=PW,RED,MISC")
     _keep_freed_memory()
     with without_greeting():
-        import tensorflow as tf
+        with _without_keras():
+            import tensorflow as tf
         tf.config.list_physical_devices("GPU")          # here and not later, since it may greet too
     tf1 = tf.compat.v1
     tf1.logging.set_verbosity(tf1.logging.ERROR)        # its deprecation notes are not for a program's users
@@ -44,6 +45,24 @@ def hush():
     fails raises an exception besides.
     """
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
+
+
+@contextlib.contextmanager
+def _without_keras():
+    """Keep TensorFlow's import in this context from loading Keras as well. Nothing here uses Keras.
+
+    Loading Keras takes a quarter of the import's time. Where this variable is 1, TensorFlow loads an older Keras
+    instead, and none where that is not installed. The variable is as before afterwards: `datasets.detection` needs
+    Keras in its own processes.
+    """
+    name = "TF_USE_LEGACY_KERAS"
+    before = os.environ.get(name)
+    os.environ.setdefault(name, "1")
+    try:
+        yield
+    finally:
+        if before is None:
+            del os.environ[name]
 
 
 @contextlib.contextmanager

@@ -34,6 +34,7 @@ def test_a_start_says_nothing_and_settles_everything(level):
     """Also where TensorFlow is asked to log everything: of that, only what is no greeting may be seen."""
     code = """
 start()
+assert "keras" not in sys.modules and "TF_USE_LEGACY_KERAS" not in os.environ
 import tensorflow as tf
 from tensorflow.python.framework import config
 assert not tf.executing_eagerly() and config.is_op_determinism_enabled()
