@@ -81,7 +81,7 @@ class Judge:
         """Find the points of the images in `folder` -> {name without suffix: [468, 2]}."""
         if folder not in self._points:
             images = find_renderings(folder)
-            points = face_points.find(images, self._workers)
+            points = face_points.find(images, self._workers, usual_path())
             self._points[folder] = {stem(name): each for name, each in zip(images.names, points)}
         return self._points[folder]
 

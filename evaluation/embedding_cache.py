@@ -3,6 +3,8 @@
 The key of an embedding is a digest of the image file's bytes and of how the face is placed (evaluation.contents). So a
 file that was renamed, moved or copied is found again, and one that has changed is not. SQLite writes whole batches or
 nothing: a kill loses the batch under way, and nothing else. Several programs may use one cache.
+
+The points of faces (evaluation.labels.face_points) are kept as if they were embeddings of another network.
 """
 import contextlib
 import logging

@@ -52,9 +52,12 @@ class Judgement(NamedTuple):
 class Judge:
     """Measures the sets of a judgement. A section that needs what another one found is given it."""
 
-    def __init__(self, sets, embedder, workers, seed=0):
-        """Embed all images of Sets by an embedding.SetEmbedder. `workers` processes look for faces."""
-        self._embedder, self._workers, self._seed = embedder, workers, seed
+    def __init__(self, sets, embedder, workers, cache, seed=0):
+        """Embed all images of Sets by an embedding.SetEmbedder. `workers` processes look for faces.
+
+        The file `cache` keeps the points of faces that they find.
+        """
+        self._embedder, self._workers, self._cache, self._seed = embedder, workers, cache, seed
         embedder.place_alike(sets.there)
         read = {each.root: self._read(each) for each in sets.there}
         subject, photos = read[sets.judged.root], read[sets.photos.root]
@@ -130,7 +133,7 @@ class Judge:
         for name, row in self._rows.items():
             row = part_of(row, balanced(row.images.labels, MOST_SEEN, self._seed))
             rows[name] = row._replace(labels=label_keeping.read_labels(row.images))
-            points = face_points.find(row.images, self._workers)
+            points = face_points.find(row.images, self._workers, self._cache)
             bright = label_keeping.reduce(_reader(row.images, SIDE)(range(row.count)))
             seen[name] = label_keeping.Seen(points, bright)
         section = label_keeping.measure(rows, seen, self._seed)

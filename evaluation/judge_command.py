@@ -38,7 +38,8 @@ def _judging_options(add):
     add("weights", text, "dlib", "recogniser that judges: dlib, or what recognizer.py verify takes; never the one that "
         "the generator was trained with")
     add("seed", whole(0, 2 ** 31 - 1), 0, "seed of all that is drawn at random")
-    add("cache", path, "", "file that embeddings are kept in", "embeddings.sqlite3 beside the environment")
+    add("cache", path, "", "file that embeddings and points of faces are kept in",
+        "embeddings.sqlite3 beside the environment")
     add("shard", shard, None, "embed only each N-th image, from the I-th on, into a cache of its own beside that one, "
         f"and end: for several machines. {FINISH}: merge these caches, and judge", "all")
     add("batch_size", whole(1, 65536), 32, "images to embed at a time")
@@ -176,7 +177,7 @@ def _judge_one(options, data, sets, command):
     try:
         if options.shard == FINISH:
             embedding_shards.merge(cache, embedding_shards.work_of(sets.there, embedder.sha256))
-        found = judging.Judge(sets, embedder, options.num_worker, options.seed).judge()
+        found = judging.Judge(sets, embedder, options.num_worker, cache, options.seed).judge()
         named = {SET: data, PHOTOS: options.photos, RENDERINGS: options.renderings}
         facts = judging.facts_of(sets, named, embedder, _generator_of(options, data), command, options.seed)
     finally:

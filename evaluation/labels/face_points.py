@@ -1,4 +1,4 @@
-"""Find 468 points on the face in each crop of a set, in processes of their own."""
+"""Find 468 points on the face in each crop of a set, in processes of their own. What a cache has is not looked for."""
 import contextlib
 import functools
 import os
@@ -8,6 +8,8 @@ from PIL import Image
 
 from cli import processes
 from datasets.images import BrokenImage, read_picture
+from evaluation.contents import digest_of
+from evaluation.embedding_cache import EmbeddingCache
 from morphable.fitting import landmark_net
 from utils import UserError
 
@@ -24,32 +26,45 @@ def missing():
     return ""
 
 
-def find(images, workers):
+def find(images, workers, cache):
     """Find the points of all images of an ImageSet or Renderings -> float32 [n, 468, 2].
 
     A point is told in shares of the crop's sides: (0, 0) is its upper left corner, and (1, 1) its lower right one.
     Where no face is found, and in a broken image, all are nan. Of several faces, the one with the best score counts.
+    The file `cache` keeps the points of an image by what is in its file, as it keeps embeddings. Images without a face
+    are not kept, and are looked at each time.
     Raises UserError where a package is missing, and Interrupted.
     """
     landmark_net.check()
     found = np.full([len(images.names), landmark_net.POINTS, 2], np.nan, np.float32)
-    starts = range(0, len(images.names), CHUNK)
+    keys = [digest_of(os.path.join(images.root, name)) for name in images.names]
+    kept = EmbeddingCache(cache, f"points {landmark_net.checksum()} {PAD}")
 
     def keep(result):
         """Take the points of one chunk."""
-        start, points = result
-        found[start:start + len(points)] = points
+        numbers, points = result
+        found[numbers] = points
+        kept.keep([keys[i] for i in numbers], points.reshape(len(points), -1))
 
-    # Spawned: a process that has loaded TensorFlow can't be forked.
-    pool = processes.Pool(workers, "image", CHUNK, method="spawn", prepare=processes.silence)
-    processes.process_all(_find_some, images, starts, keep, pool)
+    try:
+        known = {key: points for key, points in kept.find([key for key in keys if key]).items()
+                 if points.size == found[0].size}
+        for i, key in enumerate(keys):
+            if key in known:
+                found[i] = known[key].reshape(found[i].shape)
+        missing = [i for i, key in enumerate(keys) if key not in known]
+        # Spawned: a process that has loaded TensorFlow can't be forked.
+        pool = processes.Pool(workers, "image", CHUNK, method="spawn", prepare=processes.silence)
+        chunks = [missing[start:start + CHUNK] for start in range(0, len(missing), CHUNK)]
+        processes.process_all(_find_some, images, chunks, keep, pool)
+    finally:
+        kept.close()
     return found
 
 
-def _find_some(images, start):
-    """Find the points of CHUNK images from number `start` on, in a worker -> start, [n, 468, 2]."""
-    names = images.names[start:start + CHUNK]
-    return start, np.stack([_find_in(os.path.join(images.root, name)) for name in names])
+def _find_some(images, numbers):
+    """Find the points of the images with these numbers, in a worker -> the numbers, [n, 468, 2]."""
+    return numbers, np.stack([_find_in(os.path.join(images.root, images.names[i])) for i in numbers])
 
 
 def _find_in(path):

@@ -180,13 +180,24 @@ def test_points_are_shares_of_the_crop():
 
 
 @pytest.mark.slow
-def test_faces_are_found_where_they_are_rendered(tmp_path):
+def test_faces_are_found_where_they_are_rendered(tmp_path, monkeypatch):
     if face_points.missing():
         pytest.skip(face_points.missing())
     assert not call(gen_syn_latent, "people", *words(n_id=2, n_im=2, size=96, output=tmp_path, workers=1)).status
     rendered = find_renderings(str(tmp_path))
     (tmp_path / "00001" / "broken.jpg").write_bytes(b"broken")
-    points = face_points.find(ImageSet(rendered.root, [*rendered.names, "00001/broken.jpg"]), 2)
+    images, cache = ImageSet(rendered.root, [*rendered.names, "00001/broken.jpg"]), str(tmp_path / "cache.sqlite3")
+    points = face_points.find(images, 2, cache)
     assert points.shape == (5, 468, 2) and np.isnan(points[-1]).all()
     landmarks = np.concatenate([np.load(tmp_path / name / "latents.npz")["landmarks"] for name in rendered.identities])
     assert label_keeping.landmark_errors(points[:4], (landmarks + .5) / 96).max() < .12
+
+    looked = []
+    monkeypatch.setattr(face_points.processes, "process_all",
+                        lambda function, images, chunks, keep, pool: looked.extend(chunks))
+    again = face_points.find(ImageSet(rendered.root, images.names[::-1]), 2, cache)
+    assert looked == [[0]], "only the broken image is looked at again"
+    np.testing.assert_array_equal(again[::-1], points)
+    monkeypatch.setattr(face_points, "PAD", .4)
+    face_points.find(images, 2, cache)
+    assert looked == [[0], [0, 1, 2, 3, 4]], "points of another kind are others"
