@@ -47,7 +47,7 @@ class EmbeddingCache:
     def _give_up(self, error):
         """Go on without a cache."""
         self._database = None
-        logging.info("%s: embeddings can't be kept (%s), and are computed each time", self._path,
+        logging.info("%s: embeddings and points of faces can't be kept (%s), and are computed each time", self._path,
                      utils.one_line(str(error)))
 
     def find(self, keys):
