@@ -124,11 +124,7 @@ class SetEmbedder:
         """Fill in the rows `part` of `found`, from the `cache` or by the network."""
         keys = [digest_of(os.path.join(images.root, images.names[i]),
                           b"" if transforms is None else transforms[i].tobytes()) for i in part]
-        known = cache.find([key for key in keys if key])
-        for i, key in zip(part, keys):
-            if key in known and len(known[key]) == self.size:
-                found[i] = known[key]
-        missing = [i for i, key in zip(part, keys) if key and not (key in known and len(known[key]) == self.size)]
+        missing = [part[row] for row in cache.fill(keys, found[part.start:part.stop]) if keys[row]]
         if missing:
             found[missing] = self._network(kind).embed_all(
                 self._session, images.root, [images.names[i] for i in missing], self._settings.workers,

@@ -71,6 +71,16 @@ class EmbeddingCache:
             self._give_up(error)
         return found
 
+    def fill(self, keys, found):
+        """Fill in the rows of `found` [n, E] whose `keys` are kept with E numbers -> the numbers of the other rows."""
+        known, others = self.find(keys), []
+        for row, key in enumerate(keys):
+            if key in known and len(known[key]) == found.shape[1]:
+                found[row] = known[key]
+            else:
+                others.append(row)
+        return others
+
     def keep(self, keys, values):
         """Keep the embeddings `values` [n, E] of images by their `keys`; those that are not finite are left out."""
         if not self._database:

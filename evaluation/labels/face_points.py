@@ -47,12 +47,7 @@ def find(images, workers, cache):
         kept.keep([keys[i] for i in numbers], points.reshape(len(points), -1))
 
     try:
-        known = {key: points for key, points in kept.find([key for key in keys if key]).items()
-                 if points.size == found[0].size}
-        for i, key in enumerate(keys):
-            if key in known:
-                found[i] = known[key].reshape(found[i].shape)
-        missing = [i for i, key in enumerate(keys) if key not in known]
+        missing = kept.fill(keys, found.reshape(-1, 2 * landmark_net.POINTS))
         # Spawned: a process that has loaded TensorFlow can't be forked.
         pool = processes.Pool(workers, "image", CHUNK, method="spawn", prepare=processes.silence)
         chunks = [missing[start:start + CHUNK] for start in range(0, len(missing), CHUNK)]

@@ -27,6 +27,16 @@ def test_embeddings_are_found_again(tmp_path):
     assert not EmbeddingCache(str(tmp_path / "deep" / "cache.sqlite3"), "another").find(KEYS)
 
 
+def test_rows_are_filled_in_where_they_are_known(tmp_path):
+    cache = EmbeddingCache(str(tmp_path / "cache"), "one")
+    cache.keep([KEYS[1], KEYS[3]], VALUES[[1, 3]])
+    cache.keep(KEYS[2:3], VALUES[:1, :3])               # of another length
+    found = np.zeros([5, 4], np.float32)
+    assert cache.fill([*KEYS[:4], b""], found) == [0, 2, 4]
+    np.testing.assert_array_equal(found[[1, 3]], VALUES[[1, 3]])
+    assert not found[[0, 2, 4]].any()
+
+
 def test_what_is_not_finite_is_not_kept(tmp_path):
     cache = EmbeddingCache(str(tmp_path / "cache"), "one")
     cache.keep(KEYS[:2], np.array([[1, np.nan], [1, 2]], np.float32))
