@@ -100,7 +100,7 @@ def read(arguments):
     if taken:
         raise UserError(f"--{taken[0]}: quality.py gives this option of main.py itself; leave it out")
     preflight.check_classifier(asked.options)
-    quality_data.check(options.domain, options.photos_root)
+    quality_data.check(options.domain, options.photos_root, options.out)
     places.check_written(f"--out {options.out}", [os.path.join(options.out, "table.md")])
     weight_files.check_packaged("--weights", options.weights)
     if not runs.list_weights(options.weights):

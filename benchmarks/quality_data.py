@@ -12,7 +12,7 @@ import sys
 from typing import NamedTuple
 
 import utils
-from cli import places
+from cli import outputs, places
 from datasets.image_sets import find_pairs, find_photos, find_renderings, subset
 from datasets.images import load_image, read_picture, save_image, stem
 from datasets.selection import place
@@ -47,8 +47,11 @@ class Split(NamedTuple):
         return os.path.join(self.judged, "seen")
 
 
-def check(domain, photos_root):
-    """Raise UserError unless `photos_root`, a folder, has what the domain needs: real, syn and paired with 3dmm."""
+def check(domain, photos_root, out):
+    """Raise UserError unless `photos_root`, a folder, has what the domain needs: real, syn and paired with 3dmm.
+
+    The folder `out` must not lie in it, nor in what its parts link to.
+    """
     if domain == DRAWN:
         if photos_root:
             raise UserError("--photos_root: has no use with --domain drawn, which draws its photos; leave it out")
@@ -60,6 +63,9 @@ def check(domain, photos_root):
     places.check_folders({f"--photos_root {photos_root}": photos_root,
                           **{f"--photos_root: {os.path.join(photos_root, part)}": os.path.join(photos_root, part)
                              for part in parts}})
+    outputs.check_apart("--out", out, {f"--photos_root {photos_root}": photos_root,
+                                       **{os.path.join(photos_root, part): os.path.join(photos_root, part)
+                                          for part in parts}}, holding=False)
 
 
 def make(out, domain, size, photos_root=""):

@@ -106,6 +106,8 @@ def test_too_few_people_to_hold_some_out(tmp_path):
     (["a", "--steps", "1", "--photos_root", "{photos}", "--", "--max_step", "5"], ["--max_step", "leave it out"]),
     (["a", "--minutes", "1", "--photos_root", "{photos}", "--", "--data_dir", "x"], ["--data_dir", "leave it out"]),
     (["a", "--steps", "1", "--photos_root", "{photos}"], ["--pretrained_rec", "needed"]),
+    (["a", "--steps", "1", "--photos_root", "{photos}", "--out", "{photos}/real/new", "--", "--method_c", "none"],
+     ["--out", "real/new: must be another folder"]),
     (["a", "--steps", "1", "--photos_root", "{photos}", "--weights", "{photos}", "--", "--method_c", "none"],
      ["--weights", "no weights"]),
     (["a", "--steps", "1", "--photos_root", "{photos}", "--", "--g_lr", "x"], ["--g_lr x"])])
